@@ -1,0 +1,239 @@
+"""The person classifier: weights and their metadata, windows -> P(person)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from explain_cnn_ros.network import VGGClassifier
+from explain_cnn_ros.scanning import Region, ScanSettings, scan
+
+#: The weights that ship with the package.
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_inria.safetensors"
+
+BACKGROUND, PERSON = 0, 1
+
+#: Windows that go through the network at once: more is no faster, and memory stays bounded.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a weights file says of itself.
+
+    architecture: a torchvision VGG by name.
+    hidden: width of the two hidden dense layers.
+    input_size: (width, height) of the window, pixels.
+    mean, std: normalisation of R, G, B, in pixel values of [0, 255].
+    classes: names of the logits, in order.
+    threshold: P(person) from which on a window counts as a person.
+    training_data, command, created: how the weights were made.
+    accuracy: figures on data that training did not see, by name.
+    """
+
+    architecture: str = "vgg16"
+    hidden: int = 256
+    input_size: tuple[int, int] = (64, 128)
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    classes: tuple[str, ...] = ("background", "person")
+    threshold: float = 0.5
+    training_data: str = ""
+    command: str = ""
+    created: str = ""
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.classes != ("background", "person"):
+            raise ValueError(f"classes are {self.classes}: this package decides between background and person")
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold is {self.threshold}: it must lie between 0 and 1")
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors metadata: a string a field, JSON."""
+        return {key: json.dumps(value) for key, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> ModelInfo:
+        """The inverse of `to_metadata`; unknown keys are ignored, missing ones are an error."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        missing = [name for name in names if name not in metadata]
+        if missing:
+            raise ValueError(f"its metadata lacks {', '.join(missing)}")
+        values = {name: json.loads(metadata[name]) for name in names}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """ "auto" is the GPU where PyTorch finds one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device {device!r} was asked for, but PyTorch finds no CUDA GPU: install the NVIDIA driver, "
+            "or use device 'auto' or 'cpu'"
+        )
+    return chosen
+
+
+def fast_low_precision(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the device multiplies it natively (AVX512-BF16, AMX, Ampere and later); None elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
+    return torch.bfloat16 if torch.backends.mkldnn.is_available() and _cpu_has_bfloat16() else None
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than some PyTorch 2
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class PersonClassifier:
+    """A VGG that tells person from background in windows of one size.
+
+    Attributes:
+        network: the torch.nn.Module; `.features` is torchvision's VGG `features`. In eval mode.
+        info: what the weights file says of itself.
+        model_hash: first 12 hex digits of the SHA-256 of the weights file; "" for weights that were never a file.
+        device: where the network lives.
+        autocast: dtype of the arithmetic, None for float32.
+        search_autocast: the same for `dense_logits`.
+    """
+
+    def __init__(
+        self,
+        network: VGGClassifier,
+        info: ModelInfo,
+        device: str | torch.device = "auto",
+        model_hash: str = "",
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.info = info
+        self.device = choose_device(device)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.model_hash = model_hash
+        self.autocast = autocast
+        self.search_autocast = autocast or fast_low_precision(self.device)
+        self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str | torch.device = "auto") -> PersonClassifier:
+        """Read a safetensors file that `save` wrote; None is the one that ships with the package.
+
+        Raises:
+            FileNotFoundError, ValueError: no such file, or not weights of this package.
+        """
+        path = Path(path) if path is not None else DEFAULT_WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights at {path}: give the path of a .safetensors file made by `train`")
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                info = ModelInfo.from_metadata(file.metadata() or {})
+                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
+            network.load_state_dict(state)
+        except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{path} holds no weights of explain_cnn_ros: {error}") from error
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        return cls(network, info, device, digest)
+
+    def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write weights and metadata as safetensors; half precision by default."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        partial = path.with_suffix(".partial")
+        save_file(state, partial, self.info.to_metadata())
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
+        partial.replace(path)
+
+    @property
+    def threshold(self) -> float:
+        """P(person) from which on a window counts as a person; it belongs to the weights."""
+        return self.info.threshold
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Subtract the mean and divide by the deviation: pixel values [N, 3, H, W] of [0, 255] -> network input."""
+        return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        """uint8 [N, H, W, 3] RGB -> float32 [N, 3, H, W] on the device, values in [0, 255]."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return tensor.permute(0, 3, 1, 2).float()
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image of any size -> one window, uint8 [128, 64, 3]."""
+        check_image(image)
+        width, height = self.info.input_size
+        if image.shape[:2] == (height, width):
+            return image
+        smaller = image.shape[0] > height or image.shape[1] > width
+        resized: Any = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        return resized
+
+    @torch.inference_mode()
+    def logits(self, windows: NDArray[np.uint8]) -> Tensor:
+        """uint8 [N, 128, 64, 3] RGB -> float32 [N, 2] on the device: background, person."""
+        width, height = self.info.input_size
+        if windows.ndim != 4 or windows.shape[1:] != (height, width, 3) or windows.dtype != np.uint8:
+            raise ValueError(
+                f"windows are {windows.dtype} {list(windows.shape)}: expected uint8 [N, {height}, {width}, 3], RGB; "
+                "`resize` turns an image into a window"
+            )
+        if len(windows) == 0:
+            return torch.zeros(0, len(self.info.classes))
+        return torch.cat([self._forward(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)])
+
+    def _forward(self, windows: NDArray[np.uint8]) -> Tensor:
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.network(self.normalise(self.to_pixels(windows))).float()
+
+    def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """P(person) of windows: uint8 [N, 128, 64, 3] RGB -> float32 [N]."""
+        return self.logits(windows).softmax(1)[:, PERSON].cpu().numpy()
+
+    @torch.inference_mode()
+    def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logit of person minus logit of background, of every window of an image 32 pixels apart.
+
+        uint8 [H, W, 3] RGB -> float32 [(H - 128) // 32 + 1, (W - 64) // 32 + 1], fully convolutionally; in low
+        precision where that is fast, since what is found is scored again as exact crops.
+        """
+        dtype = self.search_autocast
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            logits = self.network.dense_forward(self.normalise(self.to_pixels(image[None]))).float()
+        return (logits[0, PERSON] - logits[0, BACKGROUND]).cpu().numpy()
+
+    def scan(self, frame: NDArray[np.uint8], settings: ScanSettings | None = None) -> list[Region]:
+        """Find persons: uint8 [H, W, 3] RGB -> regions in frame pixels, best first.
+
+        Regions below the threshold are left out, but for the best one, which is always returned.
+        """
+        check_image(frame)
+        return scan(self, frame, settings or ScanSettings())
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless this is a non-empty uint8 [H, W, 3] image."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"the image is {what}: expected uint8 [H, W, 3], RGB")
+    if image.shape[0] == 0 or image.shape[1] == 0:
+        raise ValueError(f"the image is empty ({image.shape[1]} x {image.shape[0]} pixels)")

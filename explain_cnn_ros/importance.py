@@ -1,0 +1,107 @@
+"""The six metrics: pure functions of moments, activations or weights, one number a neuron.
+
+Higher is more important. NaN means that a neuron has no value by this metric: it is discarded, dead, or constant.
+Such neurons are never selected.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from explain_cnn_ros.moments import Moments
+from explain_cnn_ros.network import VGGClassifier, convolution_layers
+
+#: From perturbations: they have a stability.
+PERTURBATION_METRICS = ("activation_output_correlation", "activation_precision")
+
+METRICS = (*PERTURBATION_METRICS, "activation_sum", "activation_variance", "weight_sum", "weight_variance")
+
+
+def activation_output_correlation(moments: Moments, live_share_min: float = 0.1) -> Tensor:
+    """Mean absolute Pearson correlation of a neuron's activation with the output, [C] (eq. 2 of the paper).
+
+    The mean runs over the positions whose activation varies. A neuron that is alive at less than
+    `live_share_min` of its positions has no value: the mean of a few correlations is large by chance.
+    """
+    variance, live = moments.variance, moments.varies
+    if not moments.output_varies:
+        return variance.new_full((len(variance),), float("nan"))
+    correlation = moments.covariance / (variance.sqrt() * moments.output_variance.sqrt())
+    strength = torch.where(live, correlation.abs().clamp_max(1), torch.zeros_like(correlation)).flatten(1).sum(1)
+    count = live.flatten(1).sum(1)
+    positions = live[0].numel()
+    enough = (count > 0) & (count >= live_share_min * positions)
+    return torch.where(enough, strength / count, torch.nan)
+
+
+def activation_precision(
+    moments: Moments, lambda_: float = 0.1, lambda_absolute: bool = False, mean_of_inverse: bool = False
+) -> Tensor:
+    """Inverse of a neuron's variance over the perturbations, averaged over positions, [C] (eq. 3 of the paper).
+
+    Args:
+        lambda_: neurons whose mean activation is below this share of the layer's mean activation are discarded.
+        lambda_absolute: `lambda_` is an activation, not a share.
+        mean_of_inverse: average 1/variance over the positions that vary, instead of the inverse of the average
+            variance (which is what the authors' code does).
+    """
+    mean, live = moments.mean.flatten(1), moments.varies.flatten(1)
+    variance = torch.where(live, moments.variance.flatten(1), 0)
+    limit = lambda_ if lambda_absolute else lambda_ * mean.mean()
+    if mean_of_inverse:
+        inverse = torch.where(live, 1 / variance, torch.zeros_like(variance))
+        precision = inverse.sum(1) / live.sum(1)
+    else:
+        precision = 1 / variance.mean(1)
+    kept = (mean.mean(1) >= limit) & (mean.mean(1) > 0) & torch.isfinite(precision)
+    return torch.where(kept, precision, torch.nan)
+
+
+def activation_sum(activation: Tensor) -> Tensor:
+    """Sum of the unperturbed activation [C, R, C'] over positions, [C]; a dead neuron has no value."""
+    flat = activation.flatten(1)
+    return torch.where((flat != 0).any(1), flat.sum(1), torch.nan)
+
+
+def activation_variance(activation: Tensor) -> Tensor:
+    """Variance of the unperturbed activation [C, R, C'] over positions, [C]; a dead neuron has no value."""
+    flat = activation.flatten(1)
+    return torch.where((flat != 0).any(1), flat.var(1, correction=0), torch.nan)
+
+
+def weight_sum(outgoing: Tensor) -> Tensor:
+    """Sum of a neuron's outgoing weights, [C], from weights [C, ...]."""
+    return outgoing.flatten(1).sum(1)
+
+
+def weight_variance(outgoing: Tensor) -> Tensor:
+    """Variance of a neuron's outgoing weights, [C], from weights [C, ...]."""
+    return outgoing.flatten(1).var(1, correction=0)
+
+
+def outgoing_weights(network: VGGClassifier, layer: int) -> Tensor:
+    """Weights that lead from each neuron of a layer to the next layer, [C, ...]; dense after the last convolution."""
+    layers = convolution_layers(network.features)
+    if layer < len(layers):
+        following = network.features[layers[layer].convolution]
+        assert isinstance(following, nn.Conv2d)
+        return following.weight.transpose(0, 1)
+    dense = next(module for module in network.classifier if isinstance(module, nn.Linear))
+    return dense.weight.view(dense.out_features, layers[-1].channels, -1).transpose(0, 1)
+
+
+def rank(scores: Tensor, top_n: int) -> Tensor:
+    """Channels of the highest scores [C], best first; ties by channel; int64 [at most top_n].
+
+    Neurons without a value (NaN) are left out: there may be fewer than `top_n`.
+    """
+    # A stable sort of the negated scores keeps the lower channel first and puts NaN last.
+    order = torch.argsort(-scores, stable=True)
+    return order[~torch.isnan(scores[order])][:top_n]
+
+
+def jaccard(one: set[tuple[int, int]] | set[int], other: set[tuple[int, int]] | set[int]) -> float:
+    """Size of the intersection over size of the union; NaN when both are empty."""
+    union = one | other  # type: ignore[operator]
+    return len(one & other) / len(union) if union else float("nan")  # type: ignore[operator]

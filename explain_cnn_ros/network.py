@@ -1,0 +1,142 @@
+"""The network: torchvision's VGG `features`, three dense layers, and what its layers are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+#: Every max pooling of a VGG halves the image; there are five.
+TOTAL_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class ConvolutionLayer:
+    """One convolution of a VGG's `features`.
+
+    number: the layer's number as the paper counts, from 1.
+    name: the VGG authors' name, "conv3_1".
+    convolution, activation: indices into `features` of the Conv2d and of its ReLU.
+    channels: number of neurons (output channels).
+    """
+
+    number: int
+    name: str
+    convolution: int
+    activation: int
+    channels: int
+
+
+def convolution_layers(features: nn.Sequential) -> list[ConvolutionLayer]:
+    """Number and name the convolutions of a VGG's `features`; with batch norm as well."""
+    layers: list[ConvolutionLayer] = []
+    block, position = 1, 0
+    for index, module in enumerate(features):
+        if isinstance(module, nn.MaxPool2d):
+            block, position = block + 1, 0
+        elif isinstance(module, nn.Conv2d):
+            position += 1
+            relu = next(i for i in range(index + 1, len(features)) if isinstance(features[i], nn.ReLU))
+            layers.append(
+                ConvolutionLayer(len(layers) + 1, f"conv{block}_{position}", index, relu, module.out_channels)
+            )
+    return layers
+
+
+class VGGClassifier(nn.Module):
+    """torchvision's VGG `features` under three dense layers, for windows of one size.
+
+    Args:
+        architecture: a torchvision VGG by name, "vgg11" to "vgg19", or with "_bn".
+        input_size: (width, height) of the window in pixels, multiples of 32.
+        hidden: width of the two hidden dense layers.
+        classes: number of logits.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "vgg16",
+        input_size: tuple[int, int] = (64, 128),
+        hidden: int = 256,
+        classes: int = 2,
+    ) -> None:
+        super().__init__()
+        known = torchvision.models.list_models(include="vgg*")
+        if architecture not in known:
+            raise ValueError(f"unknown architecture {architecture!r}: use one of {', '.join(known)}")
+        if any(side <= 0 or side % TOTAL_STRIDE for side in input_size):
+            raise ValueError(f"the window is {input_size[0]} x {input_size[1]} pixels; both must be multiples of 32")
+        # torchvision's dense layers hold 120 million numbers that are not needed: never allocate them.
+        with torch.device("meta"):
+            features = torchvision.models.get_model(architecture, weights=None).features
+        self.features = features.to_empty(device="cpu")
+        self.architecture, self.input_size = architecture, input_size
+        self.grid = (input_size[1] // TOTAL_STRIDE, input_size[0] // TOTAL_STRIDE)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(512 * self.grid[0] * self.grid[1], hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, classes),
+        )
+        self.initialise()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def initialise(self) -> None:
+        """Initialise for training from scratch (He et al. 2015)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.reset_parameters()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Logits [N, classes] of normalised windows [N, 3, H, W]."""
+        return self.classifier(self.features(batch))
+
+    def dense_forward(self, image: Tensor) -> Tensor:
+        """Logits [N, classes, h, w] of every window of larger images [N, 3, H, W], 32 pixels apart.
+
+        The dense layers run as convolutions; position [i, j] is the window whose top left corner is (32 j, 32 i).
+        """
+        x = self.features(image)
+        kernel = self.grid
+        for module in self.classifier:
+            if isinstance(module, nn.Linear):
+                weight = module.weight.view(module.out_features, -1, *kernel)
+                x = nn.functional.conv2d(x, weight, module.bias)
+                kernel = (1, 1)
+            elif isinstance(module, nn.ReLU):
+                x = module(x)
+        return x
+
+
+def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
+    """The same function without batch norm: each convolution takes its normalisation's scale and shift over.
+
+    A network in eval mode gives the same logits before and after, to rounding. Networks without batch norm come
+    back as they are.
+    """
+    if not network.architecture.endswith("_bn"):
+        return network
+    dense = network.classifier
+    folded = VGGClassifier(
+        network.architecture.removesuffix("_bn"), network.input_size, dense[1].out_features, dense[-1].out_features
+    )
+    source = list(network.features)
+    pairs = [(source[i], source[i + 1]) for i, module in enumerate(source) if isinstance(module, nn.Conv2d)]
+    targets = [module for module in folded.features if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for target, (convolution, norm) in zip(targets, pairs, strict=True):
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            target.weight.copy_(convolution.weight * scale.view(-1, 1, 1, 1))
+            target.bias.copy_((convolution.bias - norm.running_mean) * scale + norm.bias)
+    folded.classifier.load_state_dict(dense.state_dict())
+    return folded.to(next(network.parameters()).device).train(network.training)

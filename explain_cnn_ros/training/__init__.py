@@ -1,0 +1,1 @@
+"""Training the classifier: data sets, augmentation, hard negatives, the training loop."""

@@ -1,0 +1,109 @@
+"""INRIA person windows and person-free photos on disk, split by photo."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm"})
+
+#: A person window of INRIA, (width, height): 64 x 128 with 16 pixels of context on each side.
+PERSON_WINDOW = (96, 160)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file and the photo that it was cut from: windows of one photo stay on one side of a split."""
+
+    path: Path
+    photo: str
+
+    def read(self) -> NDArray[np.uint8]:
+        """The image, uint8 [H, W, 3] RGB."""
+        bgr = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"{self.path} cannot be read as an image: remove it, or fetch it again")
+        return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+@dataclass(frozen=True)
+class InriaWindows:
+    """Persons (windows of 96 x 160) and backgrounds (64 x 128 windows, or whole person-free photos)."""
+
+    persons: list[Photo]
+    backgrounds: list[Photo]
+
+
+def photo_of_person(name: str) -> str:
+    """The photo of an INRIA person window: a letter for each person or mirror image follows the photo's name."""
+    return re.sub(r"(?<=\d)[a-z]+$", "", name)
+
+
+def photo_of_background(name: str) -> str:
+    """The photo of a background window: `00000003a_1` is window 1 of photo `00000003a`."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def read_inria(root: str | Path) -> InriaWindows:
+    """Find persons and backgrounds under `root`.
+
+    Either `train/pos` with 96 x 160 windows and `train/neg` with 64 x 128 windows, or INRIAPerson as it is
+    distributed: `96X160H96/Train/pos` and the person-free photos of `Train/neg` (a photo each).
+
+    Raises:
+        FileNotFoundError: what is missing, and where to get it.
+    """
+    root = Path(root)
+    for persons, backgrounds, background_photo in (
+        (root / "train/pos", root / "train/neg", photo_of_background),
+        (root / "96X160H96/Train/pos", root / "Train/neg", lambda name: name),
+    ):
+        if persons.is_dir() and backgrounds.is_dir():
+            found = InriaWindows(
+                [Photo(p, "pos/" + photo_of_person(p.stem)) for p in list_images(persons)],
+                [Photo(p, "neg/" + background_photo(p.stem)) for p in list_images(backgrounds)],
+            )
+            if found.persons and found.backgrounds:
+                return found
+            raise FileNotFoundError(
+                f"{persons} holds {len(found.persons)} and {backgrounds} {len(found.backgrounds)} images: "
+                "both must hold some. Was the data set copied to the end?"
+            )
+    raise FileNotFoundError(
+        f"no INRIA person data under {root}: expected train/pos and train/neg, or 96X160H96/Train/pos and Train/neg "
+        "of the INRIAPerson data set (Dalal & Triggs 2005, 'INRIAPerson.tar')"
+    )
+
+
+def read_photos(folder: str | Path) -> list[Photo]:
+    """Person-free photos of a folder, one photo a file."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder} with person-free photos")
+    photos = [Photo(p, "photo/" + p.stem) for p in list_images(folder)]
+    if not photos:
+        raise FileNotFoundError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return photos
+
+
+def share_of(photo: str) -> float:
+    """A number in [0, 1) that belongs to a photo: the same on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(photo.encode()).digest()[:6], "big") / 2**48
+
+
+def split(photos: Sequence[Photo], held_out: float) -> tuple[list[Photo], list[Photo]]:
+    """Split by photo into (training, held out); `held_out` is the share that is held out."""
+    training = [p for p in photos if share_of(p.photo) >= held_out]
+    return training, [p for p in photos if share_of(p.photo) < held_out]
