@@ -1,0 +1,1 @@
+"""The ROS side: node, parameters, conversions. Everything else in the package runs without ROS."""

@@ -1,0 +1,166 @@
+"""Regions and explanations as messages, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Header
+
+from explain_cnn_ros import msg
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.patches import Patch
+from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.settings import ExplainSettings
+
+# Field checks are off outside of tests, and numpy scalars would arrive as garbage: every scalar is made Python's own.
+
+
+def region_message(region: Region) -> msg.Region:
+    """A Region as a message."""
+    return msg.Region(
+        x=int(region.x),
+        y=int(region.y),
+        width=int(region.width),
+        height=int(region.height),
+        probability=float(region.probability),
+    )
+
+
+def region_from(message: msg.Region) -> Region:
+    """A Region from its message."""
+    return Region(message.x, message.y, message.width, message.height, message.probability)
+
+
+def classification_message(
+    header: Header,
+    regions: Sequence[Region],
+    image_size: tuple[int, int],
+    threshold: float,
+    low_confidence: bool,
+    inference_seconds: float,
+    model: str,
+) -> msg.Classification:
+    """A frame's decision; regions best first, at least one; image_size (width, height)."""
+    best = regions[0].probability
+    return msg.Classification(
+        header=header,
+        person=bool(best >= threshold),
+        probability=float(best),
+        threshold=float(threshold),
+        low_confidence=bool(low_confidence),
+        regions=[region_message(region) for region in regions],
+        image_width=int(image_size[0]),
+        image_height=int(image_size[1]),
+        inference_seconds=float(inference_seconds),
+        model=model,
+    )
+
+
+def settings_message(settings: ExplainSettings) -> msg.ExplainSettings:
+    """ExplainSettings as a message: the fields have the same names."""
+    return msg.ExplainSettings(
+        **{name: getattr(settings, name) for name in _SETTINGS if name not in ("layers", "metrics")},
+        layers=list(settings.layers),
+        metrics=list(settings.metrics),
+    )
+
+
+_SETTINGS = tuple(msg.ExplainSettings.get_fields_and_field_types())
+
+
+def explanation_message(header: Header, explanation: Explanation, trigger: str) -> msg.Explanation:
+    """An Explanation as a message, but for the scores of the neurons that were not selected."""
+    return msg.Explanation(
+        header=header,
+        trigger=trigger,
+        region=region_message(explanation.region),
+        image_width=int(explanation.image_size[0]),
+        image_height=int(explanation.image_size[1]),
+        threshold=float(explanation.threshold),
+        output=float(explanation.output),
+        output_mean=float(explanation.output_mean),
+        output_stddev=float(explanation.output_stddev),
+        settings=settings_message(explanation.settings),
+        rankings=[_ranking_message(ranking) for ranking in explanation.rankings],
+        set_similarity=float(explanation.set_similarity),
+        set_similarity_by_layer=[
+            msg.LayerSimilarity(layer=int(layer), jaccard=float(value))
+            for layer, value in explanation.set_similarity_by_layer.items()
+        ],
+        timings=[msg.Timing(step=step, seconds=float(seconds)) for step, seconds in explanation.timings.items()],
+        model=explanation.model_hash,
+        device=explanation.device,
+    )
+
+
+def _ranking_message(ranking: LayerRanking) -> msg.LayerRanking:
+    return msg.LayerRanking(
+        metric=ranking.metric,
+        layer=int(ranking.layer),
+        layer_name=ranking.layer_name,
+        stability=math.nan if ranking.stability is None else float(ranking.stability),
+        unstable=bool(ranking.unstable),
+        neurons=[_neuron_message(neuron) for neuron in ranking.neurons],
+    )
+
+
+def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
+    patch = neuron.patch
+    return msg.RankedNeuron(
+        layer=int(neuron.layer),
+        channel=int(neuron.channel),
+        score=float(neuron.score),
+        patch=[msg.Patch(x=patch.x, y=patch.y, width=patch.width, height=patch.height)] if patch else [],
+    )
+
+
+def explanation_from(message: msg.Explanation) -> Explanation:
+    """An Explanation from its message; the scores of neurons that were not selected do not travel."""
+    sent = message.settings
+    values = {name: _shortest(getattr(sent, name)) for name in _SETTINGS}
+    values |= {"layers": tuple(int(layer) for layer in sent.layers), "metrics": tuple(sent.metrics)}
+    return Explanation(
+        region=region_from(message.region),
+        image_size=(message.image_width, message.image_height),
+        threshold=message.threshold,
+        settings=ExplainSettings(**values),
+        output=message.output,
+        output_mean=message.output_mean,
+        output_stddev=message.output_stddev,
+        rankings=tuple(_ranking_from(ranking) for ranking in message.rankings),
+        set_similarity=message.set_similarity,
+        set_similarity_by_layer={entry.layer: entry.jaccard for entry in message.set_similarity_by_layer},
+        timings={timing.step: timing.seconds for timing in message.timings},
+        model_hash=message.model,
+        device=message.device,
+    )
+
+
+def _shortest(value: Any) -> Any:
+    """A float32's shortest decimal: 0.1, not 0.10000000149, which may lie outside of a range that ends at 0.1."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _ranking_from(message: msg.LayerRanking) -> LayerRanking:
+    return LayerRanking(
+        metric=message.metric,
+        layer=message.layer,
+        layer_name=message.layer_name,
+        neurons=tuple(
+            RankedNeuron(
+                neuron.layer,
+                neuron.channel,
+                neuron.score,
+                Patch(*(getattr(neuron.patch[0], side) for side in ("x", "y", "width", "height")))
+                if neuron.patch
+                else None,
+            )
+            for neuron in message.neurons
+        ),
+        stability=None if math.isnan(message.stability) else message.stability,
+        unstable=message.unstable,
+        scores=np.zeros(0),
+    )

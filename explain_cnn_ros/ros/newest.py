@@ -1,0 +1,38 @@
+"""A slot for the newest item: what nobody took in time is replaced."""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class NewestSlot(Generic[T]):
+    """Hands the newest item from one thread to another; an older one that is still there is dropped."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Replace the item; True when one was dropped for it."""
+        with self._condition:
+            dropped = self._item is not None
+            self._item = item
+            self._condition.notify()
+            return dropped
+
+    def take(self) -> T | None:
+        """Wait for an item and take it out; None once the slot is closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._item is not None or self._closed)
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    def close(self) -> None:
+        """Wake the taker for good."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()

@@ -1,0 +1,167 @@
+"""Writes what a running node explains into a folder: overlays, explanations as JSON, a picture to show around.
+
+    record_explanations --output DIR --node explain_node --image camera/image_raw/compressed
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from explain_cnn_ros import msg
+from explain_cnn_ros.contact_sheet import contact_sheet
+from explain_cnn_ros.ros.images import ImageError, to_rgb
+from explain_cnn_ros.ros.messages import explanation_from, region_from
+
+#: Frames and classifications that are kept for the explanations that may still come.
+KEPT = 200
+
+Stamp = tuple[int, int]
+
+
+def stamp_of(header: Header) -> Stamp:
+    """Seconds and nanoseconds: what ties an explanation, its frame and its overlay together."""
+    return header.stamp.sec, header.stamp.nanosec
+
+
+class Recent(OrderedDict[Stamp, object]):
+    """The newest KEPT things by stamp."""
+
+    def __setitem__(self, stamp: Stamp, value: object) -> None:
+        super().__setitem__(stamp, value)
+        while len(self) > KEPT:
+            self.popitem(last=False)
+
+
+class Recorder(Node):
+    """Writes `NNN_explanation.json`, `NNN_overlay.png`, `NNN_sheet.png` and `classifications.csv`.
+
+    A file that can't be written, or a message that makes no sense, is logged; the recording goes on.
+    """
+
+    def __init__(self, output: Path, node_name: str, image_topic: str) -> None:
+        super().__init__("explanation_recorder")
+        self.output = output
+        output.mkdir(parents=True, exist_ok=True)
+        self.explanations = 0
+        self._frames, self._classifications = Recent(), Recent()
+        self._without_overlay: list[tuple[Stamp, str]] = []
+        self._table = (output / "classifications.csv").open("w", newline="")
+        self._rows = csv.writer(self._table)
+        self._rows.writerow(
+            ["stamp", "person", "probability", "threshold", "low_confidence", "regions", "inference_seconds"]
+        )
+        compressed = image_topic.endswith("/compressed")
+        kind = CompressedImage if compressed else Image
+        # Best effort matches every publisher.
+        newest = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(kind, image_topic, self._on_image, newest)
+        self.create_subscription(msg.Classification, f"{node_name}/classification", self._on_classification, 50)
+        self.create_subscription(msg.Explanation, f"{node_name}/explanation", self._on_explanation, 50)
+        self.create_subscription(Image, f"{node_name}/overlay", self._on_overlay, 20)
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._frames[stamp_of(message.header)] = message
+
+    def _on_classification(self, message: msg.Classification) -> None:
+        stamp = stamp_of(message.header)
+        self._classifications[stamp] = message
+        self._rows.writerow(
+            [
+                f"{stamp[0]}.{stamp[1]:09d}",
+                int(message.person),
+                f"{message.probability:.6f}",
+                f"{message.threshold:g}",
+                int(message.low_confidence),
+                len(message.regions),
+                f"{message.inference_seconds:.4f}",
+            ]
+        )
+        self._table.flush()
+
+    def _on_explanation(self, message: msg.Explanation) -> None:
+        try:
+            self._write(message)
+        except (OSError, ValueError) as error:
+            self.get_logger().error(f"explanation not written: {error}")
+
+    def _write(self, message: msg.Explanation) -> None:
+        stamp = stamp_of(message.header)
+        name = f"{self.explanations:03d}"
+        self.explanations += 1
+        self._without_overlay.append((stamp, name))
+        explanation = explanation_from(message)
+        record = {
+            "stamp": f"{stamp[0]}.{stamp[1]:09d}",
+            "frame_id": message.header.frame_id,
+            "trigger": message.trigger,
+            **explanation.to_dict(),
+        }
+        (self.output / f"{name}_explanation.json").write_text(json.dumps(record, indent=1) + "\n")
+        frame = self._frames.get(stamp)
+        if frame is None:
+            self.get_logger().warning(f"explanation {name} is of a frame that did not arrive here: no sheet")
+            return
+        classification = self._classifications.get(stamp)
+        regions = [region_from(r) for r in classification.regions] if classification else None
+        sheet = contact_sheet(to_rgb(frame), explanation, regions=regions, trigger=message.trigger)
+        write_png(self.output / f"{name}_sheet.png", sheet)
+
+    def _on_overlay(self, message: Image) -> None:
+        stamp = stamp_of(message.header)
+        waiting = [entry for entry in self._without_overlay if entry[0] == stamp]
+        try:
+            if waiting:
+                self._without_overlay.remove(waiting[0])
+                write_png(self.output / f"{waiting[0][1]}_overlay.png", to_rgb(message))
+        except (OSError, ImageError) as error:
+            self.get_logger().error(f"overlay not written: {error}")
+
+    def close(self) -> None:
+        """Close the table."""
+        self._table.close()
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write uint8 [H, W, 3] RGB; OSError when that fails."""
+    _, data = cv2.imencode(".png", image[:, :, ::-1])
+    path.write_bytes(data.tobytes())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command."""
+    arguments = list(sys.argv if args is None else ["record_explanations", *args])
+    parser = argparse.ArgumentParser(
+        prog="record_explanations", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--node", default="explain_node", help="name of the node, with its namespace [%(default)s]")
+    parser.add_argument("--image", default="image", help="the image topic that the node listens to [%(default)s]")
+    options = parser.parse_args(remove_ros_args(arguments)[1:])
+    rclpy.init(args=arguments)
+    recorder = Recorder(options.output, options.node, options.image)
+    try:
+        rclpy.spin(recorder)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        recorder.close()
+        recorder.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,59 @@
+"""Starts the node on a camera.
+
+ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments and the node."""
+    image = LaunchConfiguration("image")
+    default_parameters = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config", "explain.yaml"])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("image", default_value="image", description="Image topic, without /compressed."),
+            DeclareLaunchArgument(
+                "image_transport",
+                default_value="raw",
+                choices=["raw", "compressed"],
+                description="Subscribe to the topic itself, or to the topic with /compressed behind it.",
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
+            DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
+            DeclareLaunchArgument("params_file", default_value=default_parameters, description="Parameters (YAML)."),
+            DeclareLaunchArgument(
+                "use_sim_time", default_value="false", choices=["true", "false"], description="Take the time from /clock."
+            ),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="true",
+                choices=["true", "false"],
+                description="Configure and activate the lifecycle node at the start.",
+            ),
+            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
+            Node(
+                package="explain_cnn_ros",
+                executable="explain_node",
+                namespace=LaunchConfiguration("namespace"),
+                name=LaunchConfiguration("name"),
+                output="screen",
+                parameters=[
+                    LaunchConfiguration("params_file"),
+                    {
+                        "image_transport": LaunchConfiguration("image_transport"),
+                        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+                        "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
+                    },
+                ],
+                # Remapping a topic leaves the topics below it alone: the compressed one has a rule of its own.
+                remappings=[("image", image), ("image/compressed", [image, "/compressed"])],
+                arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            ),
+        ]
+    )

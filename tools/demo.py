@@ -1,0 +1,212 @@
+"""The main job, end to end: the node on the sample recording, over real DDS, with its pictures in a folder.
+
+Starts the node, a recorder and the player as processes of their own, asks the node for explanations while the
+recording plays, and says in the end what came out and where it lies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE = "/camera/image_raw/compressed"
+
+#: Seconds for the node to load its network, and for what was asked for to be answered.
+START_TIMEOUT = 120.0
+ANSWER_TIMEOUT = 120.0
+
+
+def parse() -> argparse.Namespace:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--bag", type=Path, default=ROOT / "sample/street", help="recording [%(default)s]")
+    parser.add_argument("--image", default=IMAGE, help="its image topic [%(default)s]")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo_output", help="folder [%(default)s]")
+    parser.add_argument("--rate", type=float, default=0.5, help="pace of the recording [%(default)s]")
+    parser.add_argument("--ask-every", type=float, default=5.0, help="seconds between requests [%(default)s]")
+    return parser.parse_args()
+
+
+def start(log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Start one of the package's executables; its output goes to a file."""
+    with log.open("wb") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, as Ctrl-C does; kill it if it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Asker:
+    """Calls the node's service and waits for its answers."""
+
+    def __init__(self) -> None:
+        import rclpy
+
+        from explain_cnn_ros.srv import Explain
+
+        self._rclpy, self._kind = rclpy, Explain
+        rclpy.init()
+        self._node = rclpy.create_node("demo")
+        self._client = self._node.create_client(Explain, "/explain_node/explain")
+        self._waiting: list[Any] = []
+        self.refusals: list[str] = []
+
+    def spin(self, seconds: float) -> None:
+        """Take answers for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._rclpy.spin_once(self._node, timeout_sec=min(left, 0.1))
+        for answer in [f for f in self._waiting if f.done()]:
+            self._waiting.remove(answer)
+            if not answer.result().success:
+                self.refusals.append(answer.result().message)
+
+    def ask(self) -> None:
+        """Ask for an explanation of the newest frame, unless an answer is still to come."""
+        if not self._waiting:
+            self._waiting.append(self._client.call_async(self._kind.Request()))
+
+    def wait_for_service(self, node: subprocess.Popen[bytes]) -> bool:
+        """Whether the node came up."""
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end and node.poll() is None:
+            if self._client.wait_for_service(0.2):
+                return True
+        return False
+
+    def finish(self) -> None:
+        """Wait for the answers that are still to come."""
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while self._waiting and time.monotonic() < end:
+            self.spin(0.2)
+
+    def close(self) -> None:
+        self._node.destroy_node()
+        self._rclpy.try_shutdown()
+
+
+def summary(output: Path) -> list[str]:
+    """What the folder holds, in a few lines."""
+    with (output / "classifications.csv").open() as file:
+        frames = list(csv.DictReader(file))
+    explanations = [json.loads(path.read_text()) for path in sorted(output.glob("*_explanation.json"))]
+    persons = sum(int(row["person"]) for row in frames)
+    seconds = sorted(float(row["inference_seconds"]) for row in frames)
+    lines = [f"{len(frames)} frames decided ({persons} with a person)"]
+    if seconds:
+        lines[0] += f", a decision takes {seconds[len(seconds) // 2]:.2f} s"
+    triggers = [e["trigger"] for e in explanations]
+    by_trigger = ", ".join(f"{triggers.count(t)} by {t}" for t in dict.fromkeys(triggers))
+    lines.append(f"{len(explanations)} explanations" + (f" ({by_trigger})" if triggers else ""))
+    for explanation in explanations:
+        took = sum(explanation["timings"].values())
+        similarity = explanation["set_similarity"]
+        lines.append(
+            f"  stamp {explanation['stamp']}: P(person) {explanation['region']['probability']:.3f}, "
+            f"{explanation['settings']['perturbations']} perturbations, {took:.1f} s, "
+            f"set similarity {'-' if similarity is None else format(similarity, '.2f')}"
+        )
+    return lines
+
+
+def choose_slide(output: Path) -> Path | None:
+    """The sheet of the explanation with the highest P(person), copied to slide.png."""
+    best: tuple[float, Path] | None = None
+    for path in sorted(output.glob("*_explanation.json")):
+        sheet = path.with_name(path.name.replace("_explanation.json", "_sheet.png"))
+        probability = json.loads(path.read_text())["region"]["probability"]
+        if sheet.exists() and (best is None or probability > best[0]):
+            best = (probability, sheet)
+    if best is None:
+        return None
+    return Path(shutil.copy(best[1], output / "slide.png"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The demo; exit code 0 when there is at least one explanation to look at."""
+    output: Path = arguments.output
+    if output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    # A graph of its own, on this machine only: a robot next door is neither heard nor disturbed.
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
+    node = start(
+        output / "node.log",
+        *("explain_node", "--ros-args"),
+        *("-r", f"image/compressed:={arguments.image}"),
+        *("--params-file", str(ROOT / "config/demo.yaml")),
+    )
+    recorder = start(
+        output / "recorder.log",
+        *("record_explanations", "--output", str(output), "--node", "/explain_node", "--image", arguments.image),
+    )
+    processes = [recorder, node]
+    asker = Asker()
+    try:
+        print("demo: starting the node ...", flush=True)
+        if not asker.wait_for_service(node):
+            print(f"demo: the node did not come up: see {output / 'node.log'}", file=sys.stderr)
+            return 1
+        began = time.monotonic()
+        player = start(
+            output / "player.log",
+            *("play_bag", str(arguments.bag), "--rate", str(arguments.rate)),
+            *("--wait-for-subscribers", "30", "--topics", arguments.image),
+        )
+        processes.insert(0, player)
+        asked = began
+        while player.poll() is None:
+            asker.spin(0.5)
+            if time.monotonic() - asked > arguments.ask_every:
+                asked = time.monotonic()
+                asker.ask()
+            done = len(list(output.glob("*_explanation.json")))
+            print(f"\rdemo: playing, {time.monotonic() - began:.0f} s, {done} explanations ", end="", flush=True)
+        print("\ndemo: the recording has ended; waiting for the last explanations ...", flush=True)
+        asker.ask()
+        asker.finish()
+        asker.spin(3.0)
+        if player.returncode != 0:
+            print(f"demo: the player failed: see {output / 'player.log'}", file=sys.stderr)
+            return 1
+    finally:
+        for process in processes:
+            stop(process)
+        asker.close()
+    slide = choose_slide(output)
+    for line in summary(output):
+        print(f"demo: {line}")
+    for refusal in dict.fromkeys(asker.refusals):
+        print(f"demo: refused: {refusal}")
+    if slide is None:
+        print(f"demo: no explanation was written: see {output / 'node.log'}", file=sys.stderr)
+        return 1
+    print(f"demo: pictures and explanations are in {output}; start with {slide}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run(parse()))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,53 @@
+"""Prints those lines of requirements files whose package this Python cannot import yet.
+
+`missing.py REQUIREMENTS... --constraints FILE` writes to FILE, for pip, the versions of the system's packages that the
+installation must leave alone.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+# Where the name to import, or to run, is not the distribution's.
+MODULES = {
+    "colcon-common-extensions": "colcon_core",
+    "empy": "em",
+    "opencv-python": "cv2",
+}
+PROGRAMS = {"cmake"}
+# Compiled parts of ROS and of apt's OpenCV are tied to this one; a newer one in front of it breaks them.
+KEEP = ("numpy",)
+
+
+def is_there(distribution: str) -> bool:
+    """Whether the package can be used, by whatever way it was installed."""
+    if distribution in PROGRAMS:
+        return shutil.which(distribution) is not None
+    return importlib.util.find_spec(MODULES.get(distribution, distribution.replace("-", "_"))) is not None
+
+
+def main() -> None:
+    """Compares the files with this Python."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requirements", nargs="+", type=Path)
+    parser.add_argument("--constraints", type=Path, required=True)
+    arguments = parser.parse_args()
+    for path in arguments.requirements:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            requirement = re.split(r"\s+#", line)[0].strip()
+            if not requirement or requirement.startswith("#"):
+                continue
+            name = re.match(r"[A-Za-z0-9._-]+", requirement)
+            assert name is not None, f"{path}: cannot read '{line}'"
+            if not is_there(name[0]):
+                print(requirement)
+    kept = [name for name in KEEP if is_there(name)]
+    versions = [f"{name}=={importlib.import_module(name).__version__}\n" for name in kept]
+    arguments.constraints.write_text("".join(versions), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
