@@ -60,6 +60,8 @@ class ModelInfo:
             raise ValueError(f"classes are {self.classes}: this package decides between background and person")
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold is {self.threshold}: it must lie between 0 and 1")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(deviation > 0 for deviation in self.std):
+            raise ValueError(f"mean is {self.mean}, std {self.std}: three numbers each, std above 0")
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: a string a field, JSON."""
@@ -72,8 +74,10 @@ class ModelInfo:
         missing = [name for name in names if name not in metadata]
         if missing:
             raise ValueError(f"its metadata lacks {', '.join(missing)}")
-        values = {name: json.loads(metadata[name]) for name in names}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in names}
+        # JSON knows no tuples.
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -97,7 +101,7 @@ def fast_low_precision(device: torch.device) -> torch.dtype | None:
 
 
 def _cpu_has_bfloat16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than some PyTorch 2
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than some PyTorch 2
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
@@ -143,7 +147,8 @@ class PersonClassifier:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 info = ModelInfo.from_metadata(file.metadata() or {})
-                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                names = list(file.keys())
+                state = {name: file.get_tensor(name).float() for name in names}
             network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
             network.load_state_dict(state)
         except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
@@ -198,7 +203,7 @@ class PersonClassifier:
                 "`resize` turns an image into a window"
             )
         if len(windows) == 0:
-            return torch.zeros(0, len(self.info.classes))
+            return torch.zeros(0, len(self.info.classes), device=self.device)
         return torch.cat([self._forward(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)])
 
     def _forward(self, windows: NDArray[np.uint8]) -> Tensor:

@@ -43,7 +43,7 @@ from explain_cnn_ros.scanning import Region, crop
 WIDTH, HEIGHT = 1920, 1080
 MARGIN, GAP = 40, 30
 HEADER, FOOTER = 100, 58
-LEFT = 540
+LEFT = 500
 #: Most of the left part's height that the frame takes.
 FRAME_SHARE = 0.43
 #: Columns of the table: what a metric is, then one a layer.
@@ -51,10 +51,10 @@ ROW_HEAD, COLUMN_HEAD = 226, 44
 CELL_GAP = 10
 
 #: Text sizes, legible at half the picture's size.
-TITLE, SUBTITLE, HEADING, BODY, SMALL = 40, 22, 19, 18, 16
+TITLE, SUBTITLE, HEADING, BODY, SMALL, SMALLEST = 40, 22, 19, 18, 16, 12
 
 #: Side of a patch's tile, pixels: a cell takes as many ranks as fit at TILE_GOOD, tiles grow to TILE_MAX.
-TILE_GOOD, TILE_MAX = 84, 170
+TILE_GOOD, TILE_MAX = 84, 240
 TILE_FRAME = 3
 #: A tile shows at least this share of the window's longer side, and this much more than its patch; what is not patch
 #: keeps this share of its light.
@@ -94,11 +94,12 @@ def contact_sheet(
         ValueError: not such a frame, or not the explained frame's size.
     """
     check_frame(frame, explanation)
+    frame = np.ascontiguousarray(frame)
     canvas = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     canvas[:] = BACKGROUND
     body = slice(MARGIN + HEADER, HEIGHT - MARGIN - FOOTER)
     _draw_header(canvas[MARGIN : MARGIN + HEADER, MARGIN:-MARGIN], explanation, trigger, source)
-    _draw_pictures(canvas[body, MARGIN : MARGIN + LEFT], np.ascontiguousarray(frame), explanation, regions)
+    _draw_pictures(canvas[body, MARGIN : MARGIN + LEFT], frame, explanation, regions)
     _draw_table(canvas[body, MARGIN + LEFT + GAP : -MARGIN], frame, explanation)
     _draw_footer(canvas[-MARGIN - FOOTER : -MARGIN, MARGIN:-MARGIN], explanation)
     return canvas
@@ -142,12 +143,14 @@ def _draw_pictures(canvas: Image, frame: Image, explanation: Explanation, region
     draw_regions(View(picture, 0, 0, size[0] / frame.shape[1], size[1] / frame.shape[0]), explanation, regions)
 
     metrics = metrics_of(explanation)[:2]
+    if not metrics:
+        return
     top = caption + size[1] + GAP // 2
     count = explanation.settings.top_n
     put_text(canvas, f"the window, with the top {count} of each layer by", 0, top, BODY, MUTED, max_width=width)
     slot = (width - GAP) // 2
     names = [wrap(metric.replace("_", " "), BODY, slot) for metric in metrics]
-    below = top + (1 + max(map(len, names), default=0)) * line_height(BODY) + 6
+    below = top + (1 + max(map(len, names))) * line_height(BODY) + 6
     own = explanation.region
     scale = min(slot / own.width, (height - below) / own.height)
     size = max(1, round(own.width * scale)), max(1, round(own.height * scale))
@@ -170,7 +173,8 @@ def _draw_table(canvas: Image, frame: Image, explanation: Explanation) -> None:
     lefts = np.linspace(ROW_HEAD, canvas.shape[1] + CELL_GAP, len(layers) + 1).round().astype(int)
     tops = np.linspace(COLUMN_HEAD, canvas.shape[0] + CELL_GAP, len(metrics) + 1).round().astype(int)
     for (layer, name), left, right in zip(layers.items(), lefts[:-1], lefts[1:] - CELL_GAP, strict=True):
-        put_text(canvas, name, left, 0, HEADING, TEXT, True, max_width=right - left)
+        size = next((s for s in (HEADING, SMALL) if text_width(name, s, True) <= right - left), SMALLEST)
+        put_text(canvas, name, left, HEADING - size, size, TEXT, True, max_width=right - left)
         canvas[COLUMN_HEAD - 16 : COLUMN_HEAD - 12, left:right] = layer_style(layer).colour
     for metric, top, bottom in zip(metrics, tops[:-1], tops[1:] - CELL_GAP, strict=True):
         if top > COLUMN_HEAD:
@@ -202,15 +206,15 @@ def _draw_row_head(canvas: Image, metric: str, rankings: Sequence[LayerRanking])
 
 
 def _grid(count: int, width: int, height: int) -> tuple[int, int, int]:
-    """(columns, rows, side) of the largest square tiles, each over its label, of `count` of which all fit."""
+    """(columns, rows, side) of the largest square tiles of which `count` fit, each over its label."""
     label = line_height(SMALL) + 4
     best = (1, count, 1)
-    for columns in range(1, count + 1):
+    for columns in range(count, 0, -1):
         rows = -(-count // columns)
-        side = min((width - (columns - 1) * CELL_GAP) // columns, (height - (rows - 1) * CELL_GAP) // rows - label)
+        side = min((width + CELL_GAP) // columns - CELL_GAP, (height + CELL_GAP) // rows - CELL_GAP - label, TILE_MAX)
         if side > best[2]:
             best = (columns, rows, side)
-    return best[0], best[1], min(best[2], TILE_MAX)
+    return best
 
 
 def _draw_cell(canvas: Image, frame: Image, explanation: Explanation, ranking: LayerRanking) -> None:
@@ -287,8 +291,8 @@ def _draw_footer(canvas: Image, explanation: Explanation) -> None:
     width = canvas.shape[1]
     canvas[10, :] = RULE
     reading = (
-        "A tile: what the neuron responds to most strongly, bright; its surroundings dimmed. Labels: layer / channel. "
-        "Dashed: unstable ranking, another seed selects other neurons."
+        "A tile: what the neuron responds to most strongly, bright; its surroundings dimmed. "
+        "Labels: layer / channel, score; the best first. Dashed: unstable ranking, another seed selects other neurons."
     )
     put_text(canvas, reading, 0, 18, SMALL, MUTED, max_width=width)
     parts = [

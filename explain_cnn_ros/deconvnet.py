@@ -100,6 +100,7 @@ def _descend(
                 maps = seeds if maps is None else torch.cat([maps, seeds])
         elif isinstance(module, nn.Conv2d):
             assert maps is not None
+            assert not isinstance(module.padding, str)
             maps = nn.functional.conv_transpose2d(maps, module.weight, None, module.stride, module.padding)
         elif isinstance(module, nn.MaxPool2d):
             assert maps is not None

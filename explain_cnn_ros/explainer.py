@@ -24,7 +24,7 @@ from explain_cnn_ros.scanning import Region, crop
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.tracing import Trace, trace
 
-__all__ = ["Explainer", "ExplainSettings", "Explanation"]
+__all__ = ["ExplainSettings", "Explainer", "Explanation"]
 
 #: Perturbations that go through the network at a time; bounds the memory.
 CHUNK = 16
@@ -44,7 +44,8 @@ class Explainer:
         unknown = [layer for layer in self.settings.layers if layer not in self.layers]
         if unknown:
             raise ValueError(
-                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to {len(self.layers)}"
+                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
+                f"{len(self.layers)}"
             )
 
     @torch.inference_mode()

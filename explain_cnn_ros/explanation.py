@@ -105,7 +105,8 @@ class Explanation:
         record = dataclasses.asdict(self)
         for ranking in record["rankings"]:
             del ranking["scores"]
-        return _finite(record)  # type: ignore[no-any-return]
+        finite: dict[str, Any] = _finite(record)
+        return finite
 
 
 def _finite(value: Any) -> Any:

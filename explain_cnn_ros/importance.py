@@ -6,6 +6,9 @@ Such neurons are never selected.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -101,7 +104,7 @@ def rank(scores: Tensor, top_n: int) -> Tensor:
     return order[~torch.isnan(scores[order])][:top_n]
 
 
-def jaccard(one: set[tuple[int, int]] | set[int], other: set[tuple[int, int]] | set[int]) -> float:
+def jaccard(one: AbstractSet[Any], other: AbstractSet[Any]) -> float:
     """Size of the intersection over size of the union; NaN when both are empty."""
-    union = one | other  # type: ignore[operator]
-    return len(one & other) / len(union) if union else float("nan")  # type: ignore[operator]
+    union = one | other
+    return len(one & other) / len(union) if union else float("nan")

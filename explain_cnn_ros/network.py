@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torchvision
@@ -72,27 +73,33 @@ class VGGClassifier(nn.Module):
         with torch.device("meta"):
             features = torchvision.models.get_model(architecture, weights=None).features
         self.features = features.to_empty(device="cpu")
-        self.architecture, self.input_size = architecture, input_size
+        self.architecture, self.input_size, self.hidden, self.classes = architecture, input_size, hidden, classes
         self.grid = (input_size[1] // TOTAL_STRIDE, input_size[0] // TOTAL_STRIDE)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(512 * self.grid[0] * self.grid[1], hidden),
             nn.ReLU(inplace=True),
-            nn.Dropout(),
+            nn.Dropout(0.25),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            nn.Dropout(),
+            nn.Dropout(0.25),
             nn.Linear(hidden, classes),
         )
         self.initialise()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def initialise(self) -> None:
-        """Initialise for training from scratch (He et al. 2015)."""
+        """Initialise for training from scratch: convolutions as He et al. 2015, dense layers small.
+
+        Large first logits would have to be unlearned before anything is learned.
+        """
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.reset_parameters()
@@ -126,17 +133,15 @@ def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
     """
     if not network.architecture.endswith("_bn"):
         return network
-    dense = network.classifier
-    folded = VGGClassifier(
-        network.architecture.removesuffix("_bn"), network.input_size, dense[1].out_features, dense[-1].out_features
-    )
-    source = list(network.features)
+    plain = network.architecture.removesuffix("_bn")
+    folded = VGGClassifier(plain, network.input_size, network.hidden, network.classes)
+    source: list[Any] = list(network.features)
     pairs = [(source[i], source[i + 1]) for i, module in enumerate(source) if isinstance(module, nn.Conv2d)]
-    targets = [module for module in folded.features if isinstance(module, nn.Conv2d)]
+    targets: list[Any] = [module for module in folded.features if isinstance(module, nn.Conv2d)]
     with torch.no_grad():
         for target, (convolution, norm) in zip(targets, pairs, strict=True):
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()
             target.weight.copy_(convolution.weight * scale.view(-1, 1, 1, 1))
             target.bias.copy_((convolution.bias - norm.running_mean) * scale + norm.bias)
-    folded.classifier.load_state_dict(dense.state_dict())
+    folded.classifier.load_state_dict(network.classifier.state_dict())
     return folded.to(next(network.parameters()).device).train(network.training)

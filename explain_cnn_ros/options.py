@@ -10,7 +10,16 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
+
+#: What a value must be, by the type of its option's default.
+KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,18 @@ def validate(settings: Any) -> None:
     Raises:
         ValueError: names the field, its value, and what is expected.
     """
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
     for name, declared in options(settings).items():
-        value = getattr(settings, name)
+        value, default = getattr(settings, name), defaults[name]
         if isinstance(value, list):
             value = tuple(value)
             object.__setattr__(settings, name, value)
-        members = value if isinstance(value, tuple) else (value,)
+        several = isinstance(default, tuple)
+        require(isinstance(value, tuple) == several, name, value, "a list" if several else "a single value")
+        members = value if several else (value,)
+        kind, called = KINDS[type(default[0] if several else default)]
+        for member in members:
+            require(isinstance(member, kind), name, value, called)
         require(len(members) > 0, name, value, "at least one")
         require(len(set(members)) == len(members), name, value, "without repetition")
         for member in members:

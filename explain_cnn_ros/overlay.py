@@ -45,6 +45,7 @@ READABLE_WIDTH, READABLE_HEIGHT = 960, 720
 #: The panel beside the frame, at a frame height of READABLE_HEIGHT; it grows with taller frames. Pixels.
 PANEL_WIDTH = 340
 PANEL_MARGIN = 20
+#: More text than this is cut.
 PANEL_HEIGHT_MAX = 2000
 PANEL_TEXT, PANEL_TITLE = 16, 30
 #: The window is shown again in the panel where that makes it larger by this factor and at least this tall.
@@ -57,12 +58,16 @@ STRIP_SHARE_MAX = 0.25
 STRIP_TEXT_MIN, STRIP_TEXT_MAX = 9, 30
 STRIP_TEXT_OF_HEIGHT, STRIP_TEXT_OF_WIDTH = 1 / 36, 1 / 48
 
+#: Text of tags at boxes, as a share of that on strips.
+TAG_TEXT = 0.75
 #: Between the explained window and its outline there is room for the boxes of patches at its edge, in line units.
 OUTLINE_GAP = 3
 #: Strokes of a line's height, from one dash to the next, in units of the line's width; at least DASH_MIN pixels.
 DASH, DASH_MIN = 5, 8
 #: Lines grow by a pixel with every so many pixels of frame height.
 LINE_UNIT_HEIGHT = 720
+#: In a window that is less tall than this on the picture, lines get thinner, so that they do not hide it.
+THIN_BELOW = 300
 
 #: Text is drawn this much larger and shrunk: Hershey strokes come in whole pixels only.
 SUPERSAMPLING = 4
@@ -133,13 +138,14 @@ def draw_overlay(
         ValueError: not such a frame, not the explained frame's size, or a metric that the explanation lacks.
     """
     check_frame(frame, explanation)
+    frame = np.ascontiguousarray(frame)
     rankings = chosen_rankings(explanation, metric)
     boxes = neuron_boxes(rankings, top_n)
     if keep_size:
-        canvas = np.array(frame, order="C")
+        canvas = frame.copy()
         view = View(canvas)
         draw_regions(view, explanation, regions)
-        draw_boxes(view, boxes, labels)
+        draw_boxes(view, boxes, explanation.region, labels)
         note = f"trigger: {trigger_text(trigger)}" if trigger else ""
         _draw_headline(canvas, explanation.region.probability, explanation.threshold, note)
         _draw_legend_strip(canvas, [line for part in _legend(explanation, rankings, regions, top_n) for line in part])
@@ -249,8 +255,6 @@ def stability_text(rankings: Sequence[LayerRanking]) -> str:
 
 def decision_text(probability: float, threshold: float) -> str:
     """The comparison that is the decision, with as many digits as it takes: "P(person) 0.97 >= 0.50"."""
-    if not math.isfinite(probability):
-        return f"P(person) unknown, threshold {threshold:.2f}"
     digits = 2
     while digits < 6 and probability != threshold and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}":
         digits += 1
@@ -402,12 +406,13 @@ def _dashes(length: int, period: int) -> NDArray[np.intp]:
     return np.flatnonzero((phase < 0.3) | (phase > 0.7))
 
 
-def draw_boxes(view: View, boxes: Sequence[Box], labels: bool = False) -> None:
-    """Draw neurons' boxes in their order, on request with layer and channel."""
-    unit = _line_unit(view.canvas)
+def draw_boxes(view: View, boxes: Sequence[Box], region: Region, labels: bool = False) -> None:
+    """Draw the boxes of a region's neurons in their order, on request with layer and channel."""
+    left, top, right, bottom = view.box(region)
+    unit = min(_line_unit(view.canvas), (bottom - top) / THIN_BELOW, 2 * (right - left) / THIN_BELOW)
     for box in boxes:
         style = layer_style(box.neuron.layer)
-        draw_box(view.canvas, view.box(box.patch), style.colour, style.width * unit, box.unstable)
+        draw_box(view.canvas, view.box(box.patch), style.colour, max(1, round(style.width * unit)), box.unstable)
     if labels:
         tags = [
             (view.box(box.patch), f"{box.layer_name}/{box.neuron.channel}", layer_style(box.neuron.layer).colour)
@@ -422,7 +427,7 @@ def _draw_tags(canvas: Image, tags: Sequence[Tag], top: int = 0) -> None:
     Args:
         top: rows of the canvas that stay free of them.
     """
-    size = _strip_text(canvas)
+    size = max(STRIP_TEXT_MIN, round(TAG_TEXT * _strip_text(canvas)))
     height = line_height(size)
     taken: list[Rectangle] = []
     for (box_left, box_top, box_right, box_bottom), text, colour in tags:
@@ -510,7 +515,7 @@ def put_text(
         return 0
     mask = _text_mask(text, size, bold)
     left, top = max(0, x), max(0, y)
-    roi = canvas[top : y + mask.shape[0], left : x + mask.shape[1]]
+    roi = canvas[top : max(0, y + mask.shape[0]), left : max(0, x + mask.shape[1])]
     if roi.size:
         alpha = mask[top - y : top - y + roi.shape[0], left - x : left - x + roi.shape[1], None].astype(np.uint16)
         roi[:] = (roi * (255 - alpha) + np.array(colour, np.uint16) * alpha + 127) // 255
@@ -528,7 +533,7 @@ def shorten(text: str, size: int, max_width: int, bold: bool = False) -> str:
 
 
 def wrap(text: str, size: int, max_width: int, bold: bool = False) -> list[str]:
-    """Break a text at spaces, or behind underscores where a word is too long, into lines that fit."""
+    """Break a text into lines that fit: at spaces, too long words behind underscores; what is still longer stays so."""
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -654,23 +659,28 @@ def _with_panel(
     width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
     unit = max(1.0, height / READABLE_HEIGHT)
     panel_width = round(PANEL_WIDTH * unit)
-    canvas = np.empty((height + round(PANEL_HEIGHT_MAX * unit), width + panel_width, 3), np.uint8)
-    canvas[:] = BACKGROUND
-    canvas[:height, :width] = resized(frame, width, height)
-    view = View(canvas[:height, :width], 0, 0, width / frame.shape[1], height / frame.shape[0])
-    draw_regions(view, explanation, regions)
-    draw_boxes(view, boxes, labels)
-    used = _draw_panel(canvas[:, width:], explanation, rankings, regions, trigger, top_n, unit)
+    panel = np.empty((max(height, round(PANEL_HEIGHT_MAX * unit)), round(PANEL_WIDTH * unit), 3), np.uint8)
+    panel[:] = BACKGROUND
+    used = _draw_panel(panel, explanation, rankings, regions, trigger, top_n, unit)
     margin, text = round(PANEL_MARGIN * unit), round(PANEL_TEXT * unit)
-    caption = line_height(text)
-    room = (panel_width - 2 * margin, height - used - caption - margin)
+    top = used + line_height(text)
+    room = (panel.shape[1] - 2 * margin, height - top - margin)
     gain = min(room[0] / explanation.region.width, room[1] / explanation.region.height)
     if room[1] >= INSET_HEIGHT_MIN * unit and gain >= INSET_GAIN * scale:
-        size = (round(gain * explanation.region.height), round(gain * explanation.region.width))
-        put_text(canvas, "the window, enlarged", width + margin, used, text, MUTED)
-        inset = canvas[used + caption :, width + margin :][: size[0], : size[1]]
+        put_text(panel, "the window, enlarged", margin, used, text, MUTED)
+        right = margin + round(gain * explanation.region.width)
+        inset = panel[top : top + round(gain * explanation.region.height), margin:right]
         enlarge(inset, frame, explanation, boxes)
-    return np.ascontiguousarray(canvas[: max(height, used)])
+
+    canvas = np.empty((max(height, used), width + panel.shape[1], 3), np.uint8)
+    canvas[:, width:] = panel[: len(canvas)]
+    canvas[height:, :width] = BACKGROUND
+    shown = canvas[:height, :width]
+    shown[:] = resized(frame, width, height)
+    view = View(shown, 0, 0, width / frame.shape[1], height / frame.shape[0])
+    draw_regions(view, explanation, regions)
+    draw_boxes(view, boxes, explanation.region, labels)
+    return canvas
 
 
 def enlarge(canvas: Image, frame: Image, explanation: Explanation, boxes: Sequence[Box]) -> None:
@@ -679,7 +689,7 @@ def enlarge(canvas: Image, frame: Image, explanation: Explanation, boxes: Sequen
     height, width = canvas.shape[:2]
     canvas[:] = crop(frame, region.x, region.y, region.width, region.height, (width, height))
     view = View(canvas, region.x, region.y, width / region.width, height / region.height)
-    draw_boxes(view, boxes)
+    draw_boxes(view, boxes, region)
 
 
 def _draw_panel(

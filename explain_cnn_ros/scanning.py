@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,14 +37,7 @@ class Region:
     @property
     def person_box(self) -> tuple[float, float, float, float]:
         """(x, y, width, height) of the person in the middle of the window: the window without its margins."""
-        height = self.height * PERSON_SHARE
-        width = height * PERSON_ASPECT
-        return (
-            self.x + (self.width - width) / 2,
-            self.y + (self.height - height) / 2,
-            width,
-            height,
-        )
+        return person_box(self)
 
 
 @dataclass(frozen=True)
@@ -111,9 +105,7 @@ def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Seq
     for scale in scales:
         width = max(1, round(frame.shape[1] * scale))
         height = max(1, round(frame.shape[0] * scale))
-        level: Any = cv2.resize(
-            frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        )
+        level: Any = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         right = margin_x + max(window_width, -(-(width + 2 * margin_x) // STRIDE) * STRIDE) - (width + 2 * margin_x)
         below = margin_y + max(window_height, -(-(height + 2 * margin_y) // STRIDE) * STRIDE) - (height + 2 * margin_y)
         level = cv2.copyMakeBorder(level, margin_y, below, margin_x, right, cv2.BORDER_REPLICATE)
@@ -134,7 +126,7 @@ def crop(frame: NDArray[np.uint8], x: float, y: float, width: float, height: flo
     right, bottom = max(left + 1, round(x + width)), max(top + 1, round(y + height))
     pad = (max(0, -top), max(0, bottom - frame.shape[0]), max(0, -left), max(0, right - frame.shape[1]))
     # A box wholly outside still has the nearest edge to show.
-    inside = frame[
+    inside: Any = frame[
         min(max(top, 0), frame.shape[0] - 1) : max(bottom, 1),
         min(max(left, 0), frame.shape[1] - 1) : max(right, 1),
     ]
@@ -148,15 +140,16 @@ def rescore(scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence
     """P(person) of each candidate as an exact crop, as in training."""
     if not candidates:
         return []
-    size = scorer.info.input_size
-    windows = np.stack([crop(frame, c.x, c.y, c.width, c.height, size) for c in candidates])
-    return [
-        Region(round(c.x), round(c.y), round(c.width), round(c.height), float(p))
-        for c, p in zip(candidates, scorer.probability(windows), strict=True)
-    ]
+    # Whole pixels first: the region that is returned is the one that was scored.
+    regions = [Region(round(c.x), round(c.y), round(c.width), round(c.height), math.nan) for c in candidates]
+    windows = np.stack([crop(frame, r.x, r.y, r.width, r.height, scorer.info.input_size) for r in regions])
+    scores = scorer.probability(windows)
+    return [dataclasses.replace(r, probability=float(p)) for r, p in zip(regions, scores, strict=True)]
 
 
-def suppress(candidates: Sequence[Any], scores: Sequence[float], overlap_max: float, keep_max: int) -> list[int]:
+def suppress(
+    candidates: Sequence[Region | Candidate], scores: Sequence[float], overlap_max: float, keep_max: int
+) -> list[int]:
     """Non-maximum suppression: indices of what is kept, best first.
 
     A window is dropped when the person in it shares more than `overlap_max` of the smaller of the two
@@ -174,9 +167,11 @@ def suppress(candidates: Sequence[Any], scores: Sequence[float], overlap_max: fl
     return kept
 
 
-def person_box(window: Any) -> tuple[float, float, float, float]:
-    """(x, y, width, height) of the person in a Region or Candidate."""
-    return Region.person_box.fget(window)  # type: ignore[attr-defined,no-any-return]
+def person_box(window: Region | Candidate) -> tuple[float, float, float, float]:
+    """(x, y, width, height) of the person in the middle of a window: the window without its margins."""
+    height = window.height * PERSON_SHARE
+    width = height * PERSON_ASPECT
+    return (window.x + (window.width - width) / 2, window.y + (window.height - height) / 2, width, height)
 
 
 def overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 from explain_cnn_ros.importance import METRICS
 from explain_cnn_ros.options import option, validate

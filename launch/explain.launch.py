@@ -3,12 +3,13 @@
 ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
 """
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -28,7 +29,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
             DeclareLaunchArgument("params_file", default_value=default_parameters, description="Parameters (YAML)."),
             DeclareLaunchArgument(
-                "use_sim_time", default_value="false", choices=["true", "false"], description="Take the time from /clock."
+                "use_sim_time", default_value="false", choices=["true", "false"], description="Time from /clock."
             ),
             DeclareLaunchArgument(
                 "autostart",

@@ -3,7 +3,6 @@
 ros2 launch explain_cnn_ros replay.launch.py bag:=/path/to/bag image:=/camera/image_raw rviz:=true
 """
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
@@ -12,6 +11,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -66,7 +67,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             player,
             RegisterEventHandler(
-                OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))])
+                OnProcessExit(
+                    target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))]
+                )
             ),
         ]
     )

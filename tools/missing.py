@@ -20,6 +20,8 @@ MODULES = {
 PROGRAMS = {"cmake"}
 # Compiled parts of ROS and of apt's OpenCV are tied to this one; a newer one in front of it breaks them.
 KEEP = ("numpy",)
+# The newest, which torch would bring along, breaks colcon's and ament's use of setup.py.
+LIMITS = ("setuptools<80",)
 
 
 def is_there(distribution: str) -> bool:
@@ -45,8 +47,8 @@ def main() -> None:
             if not is_there(name[0]):
                 print(requirement)
     kept = [name for name in KEEP if is_there(name)]
-    versions = [f"{name}=={importlib.import_module(name).__version__}\n" for name in kept]
-    arguments.constraints.write_text("".join(versions), encoding="utf-8")
+    constraints = [*(f"{name}=={importlib.import_module(name).__version__}" for name in kept), *LIMITS]
+    arguments.constraints.write_text("\n".join(constraints) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ def _stretch(pixels: Pixels) -> Pixels:
 def _from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
     if "compressedDepth" in message.format:
         raise ImageError(
-            "encoding", f"format {message.format!r} is depth with a header of its own: publish it raw, or as JPEG or PNG"
+            "encoding",
+            f"format {message.format!r} is depth with a header of its own: publish it raw, or as JPEG or PNG",
         )
     data = bytes(message.data)
     if not data:

@@ -28,7 +28,7 @@ class NodeParameters:
     )
     reliability: str = option(
         "auto",
-        "Reliability of the image subscription: auto (reliable where every publisher offers it), reliable, best_effort.",
+        "Reliability of the image subscription: reliable, best_effort, or auto (reliable where every publisher is).",
         choices=("auto", "reliable", "best_effort"),
         read_only=True,
     )

@@ -1,6 +1,6 @@
 """Writes what a running node explains into a folder: overlays, explanations as JSON, a picture to show around.
 
-    record_explanations --output DIR --node explain_node --image camera/image_raw/compressed
+record_explanations --output DIR --node explain_node --image camera/image_raw/compressed
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ def cut(image: Image, centre: tuple[float, float], height: float, size: tuple[in
     Outside of the image its edge is repeated.
     """
     zoom = size[1] / height
+    source: Any = image
     if zoom < 0.7:  # warping alone would alias
-        image = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        source = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
         centre, zoom = (centre[0] * zoom, centre[1] * zoom), 1.0
     flip = -1.0 if mirror else 1.0
     matrix = np.array(
@@ -30,7 +31,7 @@ def cut(image: Image, centre: tuple[float, float], height: float, size: tuple[in
             [0, zoom, size[1] / 2 - zoom * centre[1]],
         ]
     )
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def centred(image: Image, size: tuple[int, int]) -> Any:
@@ -61,6 +62,9 @@ def background_window(image: Image, size: tuple[int, int], rng: np.random.Genera
         rng.uniform(width / 2, max(width / 2, image.shape[1] - width / 2)),
         rng.uniform(height / 2, max(height / 2, image.shape[0] - height / 2)),
     )
+    if rng.random() < 0.3:
+        # Shifted persons show repeated edges: backgrounds must as well, or the edges would give persons away.
+        centre = (centre[0] + rng.uniform(-0.15, 0.15) * width, centre[1] + rng.uniform(-0.15, 0.15) * height)
     return cut(image, centre, height, size, rng.random() < 0.5)
 
 
@@ -77,8 +81,9 @@ def degrade(window: Image, rng: np.random.Generator) -> Image:
         x = cv2.GaussianBlur(x.astype(np.float32), (0, 0), rng.uniform(0.4, 1.6))
     if rng.random() < 0.3:
         x = x + rng.normal(0, rng.uniform(1, 8), x.shape)
-    window = np.clip(x, 0, 255).astype(np.uint8)
+    x = np.clip(x, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
-        _, data = cv2.imencode(".jpg", window, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-        window = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
-    return window
+        _, data = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+        x = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    degraded: Image = x
+    return degraded

@@ -73,7 +73,5 @@ def batches(
         for step in steps:
             windows, labels = futures.pop(step).result()
             if step + AHEAD in steps:
-                futures[step + AHEAD] = pool.submit(
-                    make_batch, sources, size, batch, hard_share, seed, step + AHEAD
-                )
+                futures[step + AHEAD] = pool.submit(make_batch, sources, size, batch, hard_share, seed, step + AHEAD)
             yield step, windows, labels

@@ -55,7 +55,7 @@ class Matches:
 
 
 def read_labels(path: Path) -> dict[str, list[Label]]:
-    """Labels by frame name, from a CSV file `frame,x,y,width,height,ignore`; a frame without persons has empty boxes."""
+    """Labels by frame name, from a CSV file `frame,x,y,width,height,ignore`; no persons: empty boxes."""
     labels: dict[str, list[Label]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -46,7 +46,7 @@ class TrainSettings:
 
     architecture: the network that is shipped; without batch norm, for the deconvnet's sake.
     batch_norm: train with batch norm, which needs far fewer steps, and fold it into the convolutions at the end.
-    steps, batch, learning_rate: of the main training; SGD with momentum, warm-up and cosine decay.
+    steps, batch, learning_rate: of the main training; AdamW with warm-up and cosine decay.
     rounds: rounds of hard negatives at most; one that pays nothing is the last.
     round_steps, round_rate: steps of a round, and its learning rate as a share of the main one.
     hard_share: share of hard negatives among the backgrounds of a round.
@@ -56,9 +56,9 @@ class TrainSettings:
 
     steps: int = 1200
     batch: int = 32
-    learning_rate: float = 0.02
-    warm_up: int = 100
-    weight_decay: float = 5e-4
+    learning_rate: float = 5e-4
+    warm_up: int = 50
+    weight_decay: float = 0.02
     rounds: int = 3
     round_steps: int = 200
     round_rate: float = 0.2
@@ -78,7 +78,8 @@ class TrainSettings:
             warm = min(1.0, (step + 1) / self.warm_up)
             return self.learning_rate * warm * cosine(step / self.steps)
         position = (step - self.steps) % self.round_steps
-        return self.learning_rate * self.round_rate * min(1.0, (position + 1) / 20) * cosine(position / self.round_steps)
+        warm = min(1.0, (position + 1) / 20)
+        return self.learning_rate * self.round_rate * warm * cosine(position / self.round_steps)
 
 
 def cosine(progress: float) -> float:
@@ -114,7 +115,8 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> 
 
     description = (
         f"INRIA person: {len(persons)} persons, {len(backgrounds)} backgrounds; {len(photos)} person-free photos. "
-        f"Held out by photo: {len(held_persons)} persons, {len(held_backgrounds)} backgrounds, {len(held_photos)} photos"
+        f"Held out by photo: {len(held_persons)} persons, {len(held_backgrounds)} backgrounds, "
+        f"{len(held_photos)} photos"
     )
     return Data(
         Sources(read(persons, "persons"), read(backgrounds, "backgrounds"), read(photos, "photos")),
@@ -135,17 +137,14 @@ class Trainer:
         self.info = ModelInfo(architecture=settings.architecture, hidden=settings.hidden)
         trained = settings.architecture + ("_bn" if settings.batch_norm else "")
         self.network = VGGClassifier(trained, self.info.input_size, settings.hidden).to(device)
-        self.optimiser = torch.optim.SGD(
-            self.network.parameters(),
-            lr=settings.learning_rate,
-            momentum=0.9,
-            weight_decay=settings.weight_decay,
-            foreach=True,
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
         self.finished = False
+        self.mined_at = -1  # the step at which hard negatives were added last
 
     @property
     def checkpoint(self) -> Path:
@@ -162,6 +161,7 @@ class Trainer:
             "history": self.history,
             "best": self.best,
             "finished": self.finished,
+            "mined_at": self.mined_at,
             "hard": torch.from_numpy(hard),
         }
         partial = self.checkpoint.with_suffix(".partial")
@@ -180,15 +180,13 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.history, self.best = state["step"], state["history"], state["best"]
-        self.finished = state["finished"]
+        self.finished, self.mined_at = state["finished"], state["mined_at"]
         self.data.sources.hard = list(state["hard"].numpy())
         print(f"going on from step {self.step}", file=sys.stderr)
 
-    def classifier(self, **info: object) -> PersonClassifier:
-        """The network as it stands, on the same tensors; scanning runs in bfloat16."""
-        found = PersonClassifier(self.network, dataclasses.replace(self.info, **info), self.device)  # type: ignore[arg-type]
-        found.autocast = torch.bfloat16
-        return found
+    def classifier(self) -> PersonClassifier:
+        """The network as it stands, on the same tensors, in bfloat16."""
+        return PersonClassifier(self.network, self.info, self.device, autocast=torch.bfloat16)
 
     def train(self, stop: int) -> None:
         """Train up to a step."""
@@ -197,9 +195,7 @@ class Trainer:
         loss_mean, right_mean = float("nan"), float("nan")
         s = self.settings
         hard_share = s.hard_share if self.step >= s.steps else 0.0
-        stream = batches(
-            self.data.sources, self.info.input_size, s.batch, hard_share, s.seed, range(self.step, stop)
-        )
+        stream = batches(self.data.sources, self.info.input_size, s.batch, hard_share, s.seed, range(self.step, stop))
         progress = tqdm(stream, total=stop, initial=self.step, desc="training", unit="step", mininterval=10)
         for step, windows, labels in progress:
             torch.manual_seed(s.seed + step)  # dropout
@@ -210,8 +206,7 @@ class Trainer:
             target = torch.from_numpy(labels).to(self.device)
             loss = nn.functional.cross_entropy(logits.float(), target)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            loss.backward()
             self.optimiser.step()
             self.step = step + 1
             right = float((logits.argmax(1) == target).float().mean())
@@ -232,7 +227,8 @@ class Trainer:
             0.5,
         )
         self.history.append({"step": self.step, "loss": loss, **figures})
-        tqdm.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in self.history[-1].items() if k != "step"))
+        line = ", ".join(f"{name} {value:.4f}" for name, value in self.history[-1].items() if name != "step")
+        tqdm.write(f"step {self.step}: {line}")
 
     def score_round(self) -> dict[str, float]:
         """The round's figures: balanced accuracy, and the threshold that keeps alarms at their limit."""
@@ -259,7 +255,7 @@ class Trainer:
             self.train(s.steps)
         while not self.finished:
             done = (self.step - s.steps) // s.round_steps
-            if (self.step - s.steps) % s.round_steps == 0:
+            if (self.step - s.steps) % s.round_steps == 0 and self.mined_at != self.step:
                 figures = self.score_round()
                 paid = self.best is None or merit(figures) > merit(self.best)
                 if paid:
@@ -271,6 +267,7 @@ class Trainer:
                     break
                 rng = np.random.default_rng((s.seed, self.step))
                 self.data.sources.hard += mine(self.classifier(), self.data.sources.photos, MINING, rng)
+                self.mined_at = self.step
                 self.save()
             self.train(s.steps + (done + 1) * s.round_steps)
         self.network.load_state_dict(torch.load(best_path, map_location=self.device, weights_only=True))
@@ -305,6 +302,7 @@ def merit(figures: dict[str, float]) -> float:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments of the command: the folders, and every setting by its name."""
     parser = argparse.ArgumentParser(prog="train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--inria", type=Path, required=True, help="folder with train/pos and train/neg, or INRIAPerson")
     parser.add_argument("--background", type=Path, help="folder of person-free photos, for hard negatives and alarms")
@@ -323,7 +321,9 @@ def command_line(settings: TrainSettings) -> str:
     for item in dataclasses.fields(settings):
         value, flag = getattr(settings, item.name), item.name.replace("_", "-")
         if value != item.default:
-            words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            words += (
+                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            )
     return " ".join(words)
 
 

@@ -1,0 +1,248 @@
+"""The real node in its own process, fed and asked over DDS."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.explainer import Explainer, ExplainSettings
+from explain_cnn_ros.msg import Classification, Explanation, Region
+from explain_cnn_ros.ros.messages import explanation_from
+from explain_cnn_ros.srv import Explain
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+
+#: Few perturbations and layers, so that the tests take seconds.
+QUICK = {"explain__perturbations": 4, "explain__layers": [5, 8], "confidence_threshold": 0.0}
+QUICK_SETTINGS = ExplainSettings(perturbations=4, layers=(5, 8))
+
+
+@pytest.fixture(scope="session")
+def frame(sample_frames: list[bytes]) -> np.ndarray:
+    """A person of the sample and what is around, uint8 [240, 320, 3] RGB."""
+    image = cv2.imdecode(np.frombuffer(sample_frames[0], np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    return np.ascontiguousarray(image[200:440, 300:620])
+
+
+def publish_until(graph: Any, publisher: Any, message: Any, arrived: list[Any], count: int = 1) -> None:
+    """Publish again and again until something comes back."""
+
+    def come() -> bool:
+        publisher.publish(message)
+        graph.spin(0.1)
+        return len(arrived) >= count
+
+    graph.wait_for(come, "something to come back")
+
+
+def test_explains_the_newest_frame_when_asked(graph, raw_image, frame):
+    """What comes back over DDS is what the explainer computes in this process for the same frame."""
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    explanations = graph.collect(Explanation, "/explain_node/explanation")
+    overlays = graph.collect(Image, "/explain_node/overlay")
+    graph.start_node(**QUICK)
+    publisher = graph.publisher(Image, "/image")
+    message = raw_image(frame)
+    publish_until(graph, publisher, message, classifications)
+    decided = classifications[0]
+    classifier = PersonClassifier.load(device="cpu")
+    expected = classifier.probability(classifier.resize(frame)[None])[0]
+    assert decided.header == message.header
+    assert decided.probability == pytest.approx(expected, abs=1e-5)
+    assert decided.person == (expected >= classifier.threshold)
+    assert (decided.image_width, decided.image_height) == (320, 240)
+    assert [(r.x, r.y, r.width, r.height) for r in decided.regions] == [(0, 0, 320, 240)]
+    assert decided.model == classifier.model_hash
+
+    answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
+    assert answer.success, answer.message
+    graph.wait_for(lambda: explanations and overlays, "the explanation and its overlay as topics")
+    assert explanations[0] == answer.explanation
+    assert answer.explanation.header == message.header
+    assert answer.explanation.trigger == Explanation.TRIGGER_SERVICE
+    mine = Explainer(classifier, QUICK_SETTINGS).explain(frame)
+    theirs = explanation_from(answer.explanation)
+    assert theirs.settings == mine.settings
+    assert theirs.output_stddev == pytest.approx(mine.output_stddev, rel=1e-3)
+    for ranking in mine.rankings:
+        other = theirs.layer_ranking(ranking.metric, ranking.layer)
+        assert other.neurons == tuple(
+            type(n)(n.layer, n.channel, pytest.approx(n.score, rel=1e-3), n.patch) for n in ranking.neurons
+        )
+    overlay = overlays[0]
+    assert overlay.header == message.header
+    assert (overlay.width, overlay.height, overlay.encoding) == (320, 240, "rgb8")
+    assert bytes(overlay.data) != frame.tobytes()
+
+
+def test_explains_an_image_in_the_request(graph, raw_image, frame):
+    graph.start_node(**QUICK)
+    request = Explain.Request(image=raw_image(frame, stamp=99), metrics=["activation_sum"], top_n=3)
+    request.region = [Region(x=40, y=20, width=60, height=120)]
+    answer = graph.call(Explain, "/explain_node/explain", request)
+    assert answer.success, answer.message
+    explanation = answer.explanation
+    assert explanation.header.stamp.sec == 99
+    assert [(r.metric, r.layer, len(r.neurons)) for r in explanation.rankings] == [
+        ("activation_sum", 5, 3),
+        ("activation_sum", 8, 3),
+    ]
+    assert (explanation.region.x, explanation.region.y) == (40, 20)
+    for ranking in explanation.rankings:
+        for neuron in ranking.neurons:
+            for patch in neuron.patch:
+                assert patch.x >= 40
+                assert patch.x + patch.width <= 100
+
+
+def test_low_confidence_explains_by_itself(graph, raw_image, frame):
+    """Every frame is below a threshold of 1; the cooldown lets only one of them through."""
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    explanations = graph.collect(Explanation, "/explain_node/explanation")
+    graph.start_node(**(QUICK | {"confidence_threshold": 1.0, "explain_cooldown": 3600.0}))
+    publisher = graph.publisher(Image, "/image")
+    publish_until(graph, publisher, raw_image(frame), classifications, 3)
+    graph.wait_for(lambda: explanations, "an explanation")
+    publish_until(graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
+    assert all(c.low_confidence for c in classifications)
+    assert [e.trigger for e in explanations] == [Explanation.TRIGGER_LOW_CONFIDENCE]
+
+
+def test_bad_frames_are_named_and_survived(graph, raw_image, frame):
+    """Broken frames on the topic are counted by reason; the good one after them is classified."""
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    graph.start_node(**QUICK)
+    publisher = graph.publisher(Image, "/image")
+    truncated, unknown, empty = raw_image(frame), raw_image(frame), raw_image(frame)
+    truncated.data = truncated.data[:1000]
+    unknown.encoding = "jpeg2000"
+    empty.width = empty.height = empty.step = 0
+    empty.data = type(empty.data)("B")
+    for message in (truncated, unknown, empty):
+        seen = graph.log.count("frame rejected")
+        # The log is throttled: one kind at a time, until it is said.
+        graph.wait_for(lambda m=message, s=seen: publisher.publish(m) or graph.log.count("frame rejected") > s, "a log")
+    assert "truncated: 320 x 240 pixels of rgb8 take 230400 bytes, the message holds 1000" in graph.log
+    assert "encoding 'jpeg2000' is unknown: publish one of rgb8" in graph.log
+    assert "the image is empty (0 x 0 pixels)" in graph.log
+    assert classifications == []
+    publish_until(graph, publisher, raw_image(frame, stamp=8), classifications)
+    assert classifications[0].header.stamp.sec == 8
+
+
+def test_bad_requests_get_a_clear_answer(graph, raw_image, frame):
+    graph.start_node(**QUICK)
+
+    def refusal(**fields: Any) -> str:
+        answer = graph.call(Explain, "/explain_node/explain", Explain.Request(**fields))
+        assert not answer.success
+        return answer.message
+
+    assert "no frame has been classified yet: the node listens to /image" in refusal()
+    truncated, unknown, empty = raw_image(frame), raw_image(frame), raw_image(frame)
+    truncated.data = truncated.data[:1000]
+    unknown.encoding = "jpeg2000"
+    empty.width = empty.height = empty.step = 0
+    assert "truncated" in refusal(image=truncated)
+    assert "'jpeg2000' is unknown" in refusal(image=unknown)
+    assert "empty (0 x 0 pixels)" in refusal(image=empty)
+    assert "metrics is 'entropy': it must be one of" in refusal(image=raw_image(frame), metrics=["entropy"])
+    assert "top_n is 4000" in refusal(image=raw_image(frame), top_n=4000)
+    far = Region(x=5000, y=0, width=10, height=20)
+    assert "lies outside of the frame of 320 x 240" in refusal(image=raw_image(frame), region=[far])
+    answer = graph.call(Explain, "/explain_node/explain", Explain.Request(image=raw_image(frame)))
+    assert answer.success, answer.message
+
+
+def test_several_callers_are_answered(graph, raw_image, frame):
+    graph.start_node(**QUICK)
+    client = graph.node.create_client(Explain, "/explain_node/explain")
+    graph.wait_for(client.service_is_ready, "the service")
+    answers = [client.call_async(Explain.Request(image=raw_image(frame, stamp=i))) for i in range(3)]
+    graph.wait_for(lambda: all(a.done() for a in answers), "three answers")
+    assert [a.result().explanation.header.stamp.sec for a in answers] == [0, 1, 2]
+
+
+def test_compressed_frames_of_a_best_effort_publisher(graph, sample_frames):
+    """Scanned for persons, with a truncated JPEG before."""
+    classifications = graph.collect(Classification, "/robot/explain_node/classification")
+    parameters = QUICK | {"image_transport": "compressed", "regions": "scan", "scan__person_height_min": 100}
+    graph.start_node("-r", "__ns:=/robot", "-r", "image/compressed:=/camera/jpeg", **parameters)
+    publisher = graph.publisher(
+        CompressedImage, "/camera/jpeg", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
+    broken = CompressedImage(format="jpeg", data=sample_frames[0][:20_000])
+    graph.wait_for(lambda: publisher.publish(broken) or "rejected" in graph.log, "a log")
+    assert "the compressed image is truncated: its 20000 bytes lack the end" in graph.log
+    publish_until(graph, publisher, CompressedImage(format="jpeg", data=sample_frames[0]), classifications)
+    assert classifications[0].regions
+    probabilities = [r.probability for r in classifications[0].regions]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_parameters_are_checked_when_they_change(graph):
+    graph.start_node(**QUICK)
+
+    def set_parameter(name: str, value: Any) -> Any:
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return graph.call(SetParameters, "/explain_node/set_parameters", request).results[0]
+
+    assert set_parameter("explain.top_n", 3).successful
+    assert not set_parameter("explain.sigma", -1.0).successful
+    refused = set_parameter("explain.metrics", ["entropy"])
+    assert not refused.successful
+    assert "explain.metrics is 'entropy': it must be one of activation_output_correlation" in refused.reason
+    assert not set_parameter("device", "cuda").successful
+
+
+def test_wrong_parameter_at_the_start_ends_with_the_reason(graph):
+    process = graph.start_node(regions="everywhere")
+    graph.wait_for(lambda: process.poll() is not None, "the end of the node")
+    assert process.returncode == 1
+    assert "regions is 'everywhere': it must be one of whole, scan" in graph.log
+
+
+def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
+    process = graph.start_node(weights=str(tmp_path / "none.safetensors"))
+    state = graph.call(GetState, "/explain_node/get_state", GetState.Request())
+    assert state.current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+    graph.wait_for(lambda: "configuring failed: no weights at" in graph.log, "the reason in the log")
+    answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
+    assert "not active" in answer.message
+    assert process.poll() is None
+    change = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    assert not graph.call(ChangeState, "/explain_node/change_state", change).success
+
+
+def test_life_cycle_by_hand(graph, raw_image, frame):
+    """Not started by itself, then configured, activated, cleaned up and brought back."""
+    process = graph.start_node(autostart=False, **QUICK)
+    for round_ in range(2):
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            change = ChangeState.Request(transition=Transition(id=transition))
+            assert graph.call(ChangeState, "/explain_node/change_state", change).success
+        request = Explain.Request(image=raw_image(frame, stamp=round_), metrics=["activation_sum"])
+        assert graph.call(Explain, "/explain_node/explain", request).success
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+            change = ChangeState.Request(transition=Transition(id=transition))
+            assert graph.call(ChangeState, "/explain_node/change_state", change).success
+    assert graph.stop(process) == 0
+
+
+def test_checks_of_message_fields_are_on():
+    """Otherwise a numpy scalar in a message would arrive as garbage, and no test would notice."""
+    assert os.environ.get("ROS_PYTHON_CHECK_FIELDS") == "1"

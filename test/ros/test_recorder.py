@@ -1,0 +1,62 @@
+"""What a running node explains ends up in a folder, as pictures and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from sensor_msgs.msg import CompressedImage
+
+from explain_cnn_ros.msg import Classification
+from explain_cnn_ros.srv import Explain
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+
+
+def test_writes_explanation_overlay_sheet_and_table(graph, sample_frames, tmp_path):
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    recorder = graph.start(
+        *("--output", str(tmp_path / "out"), "--node", "/explain_node", "--image", "/image/compressed"),
+        module="explain_cnn_ros.ros.recorder",
+    )
+    graph.start_node(
+        image_transport="compressed", explain__perturbations=4, explain__layers=[5, 8], confidence_threshold=0.0
+    )
+    publisher = graph.node.create_publisher(CompressedImage, "/image/compressed", 10)
+    graph.wait_for(lambda: publisher.get_subscription_count() == 2, "node and recorder")
+    graph.wait_for(
+        lambda: graph.node.count_subscribers("/explain_node/explanation") == 1, "the recorder's subscriptions"
+    )
+    frame = CompressedImage(format="jpeg", data=sample_frames[0])
+    frame.header.stamp.sec, frame.header.frame_id = 42, "camera"
+
+    def decided():
+        publisher.publish(frame)
+        graph.spin(0.1)
+        return classifications
+
+    graph.wait_for(decided, "a decision")
+    assert graph.call(Explain, "/explain_node/explain", Explain.Request()).success
+    written = [tmp_path / "out" / f"000_{kind}" for kind in ("explanation.json", "overlay.png", "sheet.png")]
+    graph.wait_for(lambda: all(path.exists() for path in written), "the files")
+    assert graph.stop(recorder) == 0
+
+    record = json.loads(written[0].read_text())
+    assert (record["stamp"], record["frame_id"], record["trigger"]) == ("42.000000000", "camera", "service")
+    assert record["settings"]["perturbations"] == 4
+    assert len(record["rankings"]) == 12
+    overlay = cv2.imread(str(written[1]))
+    original = cv2.imdecode(np.frombuffer(sample_frames[0], np.uint8), cv2.IMREAD_COLOR)
+    assert overlay.shape == original.shape
+    assert (overlay != original).any()
+    assert cv2.imread(str(written[2])).shape == (1080, 1920, 3)
+    with (tmp_path / "out/classifications.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 1
+    assert float(rows[0]["probability"]) == pytest.approx(classifications[0].probability, abs=1e-5)

@@ -1,0 +1,112 @@
+"""Training windows: where they are cut, and that batches depend on seed and step only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from explain_cnn_ros.training.augmentation import background_window, centred, cut, degrade, person_window
+from explain_cnn_ros.training.batches import Sources, batches, make_batch
+
+SIZE = (64, 128)
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (160, 96, 3), np.uint8)
+
+
+def test_cut_without_zoom_is_a_slice():
+    window = cut(NOISE, (48, 80), 128, SIZE, mirror=False)
+    assert np.array_equal(window, NOISE[16:144, 16:80])
+
+
+def test_cut_mirrored():
+    window = cut(NOISE, (47.5, 80), 128, SIZE, mirror=True)
+    # Mirrored about the centre: column j shows what lies as far on the other side.
+    expected = NOISE[16:144, ::-1][:, 16:80]
+    assert np.array_equal(window[:, 1:], expected[:, :-1]) or np.array_equal(window, expected)
+
+
+def test_cut_repeats_the_edge():
+    window = cut(NOISE, (48, 150), 128, SIZE, mirror=False)
+    assert np.array_equal(window[-40:], np.repeat(NOISE[-1:, 16:80], 40, 0))
+
+
+def test_cut_of_a_large_photo_does_not_alias():
+    """A checkerboard of single pixels becomes grey, not another checkerboard."""
+    board = ((np.indices((1280, 640)).sum(0) % 2) * 255).astype(np.uint8)
+    window = cut(np.repeat(board[:, :, None], 3, 2), (320, 640), 1280, SIZE, mirror=False)
+    assert abs(window.astype(int) - 127).max() <= 2
+
+
+def test_centred_is_the_middle():
+    assert np.array_equal(centred(NOISE, SIZE), NOISE[16:144, 16:80])
+    window = np.ascontiguousarray(NOISE[:128, :64])
+    assert np.array_equal(centred(window, SIZE), window)
+
+
+def test_a_person_stays_in_the_window():
+    """A dot in the middle of the person is always inside, mirrored or not, and moves about."""
+    image = np.zeros((160, 96, 3), np.uint8)
+    image[76:84, 44:52] = 255
+    places = []
+    for seed in range(200):
+        window = person_window(image, SIZE, np.random.default_rng(seed))
+        assert window.shape == (128, 64, 3)
+        bright = np.argwhere(window[:, :, 0] > 128)
+        assert len(bright)
+        places.append(bright.mean(0))
+    spread = np.ptp(np.array(places), axis=0)
+    assert spread[0] > 20
+    assert spread[1] > 16
+
+
+@pytest.mark.parametrize("shape", [(128, 64), (300, 400), (90, 384), (128, 65)])
+def test_background_windows_of_any_photo(shape):
+    photo = RNG.integers(0, 256, (*shape, 3), np.uint8)
+    for seed in range(50):
+        assert background_window(photo, SIZE, np.random.default_rng(seed)).shape == (128, 64, 3)
+
+
+def test_degrading_keeps_the_shape_and_sometimes_makes_grey():
+    grey = 0
+    for seed in range(100):
+        window = degrade(NOISE[:128, :64], np.random.default_rng(seed))
+        assert window.shape == (128, 64, 3)
+        assert window.dtype == np.uint8
+        grey += np.ptp(window.astype(int).reshape(-1, 3).mean(0)) < 1 and bool(
+            abs(window[..., 0].astype(int) - window[..., 1]).mean() < 30
+        )
+    assert 5 < grey < 95
+
+
+def sources(hard=()):
+    persons = [np.full((160, 96, 3), 200, np.uint8)]
+    backgrounds = [np.full((128, 64, 3), 20, np.uint8)]
+    photos = [np.full((200, 300, 3), 60, np.uint8)]
+    return Sources(persons, backgrounds, photos, list(hard))
+
+
+def test_batches_depend_on_seed_and_step_only():
+    first = make_batch(sources(), SIZE, 8, 0.0, 1, 5)
+    streamed = {step: (w, y) for step, w, y in batches(sources(), SIZE, 8, 0.0, 1, range(3, 9))}
+    assert sorted(streamed) == [3, 4, 5, 6, 7, 8]
+    assert np.array_equal(streamed[5][0], first[0])
+    assert np.array_equal(streamed[5][1], first[1])
+    assert not np.array_equal(streamed[6][0], first[0])
+    assert not np.array_equal(make_batch(sources(), SIZE, 8, 0.0, 2, 5)[0], first[0])
+
+
+def test_half_of_a_batch_are_persons():
+    windows, labels = make_batch(sources(), SIZE, 10, 0.0, 0, 0)
+    assert labels.tolist() == [1] * 5 + [0] * 5
+    assert windows[:5].mean() > 100 > windows[5:].mean()
+
+
+def test_share_of_hard_negatives():
+    hard = [np.zeros((128, 64, 3), np.uint8)]
+    hard[0][:64] = 255
+    count = sum(
+        (w[:64].mean() - w[64:].mean()) > 60
+        for step in range(20)
+        for w in make_batch(sources(hard), SIZE, 40, 0.5, 0, step)[0][20:]
+    )
+    assert 140 < count < 260

@@ -1,0 +1,122 @@
+"""The command, on a data set of a few drawn pictures: it ends with weights, resumes exactly, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.training import train
+from explain_cnn_ros.training.evaluation import accuracy, choose_threshold
+
+pytestmark = pytest.mark.timeout(300)
+
+TINY = [
+    *("--architecture", "vgg11", "--hidden", "8", "--held-out", "0.3", "--background-held-out", "0.5"),
+    *("--steps", "4", "--batch", "4", "--warm-up", "1", "--checkpoint-every", "2"),
+    *("--rounds", "1", "--round-steps", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Bright bars on dark ground for persons; noise for what is none."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for folder in ("inria/train/pos", "inria/train/neg", "background"):
+        (root / folder).mkdir(parents=True)
+    for i in range(12):
+        person = rng.integers(0, 60, (160, 96, 3), np.uint8)
+        person[32:128, 36:60] += 150
+        cv2.imwrite(str(root / f"inria/train/pos/crop{i:03d}a.png"), person)
+        cv2.imwrite(str(root / f"inria/train/neg/{i:03d}_1.png"), rng.integers(0, 60, (128, 64, 3), np.uint8))
+        cv2.imwrite(str(root / f"background/{i:03d}.png"), rng.integers(0, 60, (150, 130, 3), np.uint8))
+    return root
+
+
+def arguments(data: Path, output: Path) -> list[str]:
+    return ["--inria", str(data / "inria"), "--background", str(data / "background"), "--output", str(output), *TINY]
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("whole")
+    assert train.main(arguments(data, output)) == 0
+    return output
+
+
+def test_ends_with_weights_that_say_how_they_were_made(whole_run):
+    classifier = PersonClassifier.load(whole_run / "vgg11_inria.safetensors", device="cpu")
+    assert classifier.info.architecture == "vgg11"
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in classifier.network.modules())
+    assert "persons, " in classifier.info.training_data
+    assert classifier.info.command.startswith("train --inria inria --background background --steps 4 --batch 4")
+    assert {"persons_right", "backgrounds_right", "balanced_accuracy", "photos_with_alarm"} <= set(
+        classifier.info.accuracy
+    )
+    assert 0.5 <= classifier.threshold <= 0.99
+    assert [entry["step"] for entry in json.loads((whole_run / "history.json").read_text())] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("stop_at", [3, 5])
+def test_an_interrupted_run_goes_on_to_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
+    """Stopped between checkpoints, in the main training and in the round, and started again."""
+    original = train.batches
+
+    def interrupted(*args, **kwargs):
+        for step, windows, labels in original(*args, **kwargs):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            yield step, windows, labels
+
+    monkeypatch.setattr(train, "batches", interrupted)
+    assert train.main(arguments(data, tmp_path)) == 130
+    monkeypatch.setattr(train, "batches", original)
+    assert train.main(arguments(data, tmp_path)) == 0
+    one, other = (
+        PersonClassifier.load(folder / "vgg11_inria.safetensors", device="cpu") for folder in (whole_run, tmp_path)
+    )
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name]), name
+    assert one.info == other.info
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(data, whole_run, capsys):
+    assert train.main([*arguments(data, whole_run), "--seed", "1"]) == 1
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_missing_data_ends_with_the_reason(tmp_path, capsys):
+    assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
+    assert "no INRIA person data under" in capsys.readouterr().err
+
+
+def test_learning_rate_of_main_training_and_rounds():
+    settings = train.TrainSettings(steps=100, warm_up=10, round_steps=50, round_rate=0.2, learning_rate=1.0)
+    assert settings.rate(0) == pytest.approx(0.1)
+    assert settings.rate(10) > 0.95
+    assert settings.rate(99) < 0.02
+    assert max(settings.rate(step) for step in range(100, 150)) <= 0.2
+    assert settings.rate(100) == settings.rate(150)
+
+
+def test_accuracy_by_hand():
+    persons, backgrounds = np.array([0.9, 0.4, 0.5, 0.8]), np.array([0.1, 0.6])
+    assert accuracy(persons, backgrounds, 0.5) == {
+        "persons_right": 0.75,
+        "backgrounds_right": 0.5,
+        "balanced_accuracy": 0.625,
+    }
+
+
+def test_threshold_lets_through_what_is_allowed():
+    maxima = np.arange(100) / 100
+    threshold = choose_threshold(maxima, 0.02)
+    assert (maxima >= threshold).sum() == 2
+    assert choose_threshold(np.zeros(10), 0.02) == 0.5
+    assert choose_threshold(np.ones(10), 0.02) == 0.99
