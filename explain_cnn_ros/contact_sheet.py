@@ -302,6 +302,6 @@ def _draw_footer(canvas: Image, explanation: Explanation) -> None:
         f"model {explanation.model_hash or 'unsaved'}",
         explanation.device,
     ]
-    if "total" in explanation.timings:
-        parts.append(f"{explanation.timings['total']:.1f} s")
+    if explanation.timings:
+        parts.append(f"{explanation.seconds:.1f} s")
     put_text(canvas, "  |  ".join(parts), 0, 18 + line_height(SMALL), SMALL, MUTED, max_width=width)

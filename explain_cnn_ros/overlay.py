@@ -76,6 +76,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_CAPITALS = 21
 CAPITALS, ASCENT, DESCENT, STROKE, STROKE_BOLD = 0.68, 0.92, 0.30, 0.095, 0.145
 
+#: Digits of a P(person) that is close to 0, 1 or the threshold.
+DIGITS_MAX = 6
+
 TRIGGERS = {"service": "asked for by service", "low_confidence": "low confidence"}
 
 
@@ -254,9 +257,14 @@ def stability_text(rankings: Sequence[LayerRanking]) -> str:
 
 
 def decision_text(probability: float, threshold: float) -> str:
-    """The comparison that is the decision, with as many digits as it takes: "P(person) 0.97 >= 0.50"."""
+    """The comparison that is the decision, "P(person) 0.97 >= 0.50".
+
+    It has as many digits as it takes to tell P(person) from the threshold, and from certainty.
+    """
     digits = 2
-    while digits < 6 and probability != threshold and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}":
+    while digits < DIGITS_MAX and any(
+        probability != other and f"{probability:.{digits}f}" == f"{other:.{digits}f}" for other in (threshold, 0.0, 1.0)
+    ):
         digits += 1
     sign = ">=" if probability >= threshold else "<"
     return f"P(person) {probability:.{digits}f} {sign} {threshold:.{digits}f}"
@@ -658,7 +666,6 @@ def _with_panel(
     scale = max(1.0, min(READABLE_WIDTH / frame.shape[1], READABLE_HEIGHT / frame.shape[0]))
     width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
     unit = max(1.0, height / READABLE_HEIGHT)
-    panel_width = round(PANEL_WIDTH * unit)
     panel = np.empty((max(height, round(PANEL_HEIGHT_MAX * unit)), round(PANEL_WIDTH * unit), 3), np.uint8)
     panel[:] = BACKGROUND
     used = _draw_panel(panel, explanation, rankings, regions, trigger, top_n, unit)

@@ -23,6 +23,9 @@ PERSON_ASPECT = 0.41
 #: Distance of the fully convolutional pass's windows, pixels of a pyramid level.
 STRIDE = 32
 
+#: Logit difference (P(person) of 0.018) below which a window of the fully convolutional pass is not looked at again.
+HOPELESS = -4.0
+
 
 @dataclass(frozen=True)
 class Region:
@@ -205,8 +208,9 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings)
     """Regions of a frame, uint8 [H, W, 3] RGB, that hold a person, best first; always at least one."""
     scales = pyramid_scales(frame.shape[0], scorer.info.input_size[1], settings)
     candidates = list(dense_candidates(scorer, frame, scales))
-    best = suppress(candidates, [c.score for c in candidates], 0.8, settings.candidates_max)
-    regions = rescore(scorer, frame, [candidates[i] for i in best])
+    hopeful = [c for c in candidates if c.score >= HOPELESS] or [max(candidates, key=lambda c: c.score)]
+    best = suppress(hopeful, [c.score for c in hopeful], 0.8, settings.candidates_max)
+    regions = rescore(scorer, frame, [hopeful[i] for i in best])
     kept = [
         regions[i]
         for i in suppress(regions, [r.probability for r in regions], settings.overlap_max, settings.candidates_max)

@@ -1,4 +1,4 @@
-"""Prints those lines of requirements files whose package this Python cannot import yet.
+"""Prints those lines of requirements files whose package the system does not have: what a virtual environment adds.
 
 `missing.py REQUIREMENTS... --constraints FILE` writes to FILE, for pip, the versions of the system's packages that the
 installation must leave alone.
@@ -7,8 +7,10 @@ installation must leave alone.
 import argparse
 import importlib
 import importlib.util
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 # Where the name to import, or to run, is not the distribution's.
@@ -24,11 +26,15 @@ KEEP = ("numpy",)
 LIMITS = ("setuptools<80",)
 
 
-def is_there(distribution: str) -> bool:
-    """Whether the package can be used, by whatever way it was installed."""
+def system_has(distribution: str) -> bool:
+    """Whether the package comes from elsewhere than this virtual environment, whose packages pip keeps to the pins."""
+    place: str | None
     if distribution in PROGRAMS:
-        return shutil.which(distribution) is not None
-    return importlib.util.find_spec(MODULES.get(distribution, distribution.replace("-", "_"))) is not None
+        place = shutil.which(distribution)
+    else:
+        module = importlib.util.find_spec(MODULES.get(distribution, distribution.replace("-", "_")))
+        place = module.origin if module else None
+    return place is not None and not place.startswith(sys.prefix + os.sep)
 
 
 def main() -> None:
@@ -44,9 +50,9 @@ def main() -> None:
                 continue
             name = re.match(r"[A-Za-z0-9._-]+", requirement)
             assert name is not None, f"{path}: cannot read '{line}'"
-            if not is_there(name[0]):
+            if not system_has(name[0]):
                 print(requirement)
-    kept = [name for name in KEEP if is_there(name)]
+    kept = [name for name in KEEP if system_has(name)]
     constraints = [*(f"{name}=={importlib.import_module(name).__version__}" for name in kept), *LIMITS]
     arguments.constraints.write_text("\n".join(constraints) + "\n", encoding="utf-8")
 

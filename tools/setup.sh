@@ -60,7 +60,7 @@ step() {
 
 # Prints where ROS 2 from apt (or built from source) lies; nothing if there is none.
 system_ros() {
-    local prefix
+    local prefix world
     local IFS=:
     for prefix in ${AMENT_PREFIX_PATH:-}; do
         [ -d "$prefix/share/rclpy" ] || continue
@@ -68,6 +68,11 @@ system_ros() {
         # Built from source, every package in a folder of its own.
         [ -f "$prefix/../setup.bash" ] && dirname "$prefix" && return
     done
+    # In a shell where ROS is not sourced, stay with the one that .venv was made for.
+    if [ -f "$venv/.world" ]; then
+        IFS=' ' read -r world prefix <"$venv/.world"
+        [ "$world" = apt ] && [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
+    fi
     [ -f /opt/ros/jazzy/setup.bash ] && echo /opt/ros/jazzy
     return 0
 }

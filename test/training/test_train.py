@@ -91,6 +91,15 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(data, whole_run, capsys):
     assert "made with other settings" in capsys.readouterr().err
 
 
+def test_what_the_rounds_do_may_change_until_they_begin(data, tmp_path, monkeypatch):
+    original = train.Trainer.score_round
+    monkeypatch.setattr(train.Trainer, "score_round", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert train.main(arguments(data, tmp_path)) == 130
+    monkeypatch.setattr(train.Trainer, "score_round", original)
+    assert train.main([*arguments(data, tmp_path), "--round-steps", "3"]) == 0
+    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 7]
+
+
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
