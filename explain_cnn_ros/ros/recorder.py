@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -75,6 +76,8 @@ class Recorder(Node):
         self.create_subscription(msg.Classification, f"{node_name}/classification", self._on_classification, 50)
         self.create_subscription(msg.Explanation, f"{node_name}/explanation", self._on_explanation, 50)
         self.create_subscription(Image, f"{node_name}/overlay", self._on_overlay, 20)
+        # A signal that comes right after a callback is seen only when the executor wakes up again.
+        self.create_timer(0.5, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._frames[stamp_of(message.header)] = message
