@@ -53,9 +53,12 @@ def person_window(image: Image, size: tuple[int, int], rng: np.random.Generator)
 
 
 def background_window(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Any:
-    """A window anywhere in a person-free image, of any size that fits, mirrored or not."""
+    """A window anywhere in a person-free image, of any size that fits, mirrored or not.
+
+    Half of the windows have the image's own sharpness: enlarged ones are soft, and sharp ones are what is seen in use.
+    """
     largest = min(image.shape[0], image.shape[1] * size[1] / size[0])
-    smallest = min(largest, 0.6 * size[1])
+    smallest = min(largest, (0.6 if rng.random() < 0.5 else 1.0) * size[1])
     height = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
     width = height * size[0] / size[1]
     centre = (

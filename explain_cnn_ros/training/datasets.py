@@ -47,8 +47,13 @@ def photo_of_person(name: str) -> str:
 
 
 def photo_of_background(name: str) -> str:
-    """The photo of a background window: `00000003a_1` is window 1 of photo `00000003a`."""
-    return re.sub(r"_\d+$", "", name)
+    """The photo of a background window.
+
+    Every name ends with a running number: `00000003a_1`. Before it stands the photo's name, or, where several windows
+    were cut from a photo, its number and the window's: `281_2_2164` and `281_3_2165` are of photo `281`.
+    """
+    name = re.sub(r"_\d+$", "", name)
+    return re.sub(r"^(\d+)_\d+$", r"\1", name)
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -41,6 +41,8 @@ def test_photo_of_a_person_window(name, photo):
     ("name", "photo"),
     [
         ("00000003a_1", "00000003a"),
+        ("281_2_2164", "281"),
+        ("281_11_2170", "281"),
         ("no_person__no_bike_213_12", "no_person__no_bike_213"),
         ("D3-0-1_2h3m4s_7", "D3-0-1_2h3m4s"),
     ],
