@@ -8,33 +8,35 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
-from explain_cnn_ros.overlay import (
+from explain_cnn_ros.drawing import (
     BACKGROUND,
     MUTED,
-    PERSON,
     RULE,
     TEXT,
-    UNSTABLE,
     Image,
+    draw_box,
+    line_height,
+    put_text,
+    resized,
+    text_width,
+    wrap,
+)
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.overlay import (
+    PERSON,
+    UNSTABLE,
     View,
     check_frame,
     decision_text,
-    draw_box,
     draw_regions,
     enlarge,
     layer_style,
-    line_height,
     metrics_of,
     neuron_boxes,
     other_regions,
-    put_text,
-    resized,
     settings_text,
     stability_text,
-    text_width,
     trigger_text,
-    wrap,
 )
 from explain_cnn_ros.patches import Patch
 from explain_cnn_ros.scanning import Region, crop

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros import contact_sheet as sheet
-from explain_cnn_ros import overlay
+from explain_cnn_ros import drawing, overlay
 from explain_cnn_ros.contact_sheet import contact_sheet
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
@@ -142,7 +142,7 @@ def test_box_at_the_border_stays_on_the_picture_and_shows(patch):
 
 def test_draw_box_touches_nothing_but_its_lines():
     canvas = np.zeros((20, 30, 3), np.uint8)
-    overlay.draw_box(canvas, (5, 6, 15, 12), (1, 2, 3), 2)
+    drawing.draw_box(canvas, (5, 6, 15, 12), (1, 2, 3), 2)
     expected = np.zeros_like(canvas)
     expected[4:14, 3:17] = (1, 2, 3)
     expected[6:12, 5:15] = 0
@@ -152,14 +152,14 @@ def test_draw_box_touches_nothing_but_its_lines():
 @pytest.mark.parametrize("box", [(-20, 2, -10, 8), (40, 2, 50, 8), (2, -9, 8, -5), (2, 30, 8, 40)])
 def test_draw_box_beyond_the_canvas_draws_nothing(box):
     canvas = np.zeros((20, 30, 3), np.uint8)
-    overlay.draw_box(canvas, box, (255, 255, 255), 3, dashed=True)
+    drawing.draw_box(canvas, box, (255, 255, 255), 3, dashed=True)
     assert not canvas.any()
 
 
 def test_dashed_box_has_corners_and_gaps():
     solid, dashed = np.zeros((60, 60, 3), np.uint8), np.zeros((60, 60, 3), np.uint8)
-    overlay.draw_box(solid, (10, 10, 50, 50), (255, 255, 255), 1)
-    overlay.draw_box(dashed, (10, 10, 50, 50), (255, 255, 255), 1, dashed=True)
+    drawing.draw_box(solid, (10, 10, 50, 50), (255, 255, 255), 1)
+    drawing.draw_box(dashed, (10, 10, 50, 50), (255, 255, 255), 1, dashed=True)
     assert not (dashed.any(2) & ~solid.any(2)).any()
     assert dashed[9, 9].all() and dashed[50, 50].all()
     assert 0.4 < dashed.any(2).sum() / solid.any(2).sum() < 0.8
@@ -228,7 +228,7 @@ def test_small_frame_is_enlarged_and_has_a_panel_beside_it(size, expected):
     unit = expected[1] / overlay.READABLE_HEIGHT
     assert drawn.shape == (expected[1], expected[0] + round(overlay.PANEL_WIDTH * unit), 3)
     margin = overlay.OUTLINE_GAP + 10
-    shown = overlay.resized(frame, *expected)[margin:-margin, margin:-margin]
+    shown = drawing.resized(frame, *expected)[margin:-margin, margin:-margin]
     np.testing.assert_array_equal(drawn[margin : expected[1] - margin, margin : expected[0] - margin], shown)
 
 
@@ -327,8 +327,8 @@ def test_panel_keeps_its_margins(size, metric):
     margin = round(overlay.PANEL_MARGIN * width / overlay.PANEL_WIDTH)
     panel = drawn[:, -width:]
     for strip in (panel[:, : margin - 1], panel[:, -margin:], panel[:margin], panel[-margin:]):
-        assert (strip == overlay.BACKGROUND).all()
-    assert (panel != overlay.BACKGROUND).any()
+        assert (strip == drawing.BACKGROUND).all()
+    assert (panel != drawing.BACKGROUND).any()
 
 
 def test_window_is_shown_enlarged_in_the_panel_where_that_helps():
@@ -349,24 +349,24 @@ def test_window_is_shown_enlarged_in_the_panel_where_that_helps():
 @pytest.mark.parametrize("size", [9, 16, 40])
 def test_text_that_does_not_fit_is_cut(size):
     canvas = np.zeros((60, 400, 3), np.uint8)
-    used = overlay.put_text(canvas, "activation_output_correlation " * 5, 10, 2, size, max_width=200)
+    used = drawing.put_text(canvas, "activation_output_correlation " * 5, 10, 2, size, max_width=200)
     assert 150 < used <= 200
     assert not canvas[:, :10].any() and not canvas[:, 210:].any()
-    assert not canvas[2 + overlay.line_height(size) :].any()
+    assert not canvas[2 + drawing.line_height(size) :].any()
 
 
 @pytest.mark.parametrize(("x", "y"), [(-5, -5), (95, 18), (-500, 0), (500, 0), (0, -500), (0, 500)])
 def test_text_beyond_the_canvas_is_clipped(x, y):
     canvas = np.zeros((20, 100, 3), np.uint8)
-    overlay.put_text(canvas, "gone", x, y, 16)
+    drawing.put_text(canvas, "gone", x, y, 16)
     assert canvas.shape == (20, 100, 3)
 
 
 @pytest.mark.parametrize("text", ["activation_output_correlation by name", "a " * 40, "x" * 200])
 def test_wrapped_text_fits_and_is_complete(text):
-    lines = overlay.wrap(text, 16, 150)
+    lines = drawing.wrap(text, 16, 150)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert all(overlay.text_width(line, 16) <= 150 for line in lines) or text.startswith("xxx")
+    assert all(drawing.text_width(line, 16) <= 150 for line in lines) or text.startswith("xxx")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_wrapped_text_fits_and_is_complete(text):
     ],
 )
 def test_text_is_turned_into_ascii(text, ascii_):
-    assert overlay.to_ascii(text) == ascii_
+    assert drawing.to_ascii(text) == ascii_
 
 
 @pytest.mark.parametrize(
@@ -458,10 +458,10 @@ def test_contact_sheet_has_its_size_and_keeps_its_margins(case):
     assert drawn.shape == (sheet.HEIGHT, sheet.WIDTH, 3) and drawn.dtype == np.uint8
     margin = sheet.MARGIN
     for strip in (drawn[:margin], drawn[-margin:], drawn[:, :margin], drawn[:, -margin:]):
-        assert (strip == overlay.BACKGROUND).all()
+        assert (strip == drawing.BACKGROUND).all()
     body = drawn[margin + sheet.HEADER : -margin - sheet.FOOTER]
     between = margin + sheet.LEFT
-    assert (body[:, between : between + sheet.GAP] == overlay.BACKGROUND).all()
+    assert (body[:, between : between + sheet.GAP] == drawing.BACKGROUND).all()
 
 
 def test_contact_sheet_of_a_grey_frame_is_grey_but_for_its_lines():
@@ -509,7 +509,7 @@ def test_contact_sheet_marks_unstable_rankings():
 @pytest.mark.parametrize(("width", "height"), [(140, 125), (1000, 800), (60, 700), (20, 20)])
 def test_tiles_fit_their_cell(count, width, height):
     columns, rows, side = sheet._grid(count, width, height)
-    label = overlay.line_height(sheet.SMALL) + 4
+    label = drawing.line_height(sheet.SMALL) + 4
     assert columns * rows >= count and 1 <= side <= sheet.TILE_MAX
     if side > 1:
         assert columns * (side + sheet.CELL_GAP) - sheet.CELL_GAP <= width
