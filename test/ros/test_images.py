@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from cv_bridge import CvBridge
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -102,6 +103,15 @@ def test_bayer_patterns(order, depth):
     mosaic = np.tile(tile, (3, 4)).astype(np.uint8 if depth == 8 else np.uint16) * (1 if depth == 8 else 257)
     rgb = to_rgb(message(f"bayer_{order}{depth}", mosaic.astype(np.uint8 if depth == 8 else np.uint16)))
     assert np.unique(rgb[2:4, 2:6].reshape(-1, 3), axis=0).tolist() == [[200, 120, 40]]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8"]
+)
+def test_same_as_cv_bridge(encoding):
+    dtype, channels = LAYOUTS[encoding]
+    image = message(encoding, RNG.integers(0, 256, (6, 8, channels), np.dtype(dtype)))
+    assert np.array_equal(to_rgb(image), CvBridge().imgmsg_to_cv2(image, "rgb8"))
 
 
 def test_every_layout_is_tested():
