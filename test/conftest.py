@@ -1,0 +1,122 @@
+"""Small random networks and images, and the reference that reconstructions are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from captum.attr import NeuronDeconvolution
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
+from explain_cnn_ros.network import VGGClassifier, convolution_layers
+
+# How fast a machine is, is no property of the code.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+#: A VGG-16 with few channels: 13 convolutions in five blocks.
+THIN_VGG16 = ((4, 4), (6, 6), (8, 8, 8), (9, 9, 9), (8, 8, 8))
+
+
+def randomise(module: nn.Module, seed: int) -> None:
+    """Seeded weights as for training, and biases that are not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            fan_in = part.weight[0].numel()
+            part.weight.data.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+            part.bias.data.normal_(0, 0.1, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def vgg_like() -> Callable[..., nn.Sequential]:
+    """Build a random `features` of few channels: blocks of convolutions, each with a ReLU in place, and a pooling."""
+
+    def build(
+        blocks: Sequence[Sequence[int]] = THIN_VGG16, seed: int = 0, dtype: torch.dtype = torch.float64
+    ) -> nn.Sequential:
+        modules: list[nn.Module] = []
+        channels = 3
+        for block in blocks:
+            for width in block:
+                modules += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+            modules.append(nn.MaxPool2d(2, 2))
+        features = nn.Sequential(*modules).requires_grad_(False)
+        randomise(features, seed)
+        return features.to(dtype)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def thin_network(vgg_like: Callable[..., nn.Sequential]) -> Callable[..., VGGClassifier]:
+    """Build a VGG-16 of few channels for windows of 32 x 64 pixels, random, in evaluation mode."""
+
+    def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> VGGClassifier:
+        network = VGGClassifier("vgg11", (32, 64), hidden=6)
+        network.features = vgg_like(seed=seed)
+        network.classifier[1] = nn.Linear(THIN_VGG16[-1][-1] * 2, 6)
+        randomise(network.classifier, seed + 1)
+        return network.to(dtype).eval().requires_grad_(False)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def thin_classifier(thin_network: Callable[..., VGGClassifier]) -> PersonClassifier:
+    """The thin VGG-16 as a classifier; shared: leave it as it is."""
+    return PersonClassifier(thin_network(), ModelInfo(input_size=(32, 64), hidden=6), "cpu")
+
+
+@pytest.fixture(scope="session")
+def vgg11_classifier() -> PersonClassifier:
+    """VGG-11 with random weights and narrow dense layers, windows of 32 x 64 pixels; shared: leave it as it is."""
+    network = VGGClassifier("vgg11", (32, 64), hidden=8)
+    randomise(network, 0)
+    info = ModelInfo("vgg11", 8, (32, 64), threshold=0.7, training_data="dice", command="roll", accuracy={"none": 0.5})
+    return PersonClassifier(network, info, "cpu")
+
+
+@pytest.fixture(scope="session")
+def full_classifier() -> PersonClassifier:
+    """VGG-16 in full width with random weights, windows of 64 x 128 pixels; shared: leave it as it is."""
+    network = VGGClassifier()
+    randomise(network, 0)
+    return PersonClassifier(network, ModelInfo(), "cpu")
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    """Build a seeded image, uint8 [height, width, 3], of coarse colours and fine grain, without a plain area."""
+
+    def build(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+        rng = np.random.default_rng(seed)
+        coarse = rng.uniform(20, 235, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
+        grain = rng.uniform(-20, 20, (height, width, 3))
+        return (coarse[:height, :width] + grain).astype(np.uint8)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def captum_reconstruction() -> Callable[[nn.Sequential, Tensor, int, int], Tensor]:
+    """A neuron's strongest activation in the input [3, H, W] by captum, of an image [1, 3, H, W]."""
+
+    def reconstruct(features: nn.Sequential, image: Tensor, layer: int, channel: int) -> Tensor:
+        last = convolution_layers(features)[layer - 1].activation
+        # captum needs ReLUs of their own, which do not work in place.
+        model = nn.Sequential(*(nn.ReLU() if isinstance(m, nn.ReLU) else m for m in features[: last + 1]))
+        with torch.no_grad():
+            activation = model(image)[0, channel]
+        row, column = divmod(int(activation.argmax()), activation.shape[1])
+        pixels = image.clone().requires_grad_()
+        attribution = NeuronDeconvolution(model, model[last]).attribute(pixels, (channel, row, column))
+        return attribution[0].detach() * activation[row, column]
+
+    return reconstruct

@@ -1,0 +1,466 @@
+"""Finding bright blobs with a real scorer, and each step against loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from explain_cnn_ros.scanning import (
+    PERSON_ASPECT,
+    PERSON_SHARE,
+    Candidate,
+    Region,
+    ScanSettings,
+    crop,
+    dense_candidates,
+    overlap,
+    person_box,
+    pyramid_scales,
+    refine,
+    rescore,
+    scan,
+    suppress,
+)
+
+WIDTH, HEIGHT = 64, 128
+
+
+class BlobScorer:
+    """Finds bright upright blobs on dark ground that are as large as a person in a window, near its middle."""
+
+    threshold = 0.5
+    info = SimpleNamespace(input_size=(WIDTH, HEIGHT))
+
+    def logits(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array([self.logit(window.mean(2)) for window in windows], dtype=np.float32)
+
+    @staticmethod
+    def logit(window: NDArray[np.float64]) -> float:
+        """Of brightness [128, 64]: less for other heights, for every pixel astray, and for what is cut off."""
+        bright = window > 50
+        rows, columns = bright.any(1).nonzero()[0], bright.any(0).nonzero()[0]
+        if len(rows) == 0:
+            return -8.0
+        other_size = abs(math.log((rows[-1] - rows[0] + 1) / (HEIGHT * PERSON_SHARE)))
+        across = (columns[0] + columns[-1] + 1 - WIDTH) / 2
+        down = (rows[0] + rows[-1] + 1 - HEIGHT) / 2
+        cut = rows[0] == 0 or rows[-1] == HEIGHT - 1 or columns[0] == 0 or columns[-1] == WIDTH - 1
+        faint = (235 - window[bright].mean()) / 20
+        return float(7 - 25 * other_size - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint)
+
+    def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return 1 / (1 + np.exp(-self.logits(windows)))
+
+    def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows, columns = (image.shape[0] - HEIGHT) // 32 + 1, (image.shape[1] - WIDTH) // 32 + 1
+        windows = [
+            image[32 * i : 32 * i + HEIGHT, 32 * j : 32 * j + WIDTH] for i in range(rows) for j in range(columns)
+        ]
+        return self.logits(np.stack(windows)).reshape(rows, columns)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> BlobScorer:
+    return BlobScorer()
+
+
+def street(width: int, height: int, *blobs: tuple[float, float, float], bright: int = 235) -> NDArray[np.uint8]:
+    """Dim noise with bright blobs of a person's proportions: (left, top, height) each."""
+    frame = np.random.default_rng(0).integers(10, 30, (height, width, 3), dtype=np.uint8)
+    for left, top, tall in blobs:
+        right, bottom = left + tall * PERSON_ASPECT, top + tall
+        frame[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)] = bright
+    return frame
+
+
+def common_over_all(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    common = max(0.0, width) * max(0.0, height)
+    return common / (one[2] * one[3] + other[2] * other[3] - common)
+
+
+def gather(frame: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Pixel by pixel; beyond the frame, the nearest of its pixels."""
+    result = np.empty((height, width, 3), np.uint8)
+    for row in range(height):
+        for column in range(width):
+            y = min(max(top + row, 0), frame.shape[0] - 1)
+            x = min(max(left + column, 0), frame.shape[1] - 1)
+            result[row, column] = frame[y, x]
+    return result
+
+
+class TestScan:
+    @pytest.mark.parametrize(
+        ("left", "top", "tall"),
+        [(100, 80, 60), (150, 60, 96), (37, 21, 130), (203, 40, 180), (90, 5, 230), (260, 150, 75)],
+    )
+    def test_finds_the_person(self, scorer: BlobScorer, left: int, top: int, tall: int) -> None:
+        regions = scan(scorer, street(320, 240, (left, top, tall)), ScanSettings())
+        assert len(regions) == 1
+        assert regions[0].probability >= scorer.threshold
+        assert common_over_all(regions[0].person_box, (left, top, tall * PERSON_ASPECT, tall)) > 0.55
+
+    @pytest.mark.parametrize(("left", "top"), [(2, 70), (279, 70), (140, 2), (140, 142), (2, 2), (279, 142)])
+    def test_finds_the_person_at_the_border(self, scorer: BlobScorer, left: int, top: int) -> None:
+        """Whose margin lies outside of the frame."""
+        regions = scan(scorer, street(320, 240, (left, top, 96)), ScanSettings())
+        assert common_over_all(regions[0].person_box, (left, top, 96 * PERSON_ASPECT, 96)) > 0.5
+
+    def test_finds_several(self, scorer: BlobScorer) -> None:
+        blobs = [(32, 60, 96), (150, 30, 150), (250, 100, 80)]
+        regions = scan(scorer, street(320, 240, *blobs), ScanSettings())
+        assert len(regions) == 3
+        for left, top, tall in blobs:
+            box = (left, top, tall * PERSON_ASPECT, tall)
+            assert sum(common_over_all(r.person_box, box) > 0.5 for r in regions) == 1
+
+    def test_best_first(self, scorer: BlobScorer) -> None:
+        frame = street(320, 240, (32, 60, 96), bright=210)
+        frame = np.maximum(frame, street(320, 240, (150, 60, 96), bright=250))
+        frame = np.maximum(frame, street(320, 240, (250, 60, 96), bright=230))
+        regions = scan(scorer, frame, ScanSettings())
+        assert [round(r.person_box[0] / 10) for r in regions] == pytest.approx([15, 25, 3], abs=1)
+        assert [r.probability for r in regions] == sorted((r.probability for r in regions), reverse=True)
+
+    def test_below_the_threshold_only_the_best_is_returned(self, scorer: BlobScorer) -> None:
+        """The fainter of two faint blobs is not; and beside a bright one, no faint one is."""
+        faint = np.maximum(street(320, 240, (32, 60, 96), bright=60), street(320, 240, (150, 60, 96), bright=95))
+        regions = scan(scorer, faint, ScanSettings())
+        assert len(regions) == 1
+        assert regions[0].probability < scorer.threshold
+        assert common_over_all(regions[0].person_box, (150, 60, 96 * PERSON_ASPECT, 96)) > 0.5
+        regions = scan(scorer, np.maximum(faint, street(320, 240, (250, 60, 96))), ScanSettings())
+        assert len(regions) == 1
+        assert regions[0].probability >= scorer.threshold
+
+    @pytest.mark.parametrize("refine", [True, False])
+    @pytest.mark.parametrize(
+        ("width", "height"), [(1, 1), (1, 300), (300, 1), (20, 10), (63, 127), (64, 128), (97, 55)]
+    )
+    def test_frames_of_any_size_have_at_least_one_region(
+        self, scorer: BlobScorer, width: int, height: int, refine: bool
+    ) -> None:
+        regions = scan(scorer, street(width, height), ScanSettings(refine=refine))
+        assert len(regions) == 1
+        assert 0 <= regions[0].probability < scorer.threshold
+        assert regions[0].width > 0 and regions[0].height > 0
+
+    def test_a_frame_of_one_person_alone(self, scorer: BlobScorer) -> None:
+        """Smaller than the window and without margins."""
+        frame = street(60, 110, (10, 7, 96))
+        regions = scan(scorer, frame, ScanSettings())
+        assert common_over_all(regions[0].person_box, (10, 7, 96 * PERSON_ASPECT, 96)) > 0.5
+        assert regions[0].probability > scorer.threshold
+
+    @pytest.mark.parametrize("settings", [ScanSettings(), ScanSettings(refine=False)])
+    def test_probability_is_that_of_the_region(self, scorer: BlobScorer, settings: ScanSettings) -> None:
+        """The region in whole pixels is what was scored: an explanation of it is of the same decision."""
+        for tall in (61, 83, 117):
+            frame = street(320, 240, (33, 21, tall), (170, 40, 1.3 * tall))
+            for region in scan(scorer, frame, settings):
+                window = crop(frame, region.x, region.y, region.width, region.height, (WIDTH, HEIGHT))
+                assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]), rel=1e-5)
+
+    def test_refining_centres(self, scorer: BlobScorer) -> None:
+        """Over many places, regions are closer to the persons with it than without."""
+        distances = {True: 0.0, False: 0.0}
+        for left, top in [(40, 40), (51, 47), (75, 61)]:
+            frame = street(180, 180, (left, top, 96))
+            for refined in distances:
+                x, y, _, _ = scan(scorer, frame, ScanSettings(refine=refined))[0].person_box
+                distances[refined] += math.hypot(x - left, y - top)
+        assert distances[True] < 0.75 * distances[False]
+
+    def test_is_repeatable(self, scorer: BlobScorer) -> None:
+        frame = street(320, 240, (32, 60, 96), (150, 30, 150))
+        assert scan(scorer, frame, ScanSettings()) == scan(scorer, frame, ScanSettings())
+
+    def test_heights_outside_of_the_range_are_not_looked_for(self, scorer: BlobScorer) -> None:
+        settings = ScanSettings(person_height_min=80, person_height_max=120)
+        for region in scan(scorer, street(320, 240, (150, 30, 200)), settings):
+            assert 80 / PERSON_SHARE - 1 <= region.height <= 120 * 1.25 / PERSON_SHARE + 1
+
+    def test_candidates_max_bounds_the_crops(self, scorer: BlobScorer) -> None:
+        frame = street(320, 240, (32, 60, 96), (150, 30, 150), (250, 100, 80))
+        assert len(scan(scorer, frame, ScanSettings(candidates_max=1))) == 1
+
+
+class TestPyramid:
+    @given(
+        height=st.integers(1, 3000),
+        window=st.sampled_from([128, 160]),
+        smallest=st.integers(8, 400),
+        largest=st.integers(0, 1000),
+        step=st.floats(1.05, 2),
+    )
+    def test_persons_from_smallest_to_largest_fit(
+        self, height: int, window: int, smallest: int, largest: int, step: float
+    ) -> None:
+        assume(largest == 0 or largest >= smallest)
+        scales = pyramid_scales(height, window, ScanSettings(smallest, largest, scale_step=step))
+        fits = PERSON_SHARE * window
+        assert scales[0] * smallest == pytest.approx(fits)
+        for one, following in itertools.pairwise(scales):
+            assert one / following == pytest.approx(step)
+        wanted = largest or max(height, smallest)
+        assert scales[-1] * wanted <= fits * (1 + 1e-6)
+        if len(scales) > 1:
+            assert scales[-2] * wanted > fits * (1 - 1e-6)
+
+    def test_by_hand(self) -> None:
+        """Persons of 60, 75, 93.75 and 117.2 pixels take 96 of 128: the trial's pyramid and one level more."""
+        assert pyramid_scales(480, 128, ScanSettings(60, 100)) == pytest.approx([1.6, 1.28, 1.024, 0.8192])
+        assert pyramid_scales(480, 128, ScanSettings(48, 96, scale_step=2.0)) == pytest.approx([2.0, 1.0])
+        assert pyramid_scales(480, 128, ScanSettings(96, 96)) == [1.0]
+
+    def test_of_a_frame_lower_than_the_smallest_person(self) -> None:
+        assert pyramid_scales(20, 128, ScanSettings(60)) == [1.6]
+
+
+class TestDenseCandidates:
+    @pytest.mark.parametrize(("width", "height"), [(100, 150), (64, 128), (30, 40), (129, 131)])
+    def test_are_crops_at_the_frames_own_scale(self, scorer: BlobScorer, width: int, height: int) -> None:
+        frame = street(width, height, (10, 10, 96))
+        candidates = list(dense_candidates(scorer, frame, [1.0]))
+        for c in candidates:
+            assert (c.width, c.height) == (WIDTH, HEIGHT)
+            window = gather(frame, round(c.x), round(c.y), WIDTH, HEIGHT)
+            assert c.score == pytest.approx(float(scorer.logits(window[None])[0]), rel=1e-5)
+        assert len({(c.x, c.y) for c in candidates}) == len(candidates)
+
+    @pytest.mark.parametrize(("width", "height"), [(100, 150), (320, 240), (30, 40)])
+    @pytest.mark.parametrize("scale", [0.3, 0.8, 1.0, 1.6])
+    def test_persons_cover_the_frame(self, scorer: BlobScorer, width: int, height: int, scale: float) -> None:
+        """From its first to its last pixel, no more than 32 pixels of the level apart."""
+        persons = [person_box(c) for c in dense_candidates(scorer, street(width, height), [scale])]
+        for axis, extent in ((0, width), (1, height)):
+            starts = sorted({p[axis] for p in persons})
+            assert starts[0] == pytest.approx(0, abs=1 / scale)
+            assert starts[-1] + persons[0][axis + 2] >= extent - 1 / scale
+            assert all(b - a == pytest.approx(32 / scale) for a, b in itertools.pairwise(starts))
+
+    def test_levels_are_scaled_back(self, scorer: BlobScorer) -> None:
+        """A blob of 192 pixels at half the scale is scored like one of 96."""
+        whole = max(dense_candidates(scorer, street(200, 300, (60, 48, 192)), [0.5]), key=lambda c: c.score)
+        assert (whole.width, whole.height) == (128, 256)
+        assert common_over_all(person_box(whole), (60, 48, 192 * PERSON_ASPECT, 192)) > 0.5
+
+    def test_levels_come_in_order(self, scorer: BlobScorer) -> None:
+        heights = [c.height for c in dense_candidates(scorer, street(100, 150), [1.6, 0.8])]
+        assert heights == sorted(heights)
+        assert set(heights) == {80.0, 160.0}
+
+
+class TestCrop:
+    @given(
+        x=st.integers(-60, 60),
+        y=st.integers(-60, 60),
+        width=st.integers(1, 50),
+        height=st.integers(1, 50),
+        frame_width=st.integers(1, 40),
+        frame_height=st.integers(1, 40),
+    )
+    def test_is_a_gather(self, x: int, y: int, width: int, height: int, frame_width: int, frame_height: int) -> None:
+        """At scale 1, wherever the box lies: inside, partly outside or wholly."""
+        frame = np.random.default_rng(0).integers(0, 256, (frame_height, frame_width, 3), dtype=np.uint8)
+        expected = gather(frame, x, y, width, height)
+        np.testing.assert_array_equal(crop(frame, x, y, width, height, (width, height)), expected)
+
+    @pytest.mark.parametrize(
+        "box",
+        [
+            (10, 20, 30, 40),
+            (-100, 20, 30, 40),
+            (100, 20, 30, 40),
+            (10, -70, 30, 40),
+            (10, 95, 30, 40),
+            (-40, -50, 30, 40),
+            (-20, -20, 120, 140),
+            (70, 80, 30, 40),
+            (-30, 20, 30, 40),
+            (10, 90, 30, 40),
+        ],
+    )
+    @pytest.mark.parametrize("size", [(15, 20), (64, 128), (30, 40)])
+    def test_is_resized(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+        frame = street(80, 90, (20, 10, 70))
+        source = gather(frame, *box)
+        how = cv2.INTER_AREA if box[3] > size[1] else cv2.INTER_LINEAR
+        np.testing.assert_array_equal(crop(frame, *box, size), cv2.resize(source, size, interpolation=how))
+
+    def test_shrinking_averages(self) -> None:
+        """By hand: each result pixel is the mean of 2 x 2."""
+        frame = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 4
+        expected = frame.reshape(2, 2, 2, 2, 3).mean((1, 3))
+        np.testing.assert_array_equal(crop(frame, 0, 0, 4, 4, (2, 2)), expected)
+
+    def test_rounds_to_whole_pixels(self) -> None:
+        frame = street(80, 90)
+        np.testing.assert_array_equal(crop(frame, 9.6, 20.4, 29.9, 39.7, (30, 40)), frame[20:60, 10:40])
+
+    def test_is_never_empty(self) -> None:
+        frame = street(8, 9)
+        np.testing.assert_array_equal(crop(frame, 3, 4, 0.2, 0.2, (1, 1))[0, 0], frame[4, 3])
+
+    def test_leaves_the_frame_alone(self) -> None:
+        frame = street(80, 90)
+        before = frame.copy()
+        crop(frame, 0, 0, 80, 90, (80, 90))[:] = 0
+        crop(frame, -5, -5, 20, 20, (20, 20))[:] = 0
+        np.testing.assert_array_equal(frame, before)
+
+
+class TestRescore:
+    frame = street(320, 240, (100, 80, 96))
+
+    def test_scores_exact_crops(self, scorer: BlobScorer) -> None:
+        frame = street(320, 240, (100, 80, 96))
+        candidates = [Candidate(*place, 64, 128, 0) for place in ((88, 64), (20, 3), (-30, -50), (300, 200))]
+        regions = rescore(scorer, frame, candidates)
+        for candidate, region in zip(candidates, regions, strict=True):
+            window = gather(frame, candidate.x, candidate.y, WIDTH, HEIGHT)
+            assert (region.x, region.y, region.width, region.height) == (candidate.x, candidate.y, WIDTH, HEIGHT)
+            assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]))
+        assert regions[0].probability > 0.9
+
+    @given(x=st.floats(-50, 300), y=st.floats(-50, 300), height=st.floats(20, 300))
+    def test_the_region_is_what_was_scored(self, x: float, y: float, height: float) -> None:
+        scorer, frame = BlobScorer(), self.frame
+        (region,) = rescore(scorer, frame, [Candidate(x, y, height / 2, height, 0)])
+        assert all(isinstance(v, int) for v in (region.x, region.y, region.width, region.height))
+        assert abs(region.x - x) <= 0.5 and abs(region.y - y) <= 0.5
+        window = crop(frame, region.x, region.y, region.width, region.height, (WIDTH, HEIGHT))
+        assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]), rel=1e-5)
+
+    def test_nothing(self, scorer: BlobScorer) -> None:
+        assert rescore(scorer, street(320, 240), []) == []
+
+
+class TestRefine:
+    @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (8, 0), (-8, 10), (5, -12)])
+    def test_moves_towards_the_person(self, scorer: BlobScorer, dx: int, dy: int) -> None:
+        frame = street(320, 240, (100, 80, 96))
+        centre = (round(100 + 96 * PERSON_ASPECT / 2 - 32), 64)
+        before = rescore(scorer, frame, [Candidate(centre[0] + dx, centre[1] + dy, 64, 128, 0)])[0]
+        after = refine(scorer, frame, before)
+        assert after.probability >= before.probability
+        assert math.dist((after.x, after.y), centre) <= max(3, 0.75 * math.hypot(dx, dy))
+        assert (after.width, after.height) == (64, 128)
+
+    def test_never_makes_it_worse(self, scorer: BlobScorer) -> None:
+        frame = street(320, 240, (60, 80, 96), (115, 80, 96))
+        for x in range(20, 140, 7):
+            before = rescore(scorer, frame, [Candidate(x, 60, 64, 128, 0)])[0]
+            assert refine(scorer, frame, before).probability >= before.probability
+
+    def test_is_the_weighted_mean(self, scorer: BlobScorer) -> None:
+        """Of nine positions, a quarter of the width and an eighth of the height apart."""
+        frame = street(320, 240, (100, 80, 96))
+        before = rescore(scorer, frame, [Candidate(92, 58, 64, 128, 0)])[0]
+        total = x = y = 0.0
+        for dy in (-16, 0, 16):
+            for dx in (-16, 0, 16):
+                window = gather(frame, 92 + dx, 58 + dy, WIDTH, HEIGHT)
+                p = float(scorer.probability(window[None])[0])
+                total, x, y = total + p, x + p * (92 + dx), y + p * (58 + dy)
+        after = refine(scorer, frame, before)
+        assert (after.x, after.y) == (round(x / total), round(y / total))
+
+    def test_stays_where_nothing_is(self) -> None:
+        class Blind(BlobScorer):
+            def probability(self, windows):
+                return np.zeros(len(windows), np.float32)
+
+        region = Region(10, 20, 64, 128, 0.0)
+        assert refine(Blind(), street(320, 240), region) is region
+
+
+boxes = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
+
+
+class TestOverlap:
+    @given(box=boxes, others=st.lists(boxes, min_size=1, max_size=5))
+    def test_counts_pixels(self, box, others) -> None:
+        def pixels(b) -> set[tuple[int, int]]:
+            return {(x, y) for x in range(b[0], b[0] + b[2]) for y in range(b[1], b[1] + b[3])}
+
+        expected = [len(pixels(box) & pixels(o)) / min(len(pixels(box)), len(pixels(o))) for o in others]
+        actual = overlap(np.array(box, float), np.array(others, float))
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+    def test_a_part_lies_wholly_in_its_whole(self) -> None:
+        assert overlap(np.array([0.0, 0, 40, 96]), np.array([[10.0, 50, 20, 40]])).tolist() == [1.0]
+
+
+class TestSuppress:
+    @given(
+        places=st.lists(
+            st.tuples(st.integers(0, 60), st.integers(0, 60), st.sampled_from([64, 96, 128, 200])), max_size=12
+        ),
+        scores=hnp.arrays(float, 12, elements=st.integers(0, 6).map(float)),
+        overlap_max=st.sampled_from([0.05, 0.3, 0.5, 0.8, 1.0]),
+        keep_max=st.integers(1, 13),
+    )
+    def test_is_greedy(self, places, scores, overlap_max: float, keep_max: int) -> None:
+        windows = [Candidate(x, y, height / 2, height, 0) for x, y, height in places]
+        scores = scores[: len(windows)].tolist()
+        kept: list[int] = []
+        for index in sorted(range(len(windows)), key=lambda i: (-scores[i], i)):
+            x, y, width, height = person_box(windows[index])
+            shares = []
+            for other in (person_box(windows[k]) for k in kept):
+                across = max(0, min(x + width, other[0] + other[2]) - max(x, other[0]))
+                down = max(0, min(y + height, other[1] + other[3]) - max(y, other[1]))
+                shares.append(across * down / min(width * height, other[2] * other[3]))
+            if all(share <= overlap_max for share in shares) and len(kept) < keep_max:
+                kept.append(index)
+        assert suppress(windows, scores, overlap_max, keep_max) == kept
+
+    def test_a_torso_goes_with_its_person(self) -> None:
+        person, torso, neighbour = Region(0, 0, 64, 128, 0.9), Region(12, 30, 32, 64, 0.8), Region(40, 0, 64, 128, 0.7)
+        windows = [torso, neighbour, person]
+        assert suppress(windows, [w.probability for w in windows], 0.5, 10) == [2, 1]
+
+    def test_nothing(self) -> None:
+        assert suppress([], [], 0.5, 10) == []
+
+
+class TestRegion:
+    def test_person_box(self) -> None:
+        """96 of the window's 128 pixels high, and 0.41 of that wide, in the middle."""
+        assert Region(10, 20, 64, 128, 0.5).person_box == pytest.approx((10 + 32 - 19.68, 36, 39.36, 96))
+
+    def test_person_box_of_a_candidate(self) -> None:
+        assert person_box(Candidate(10, 20, 64, 128, 0)) == Region(10, 20, 64, 128, 0.5).person_box
+
+
+class TestScanSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *[("person_height_min", v) for v in (7, 0, -60, 60.5)],
+            *[("person_height_max", v) for v in (59, -1)],
+            *[("scale_step", v) for v in (1.0, 0.5, math.nan, math.inf)],
+            *[("candidates_max", v) for v in (0, -1)],
+            *[("overlap_max", v) for v in (0.0, 1.1, math.nan)],
+            ("refine", 1),
+        ],
+    )
+    def test_nonsense_is_refused_by_name(self, name: str, value: object) -> None:
+        with pytest.raises(ValueError, match=f"^{name} is "):
+            ScanSettings(**{name: value})
+
+    def test_equal_heights_are_allowed(self) -> None:
+        assert ScanSettings(person_height_min=90, person_height_max=90).person_height_max == 90

@@ -1,0 +1,95 @@
+"""Settings that make no sense are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from explain_cnn_ros.importance import METRICS
+from explain_cnn_ros.settings import ExplainSettings
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = ExplainSettings()
+    assert (settings.perturbations, settings.sigma, settings.noise) == (50, 0.1, "white")
+    assert settings.top_n == 5
+    assert settings.layers == (3, 4, 5, 6, 7, 8, 9)
+    assert settings.metrics == METRICS
+    assert settings.output == "logit"
+    assert settings.precision_lambda == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("perturbations", n) for n in (1, 0, -5, 2.5, math.nan, "50", None)],
+        *[("sigma", s) for s in (0, -0.1, 11.0, math.nan, math.inf, "0.1")],
+        *[("noise", n) for n in ("pink", "", "WHITE", None, ("white",))],
+        *[("noise_length", s) for s in (0.5, 0, -16, math.nan, math.inf)],
+        *[("seed", s) for s in (2**63, -1, 0.5, None)],
+        *[("top_n", n) for n in (0, -1, 1.5, math.nan)],
+        *[("layers", n) for n in ((), (0,), (-1, 3), (17,), (3, 3), (3.5,), ("3",), ((3,),), 3, None)],
+        *[("metrics", m) for m in ((), ("correlation",), ("weight_sum", "weight_sum"), "weight_sum")],
+        *[("output", o) for o in ("softmax", "")],
+        *[("precision_lambda", x) for x in (-0.1, math.nan, math.inf)],
+        *[("live_share_min", x) for x in (-0.1, 1.1, math.nan)],
+        *[("patch_share", x) for x in (-0.1, 1.0, 2, math.nan)],
+        *[("stability_target", x) for x in (-0.1, 1.1, math.nan)],
+    ],
+)
+def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is "):
+        ExplainSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("perturbations", 2),
+        ("perturbations", np.int64(7)),
+        ("noise", "smooth"),
+        ("noise", "ramp"),
+        ("noise_length", 1),
+        ("seed", 0),
+        ("seed", 2**63 - 1),
+        ("top_n", 1),
+        ("layers", (1, 16)),
+        ("sigma", 1),
+        ("metrics", ("weight_sum",)),
+        ("output", "probability"),
+        ("precision_lambda", 0),
+        ("live_share_min", 0),
+        ("live_share_min", 1),
+        ("patch_share", 0),
+        ("stability_target", 0),
+        ("stability_target", 1),
+    ],
+)
+def test_extremes_are_allowed(name: str, value: object) -> None:
+    assert getattr(ExplainSettings(**{name: value}), name) == value
+
+
+def test_every_field_is_tried_above() -> None:
+    marks = test_nonsense_is_refused_by_name.pytestmark
+    tried = {name for mark in marks for name, _ in mark.args[1]}
+    assert tried == {field.name for field in dataclasses.fields(ExplainSettings)}
+
+
+def test_lists_become_tuples() -> None:
+    settings = ExplainSettings(layers=[3, 4], metrics=["weight_sum"])
+    assert settings.layers == (3, 4)
+    assert settings.metrics == ("weight_sum",)
+    assert settings == ExplainSettings(layers=(3, 4), metrics=("weight_sum",))
+    assert hash(settings) == hash(ExplainSettings(layers=(3, 4), metrics=("weight_sum",)))
+
+
+def test_layers_are_sorted() -> None:
+    assert ExplainSettings(layers=(9, 3, 4)).layers == (3, 4, 9)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ExplainSettings().seed = 1
