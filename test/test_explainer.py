@@ -209,6 +209,17 @@ class TestAgainstTheLiteralMethod:
             assert [n.channel for n in ranking.neurons] == best(ranking.scores, settings.top_n)
             assert ranking.layer_name == {3: "conv2_1", 5: "conv3_1", 9: "conv4_2"}[ranking.layer]
 
+    def test_in_float32_with_little_noise(self, thin_classifier, window) -> None:
+        """Activations vary by a thousandth: sums of their squares would drown it in rounding."""
+        settings = ExplainSettings(sigma=0.001, layers=(3, 6, 9))
+        explanation = Explainer(thin_classifier, settings).explain(window)
+        pixels = thin_classifier.to_pixels(window[None])
+        noisy = passed(thin_classifier, perturbed_pixels(pixels[0], settings), "logit")
+        expected = literal_scores(thin_classifier, passed(thin_classifier, pixels, "logit"), noisy, settings)
+        for layer in settings.layers:
+            actual = explanation.layer_ranking(PRECISION, layer).scores
+            np.testing.assert_allclose(actual, expected[PRECISION, layer], rtol=0.005)
+
     @pytest.mark.parametrize("noise", ["smooth", "ramp"])
     def test_other_noise_is_passed_on(self, exact, window, noise: str) -> None:
         settings = ExplainSettings(perturbations=20, noise=noise, noise_length=5, seed=4, layers=(5,), sigma=0.2)

@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bag", type=Path, default=ROOT / "sample/street", help="recording [%(default)s]")
     parser.add_argument("--image", default=IMAGE, help="its image topic [%(default)s]")
     parser.add_argument("--output", type=Path, default=ROOT / "demo_output", help="folder [%(default)s]")
-    parser.add_argument("--rate", type=float, default=0.5, help="pace of the recording [%(default)s]")
+    parser.add_argument("--rate", type=float, default=0.3, help="pace of the recording [%(default)s]")
     parser.add_argument("--ask-every", type=float, default=5.0, help="seconds between requests [%(default)s]")
     return parser.parse_args()
 
@@ -102,6 +102,12 @@ class Asker:
     def close(self) -> None:
         self._node.destroy_node()
         self._rclpy.try_shutdown()
+
+
+def decided(output: Path) -> bool:
+    """Whether a frame has been decided, so that there is something to explain."""
+    table = output / "classifications.csv"
+    return table.exists() and len(table.read_text().splitlines()) > 1
 
 
 def summary(output: Path) -> list[str]:
@@ -177,7 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
         asked = began
         while player.poll() is None:
             asker.spin(0.5)
-            if time.monotonic() - asked > arguments.ask_every:
+            if time.monotonic() - asked > arguments.ask_every and decided(output):
                 asked = time.monotonic()
                 asker.ask()
             done = len(list(output.glob("*_explanation.json")))
