@@ -242,11 +242,13 @@ class TestPrecision:
     @pytest.mark.parametrize("mean_of_inverse", [False, True])
     def test_rounding_is_no_variance(self, mean_of_inverse: bool) -> None:
         """Constant, though not at the unperturbed value: the rest of the sums must not win."""
+        rng = np.random.default_rng(0)
         z, o = draw(0, n=50)
-        z[:, 1] = 2.5
+        z[:, 1] = rng.uniform(1, 3, (3, 2))
         clean = z[0].copy()
-        clean[1] = 2.9
+        clean[1] = rng.uniform(1, 3, (3, 2))
         moments = moments_of(z, o, clean)
+        assert moments.variance[1].any()
         assert activation_precision(moments, 0.0, mean_of_inverse=mean_of_inverse).isnan()[1]
 
     def test_mean_of_inverse_leaves_out_positions_silenced_by_every_perturbation(self) -> None:

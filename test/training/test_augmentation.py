@@ -19,10 +19,9 @@ def test_cut_without_zoom_is_a_slice():
 
 
 def test_cut_mirrored():
-    window = cut(NOISE, (47.5, 80), 128, SIZE, mirror=True)
-    # Mirrored about the centre: column j shows what lies as far on the other side.
-    expected = NOISE[16:144, ::-1][:, 16:80]
-    assert np.array_equal(window[:, 1:], expected[:, :-1]) or np.array_equal(window, expected)
+    """Column j shows what lies as far on the other side of the centre."""
+    window = cut(NOISE, (48, 80), 128, SIZE, mirror=True)
+    assert np.array_equal(window, NOISE[16:144, 80:16:-1])
 
 
 def test_cut_repeats_the_edge():
