@@ -19,6 +19,9 @@ from explain_cnn_ros.network import VGGClassifier, convolution_layers
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+# Small networks gain nothing from a second thread, and on a busy machine the threads only wait for each other.
+torch.set_num_threads(1)
+
 #: A VGG-16 with few channels: 13 convolutions in five blocks.
 THIN_VGG16 = ((4, 4), (6, 6), (8, 8, 8), (9, 9, 9), (8, 8, 8))
 

@@ -58,7 +58,7 @@ class BlobScorer:
         return float(7 - 25 * other_size - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint)
 
     def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return 1 / (1 + np.exp(-self.logits(windows)))
+        return 1 / (1 + np.exp(-self.logits(windows).clip(-50, 50)))
 
     def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         rows, columns = (image.shape[0] - HEIGHT) // 32 + 1, (image.shape[1] - WIDTH) // 32 + 1

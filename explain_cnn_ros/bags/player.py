@@ -411,7 +411,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours, for_ros = split_arguments(sys.argv[1:] if argv is None else argv)
     options = parse_arguments(ours)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT as well: a shell that starts a command in the background lets it ignore Ctrl-C.
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, signal.default_int_handler)
     context = Context()
     try:
         with BagReader(options.bag) as bag:
