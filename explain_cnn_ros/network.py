@@ -86,7 +86,7 @@ class VGGClassifier(nn.Module):
             nn.Linear(hidden, classes),
         )
         self.initialise()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def initialise(self) -> None:
         """Initialise for training from scratch: convolutions as He et al. 2015, dense layers small.
@@ -96,7 +96,8 @@ class VGGClassifier(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)

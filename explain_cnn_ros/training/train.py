@@ -181,8 +181,8 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         wanted, made = dataclasses.asdict(self.settings), state["settings"]
         # Nothing of the rounds has happened yet during the main training: what they do may still change.
-        open_ = ROUND_SETTINGS if state["step"] <= self.settings.steps and not state["hard"].numel() else set()
-        if any(wanted[name] != made[name] for name in wanted.keys() - open_):
+        changeable = ROUND_SETTINGS if state["step"] <= self.settings.steps and not state["hard"].numel() else set()
+        if any(wanted[name] != made[name] for name in wanted.keys() - changeable):
             raise ValueError(
                 f"{self.checkpoint} was made with other settings: give the same ones to go on, or another --output"
             )
