@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from explain_cnn_ros.network import VGGClassifier
+from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier
 from explain_cnn_ros.scanning import Region, ScanSettings, scan
 
 #: The weights that ship with the package.
@@ -114,7 +114,7 @@ class PersonClassifier:
         model_hash: first 12 hex digits of the SHA-256 of the weights file; "" for weights that were never a file.
         device: where the network lives.
         autocast: dtype of the arithmetic, None for float32.
-        search_autocast: the same for `dense_logits`.
+        search_autocast: the same for `locate_densely`.
     """
 
     def __init__(
@@ -150,6 +150,9 @@ class PersonClassifier:
                 names = list(file.keys())
                 state = {name: file.get_tensor(name).float() for name in names}
             network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
+            for name, value in network.offset.state_dict(prefix="offset.").items():
+                # Files from before there were offsets: windows stay where they are.
+                state.setdefault(name, torch.zeros_like(value))
             network.load_state_dict(state)
         except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} holds no weights of explain_cnn_ros: {error}") from error
@@ -193,9 +196,12 @@ class PersonClassifier:
         resized: Any = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
         return resized
 
-    @torch.inference_mode()
     def logits(self, windows: NDArray[np.uint8]) -> Tensor:
         """uint8 [N, 128, 64, 3] RGB -> float32 [N, 2] on the device: background, person."""
+        return self._logits_and_offsets(windows)[0]
+
+    @torch.inference_mode()
+    def _logits_and_offsets(self, windows: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         width, height = self.info.input_size
         if windows.ndim != 4 or windows.shape[1:] != (height, width, 3) or windows.dtype != np.uint8:
             raise ValueError(
@@ -203,28 +209,47 @@ class PersonClassifier:
                 "`resize` turns an image into a window"
             )
         if len(windows) == 0:
-            return torch.zeros(0, len(self.info.classes), device=self.device)
-        return torch.cat([self._forward(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)])
-
-    def _forward(self, windows: NDArray[np.uint8]) -> Tensor:
+            none = torch.zeros(0, device=self.device)
+            return none.view(0, len(self.info.classes)), none.view(0, len(OFFSET_UNITS))
+        parts = []
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            return self.network(self.normalise(self.to_pixels(windows))).float()
+            for first in range(0, len(windows), BATCH):
+                batch = self.normalise(self.to_pixels(windows[first : first + BATCH]))
+                parts.append(self.network.forward_with_offsets(batch))
+        logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
+        return logits, offsets
 
     def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """P(person) of windows: uint8 [N, 128, 64, 3] RGB -> float32 [N]."""
         return self.logits(windows).softmax(1)[:, PERSON].cpu().numpy()
 
-    @torch.inference_mode()
-    def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logit of person minus logit of background, of every window of an image 32 pixels apart.
+    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Whether there is a person in windows uint8 [N, 128, 64, 3] RGB, and where.
 
-        uint8 [H, W, 3] RGB -> float32 [(H - 128) // 32 + 1, (W - 64) // 32 + 1], fully convolutionally; in low
+        Returns:
+            Logit of person minus logit of background, float32 [N]; and the person's middle right of and below the
+            window's, as shares of the window's height, and the logarithm of the person's size, 0 for one that fits
+            the window: float32 [N, 3]. The latter mean nothing where there is no person.
+        """
+        return self._located(*self._logits_and_offsets(windows))
+
+    @torch.inference_mode()
+    def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`locate` for every window of an image, 32 pixels apart, fully convolutionally.
+
+        uint8 [H, W, 3] RGB -> float32 [(H - 128) // 32 + 1, (W - 64) // 32 + 1], and the same with [..., 3]; in low
         precision where that is fast, since what is found is scored again as exact crops.
         """
         dtype = self.search_autocast
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits = self.network.dense_forward(self.normalise(self.to_pixels(image[None]))).float()
-        return (logits[0, PERSON] - logits[0, BACKGROUND]).cpu().numpy()
+            logits, offsets = self.network.dense_forward(self.normalise(self.to_pixels(image[None])))
+        return self._located(logits[0].float().permute(1, 2, 0), offsets[0].float().permute(1, 2, 0))
+
+    @staticmethod
+    def _located(logits: Tensor, offsets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `locate` returns, from [..., 2] and [..., 3] in the network's units."""
+        score = logits[..., PERSON] - logits[..., BACKGROUND]
+        return score.cpu().numpy(), (offsets * offsets.new_tensor(OFFSET_UNITS)).cpu().numpy()
 
     def scan(self, frame: NDArray[np.uint8], settings: ScanSettings | None = None) -> list[Region]:
         """Find persons: uint8 [H, W, 3] RGB -> regions in frame pixels, best first.

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 #: Every max pooling of a VGG halves the image; there are five.
 TOTAL_STRIDE = 32
 
+#: What 1 means in each number of an offset: the person's middle lies a sixteenth of the window's height right of the
+#: window's, as much below it, and the person is exp(0.15) times as tall as the window is made for. About the spread of
+#: what training shows.
+OFFSET_UNITS = (1 / 16, 1 / 16, 0.15)
+
 
 @dataclass(frozen=True)
 class ConvolutionLayer:
@@ -49,6 +54,9 @@ def convolution_layers(features: nn.Sequential) -> list[ConvolutionLayer]:
 class VGGClassifier(nn.Module):
     """torchvision's VGG `features` under three dense layers, for windows of one size.
 
+    Beside the last of the dense layers stands `offset`, which says where in the window the person is (the sibling
+    outputs of Fast R-CNN, Girshick 2015). The decision does not depend on it.
+
     Args:
         architecture: a torchvision VGG by name, "vgg11" to "vgg19", or with "_bn".
         input_size: (width, height) of the window in pixels, multiples of 32.
@@ -85,6 +93,7 @@ class VGGClassifier(nn.Module):
             nn.Dropout(0.25),
             nn.Linear(hidden, classes),
         )
+        self.offset = nn.Linear(hidden, len(OFFSET_UNITS))
         self.initialise()
         self.to(memory_format=torch.channels_last)
 
@@ -109,21 +118,30 @@ class VGGClassifier(nn.Module):
         """Logits [N, classes] of normalised windows [N, 3, H, W]."""
         return self.classifier(self.features(batch))
 
-    def dense_forward(self, image: Tensor) -> Tensor:
-        """Logits [N, classes, h, w] of every window of larger images [N, 3, H, W], 32 pixels apart.
+    def forward_with_offsets(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, classes] of normalised windows [N, 3, H, W], and offsets [N, 3] in OFFSET_UNITS."""
+        hidden = self.classifier[:-1](self.features(batch))
+        return self.classifier[-1](hidden), self.offset(hidden)
+
+    def dense_forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, classes, h, w] and offsets [N, 3, h, w] of every window of images [N, 3, H, W], 32 pixels apart.
 
         The dense layers run as convolutions; position [i, j] is the window whose top left corner is (32 j, 32 i).
         """
         x = self.features(image)
         kernel = self.grid
-        for module in self.classifier:
+        for module in self.classifier[:-1]:
             if isinstance(module, nn.Linear):
-                weight = module.weight.view(module.out_features, -1, *kernel)
-                x = nn.functional.conv2d(x, weight, module.bias)
+                x = _as_convolution(module, x, kernel)
                 kernel = (1, 1)
             elif isinstance(module, nn.ReLU):
                 x = module(x)
-        return x
+        return _as_convolution(self.classifier[-1], x, kernel), _as_convolution(self.offset, x, kernel)
+
+
+def _as_convolution(dense: nn.Module, x: Tensor, kernel: tuple[int, int]) -> Tensor:
+    assert isinstance(dense, nn.Linear)
+    return nn.functional.conv2d(x, dense.weight.view(dense.out_features, -1, *kernel), dense.bias)
 
 
 def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
@@ -145,4 +163,5 @@ def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
             target.weight.copy_(convolution.weight * scale.view(-1, 1, 1, 1))
             target.bias.copy_((convolution.bias - norm.running_mean) * scale + norm.bias)
     folded.classifier.load_state_dict(network.classifier.state_dict())
+    folded.offset.load_state_dict(network.offset.state_dict())
     return folded.to(next(network.parameters()).device).train(network.training)

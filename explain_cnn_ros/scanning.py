@@ -1,4 +1,8 @@
-"""Frame -> regions: image pyramid, fully convolutional pass, exact re-scoring, non-maximum suppression."""
+"""Frame -> regions: image pyramid, fully convolutional pass, exact re-scoring, non-maximum suppression.
+
+The network says of each window how likely it holds a person, and where in it the person is: windows are moved onto
+their persons before they are looked at again.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,9 @@ STRIDE = 32
 
 #: Logit difference (P(person) of 0.018) below which a window of the fully convolutional pass is not looked at again.
 HOPELESS = -4.0
+
+#: A window is moved no further than training has shown it: shares of its height, and a factor's logarithm.
+OFFSET_MAX = (0.15, 0.15, 0.25)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class ScanSettings:
     overlap_max: float = option(
         0.5, "Of two persons that share more than this part of the smaller one, the better is kept.", 0.05, 1.0
     )
-    refine: bool = option(True, "Centre each region on its person: ten more crops each.")
+    refine: bool = option(True, "Centre each region on its person once more: one more crop each.")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -69,14 +76,14 @@ class ScanSettings:
 
 
 class WindowScorer(Protocol):
-    """What scanning needs of a classifier."""
+    """What scanning needs of a classifier: see the methods of PersonClassifier."""
 
     @property
     def threshold(self) -> float: ...
     @property
     def info(self) -> Any: ...
-    def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-    def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,19 @@ class Candidate:
     height: float
     score: float
 
+    def moved(self, offset: NDArray[np.float32]) -> Candidate:
+        """Moved onto its person, who is found at (right, below) of its middle and of a size.
+
+        Args:
+            offset: [3], shares of the window's height, and the logarithm of the size: 0 fits the window.
+        """
+        right, below, size = np.clip(offset.astype(np.float64), np.negative(OFFSET_MAX), OFFSET_MAX)
+        factor = math.exp(size)
+        centre_x = self.x + self.width / 2 + right * self.height
+        centre_y = self.y + self.height / 2 + below * self.height
+        width, height = self.width * factor, self.height * factor
+        return Candidate(centre_x - width / 2, centre_y - height / 2, width, height, self.score)
+
 
 def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings) -> list[float]:
     """Factors by which the frame is resized, largest first: person heights from min to max fit the window."""
@@ -100,7 +120,7 @@ def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings
 
 
 def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Sequence[float]) -> Iterator[Candidate]:
-    """Every window of every pyramid level with its score from the fully convolutional pass."""
+    """Every window of every pyramid level, moved onto its person, with its score from the fully convolutional pass."""
     window_width, window_height = scorer.info.input_size
     # Persons at the border have their margin outside of the frame: widen the frame by it.
     margin_y = round(window_height * (1 - PERSON_SHARE) / 2)
@@ -112,7 +132,7 @@ def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Seq
         right = margin_x + max(window_width, -(-(width + 2 * margin_x) // STRIDE) * STRIDE) - (width + 2 * margin_x)
         below = margin_y + max(window_height, -(-(height + 2 * margin_y) // STRIDE) * STRIDE) - (height + 2 * margin_y)
         level = cv2.copyMakeBorder(level, margin_y, below, margin_x, right, cv2.BORDER_REPLICATE)
-        scores = scorer.dense_logits(level)
+        scores, offsets = scorer.locate_densely(level)
         for (row, column), score in np.ndenumerate(scores):
             yield Candidate(
                 (column * STRIDE - margin_x) / scale,
@@ -120,7 +140,7 @@ def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Seq
                 window_width / scale,
                 window_height / scale,
                 float(score),
-            )
+            ).moved(offsets[row, column])
 
 
 def crop(frame: NDArray[np.uint8], x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Any:
@@ -139,35 +159,33 @@ def crop(frame: NDArray[np.uint8], x: float, y: float, width: float, height: flo
     return cv2.resize(inside, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def rescore(scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate]) -> list[Region]:
-    """P(person) of each candidate as an exact crop, as in training."""
-    if not candidates:
-        return []
+def rescore(
+    scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate]
+) -> tuple[list[Candidate], NDArray[np.float32]]:
+    """Each candidate in whole pixels, scored as an exact crop, as in training; and its offsets [N, 3]."""
     # Whole pixels first: the region that is returned is the one that was scored.
-    regions = [Region(round(c.x), round(c.y), round(c.width), round(c.height), math.nan) for c in candidates]
-    windows = np.stack([crop(frame, r.x, r.y, r.width, r.height, scorer.info.input_size) for r in regions])
-    scores = scorer.probability(windows)
-    return [dataclasses.replace(r, probability=float(p)) for r, p in zip(regions, scores, strict=True)]
+    whole = [Candidate(round(c.x), round(c.y), round(c.width), round(c.height), c.score) for c in candidates]
+    windows = np.stack([crop(frame, c.x, c.y, c.width, c.height, scorer.info.input_size) for c in whole])
+    scores, offsets = scorer.locate(windows)
+    return [dataclasses.replace(c, score=float(score)) for c, score in zip(whole, scores, strict=True)], offsets
 
 
-def suppress(
-    candidates: Sequence[Region | Candidate], scores: Sequence[float], overlap_max: float, keep_max: int
-) -> list[int]:
-    """Non-maximum suppression: indices of what is kept, best first.
+def suppress(candidates: Sequence[Candidate], overlap_max: float, keep_max: int) -> list[Candidate]:
+    """Non-maximum suppression: what is kept, best first.
 
     A window is dropped when the person in it shares more than `overlap_max` of the smaller of the two
     persons with a better one: legs and torsos go with their person.
     """
-    if not len(candidates):
+    if not candidates:
         return []
     boxes = np.array([person_box(c) for c in candidates])
     kept: list[int] = []
-    for index in np.argsort(-np.asarray(scores), kind="stable"):
+    for index in np.argsort([-c.score for c in candidates], kind="stable"):
         if len(kept) == keep_max:
             break
         if not kept or overlap(boxes[index], boxes[kept]).max() <= overlap_max:
             kept.append(int(index))
-    return kept
+    return [candidates[i] for i in kept]
 
 
 def person_box(window: Region | Candidate) -> tuple[float, float, float, float]:
@@ -187,37 +205,20 @@ def overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np
     return shared / np.minimum(box[2] * box[3], others[:, 2] * others[:, 3])
 
 
-def refine(scorer: WindowScorer, frame: NDArray[np.uint8], region: Region) -> Region:
-    """Centre a region on its person: the mean of the positions around it, weighted by P(person)."""
-    step_x, step_y = region.width / 4, region.height / 8
-    around = [
-        Candidate(region.x + dx * step_x, region.y + dy * step_y, region.width, region.height, 0.0)
-        for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1)
-    ]
-    found = rescore(scorer, frame, around)
-    weights = np.array([r.probability for r in found])
-    if weights.sum() <= 0:
-        return region
-    x, y = (np.average([getattr(c, axis) for c in around], weights=weights) for axis in ("x", "y"))
-    centred = rescore(scorer, frame, [Candidate(float(x), float(y), region.width, region.height, 0.0)])[0]
-    return max(centred, region, key=lambda r: r.probability)
-
-
 def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings) -> list[Region]:
     """Regions of a frame, uint8 [H, W, 3] RGB, that hold a person, best first; always at least one."""
     scales = pyramid_scales(frame.shape[0], scorer.info.input_size[1], settings)
     candidates = list(dense_candidates(scorer, frame, scales))
     hopeful = [c for c in candidates if c.score >= HOPELESS] or [max(candidates, key=lambda c: c.score)]
-    best = suppress(hopeful, [c.score for c in hopeful], 0.8, settings.candidates_max)
-    regions = rescore(scorer, frame, [hopeful[i] for i in best])
-    kept = [
-        regions[i]
-        for i in suppress(regions, [r.probability for r in regions], settings.overlap_max, settings.candidates_max)
-    ]
-    persons = [r for r in kept if r.probability >= scorer.threshold] or kept[:1]
+    chosen = suppress(hopeful, 0.8, settings.candidates_max)
+    found, offsets = rescore(scorer, frame, chosen)
     if settings.refine:
-        persons = [refine(scorer, frame, r) for r in persons]
-        again = suppress(persons, [r.probability for r in persons], settings.overlap_max, len(persons))
-        persons = [persons[i] for i in again]
-    return persons
+        found, _ = rescore(scorer, frame, [c.moved(offset) for c, offset in zip(found, offsets, strict=True)])
+    regions = [to_region(c) for c in suppress(found, settings.overlap_max, settings.candidates_max)]
+    return [r for r in regions if r.probability >= scorer.threshold] or regions[:1]
+
+
+def to_region(candidate: Candidate) -> Region:
+    """A candidate in whole pixels with P(person) for its logit difference."""
+    x, y, width, height = (round(side) for side in (candidate.x, candidate.y, candidate.width, candidate.height))
+    return Region(x, y, width, height, (1 + math.tanh(candidate.score / 2)) / 2)

@@ -339,7 +339,28 @@ class TestResize:
         assert not resized[33:].any() and not resized[:, 17:].any() and not resized[..., 1:].any()
 
 
-class TestDenseLogits:
+class TestLocate:
+    def test_is_person_minus_background_and_the_offset_in_shares_of_the_height(
+        self, vgg11_classifier: PersonClassifier
+    ) -> None:
+        scores, offsets = vgg11_classifier.locate(windows(5))
+        assert (scores.shape, scores.dtype, offsets.shape, offsets.dtype) == ((5,), np.float32, (5, 3), np.float32)
+        batch = vgg11_classifier.normalise(vgg11_classifier.to_pixels(windows(5)))
+        with torch.inference_mode():
+            logits, expected = vgg11_classifier.network.forward_with_offsets(batch)
+        np.testing.assert_allclose(scores, logits[:, 1] - logits[:, 0], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(offsets, expected * torch.tensor([1 / 16, 1 / 16, 0.15]), rtol=1e-3, atol=1e-6)
+
+    def test_agrees_with_probability(self, vgg11_classifier: PersonClassifier) -> None:
+        scores, _ = vgg11_classifier.locate(windows(70))
+        np.testing.assert_allclose(1 / (1 + np.exp(-scores)), vgg11_classifier.probability(windows(70)), rtol=1e-4)
+
+    def test_of_no_windows(self, vgg11_classifier: PersonClassifier) -> None:
+        scores, offsets = vgg11_classifier.locate(np.zeros((0, *WINDOW), np.uint8))
+        assert (scores.shape, offsets.shape) == ((0,), (0, 3))
+
+
+class TestLocateDensely:
     @pytest.fixture
     def exact(self, vgg11_classifier: PersonClassifier) -> PersonClassifier:
         """In float32, wherever this runs."""
@@ -347,26 +368,29 @@ class TestDenseLogits:
         classifier.search_autocast = None
         return classifier
 
-    def test_of_one_window_is_its_logits(self, exact: PersonClassifier) -> None:
+    def test_of_one_window_is_where_it_is(self, exact: PersonClassifier) -> None:
         for window in windows(3):
-            logits = exact.logits(window[None])[0]
-            assert exact.dense_logits(window) == pytest.approx(float(logits[1] - logits[0]), rel=1e-3, abs=1e-4)
+            for dense, plain in zip(exact.locate_densely(window), exact.locate(window[None]), strict=True):
+                assert dense.shape == (1, 1, *plain.shape[1:])
+                np.testing.assert_allclose(dense[0, 0], plain[0], rtol=1e-3, atol=1e-4)
 
-    def test_is_person_minus_background_everywhere(self, exact: PersonClassifier) -> None:
+    def test_is_the_dense_pass_everywhere(self, exact: PersonClassifier) -> None:
         image = np.random.default_rng(0).integers(0, 256, (130, 100, 3), dtype=np.uint8)
-        actual = exact.dense_logits(image)
+        scores, offsets = exact.locate_densely(image)
         with torch.inference_mode():
-            expected = exact.network.dense_forward(exact.normalise(exact.to_pixels(image[None])))[0]
-        assert actual.dtype == np.float32
-        assert actual.shape == (3, 3)
-        np.testing.assert_allclose(actual, expected[1] - expected[0], rtol=1e-3, atol=1e-4)
+            logits, expected = exact.network.dense_forward(exact.normalise(exact.to_pixels(image[None])))
+        assert (scores.dtype, scores.shape, offsets.shape) == (np.float32, (3, 3), (3, 3, 3))
+        np.testing.assert_allclose(scores, logits[0, 1] - logits[0, 0], rtol=1e-3, atol=1e-4)
+        for axis, unit in enumerate((1 / 16, 1 / 16, 0.15)):
+            np.testing.assert_allclose(offsets[..., axis], expected[0, axis] * unit, rtol=1e-3, atol=1e-5)
 
     def test_low_precision_is_nearly_the_same(self, exact: PersonClassifier) -> None:
         low = copy.copy(exact)
         low.search_autocast = torch.bfloat16
         image = np.random.default_rng(0).integers(0, 256, (130, 100, 3), dtype=np.uint8)
-        expected = exact.dense_logits(image)
-        np.testing.assert_allclose(low.dense_logits(image), expected, atol=0.1 * np.abs(expected).max())
+        for actual, expected in zip(low.locate_densely(image), exact.locate_densely(image), strict=True):
+            assert actual.dtype == np.float32
+            np.testing.assert_allclose(actual, expected, atol=0.1 * np.abs(expected).max())
 
 
 class TestScan:

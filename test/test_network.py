@@ -81,17 +81,27 @@ def test_dense_forward_of_one_window_is_forward(full_classifier) -> None:
     batch = torch.randn(2, 3, 128, 64, generator=torch.Generator().manual_seed(0))
     network = full_classifier.network
     with torch.inference_mode():
-        dense, plain = network.dense_forward(batch), network(batch)
-    assert dense.shape == (2, 2, 1, 1)
-    torch.testing.assert_close(dense[..., 0, 0], plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
+        dense, plain = network.dense_forward(batch), network.forward_with_offsets(batch)
+    assert [tuple(d.shape) for d in dense] == [(2, 2, 1, 1), (2, 3, 1, 1)]
+    for one, other in zip(dense, plain, strict=True):
+        torch.testing.assert_close(one[..., 0, 0], other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def test_offsets_do_not_change_the_decision(vgg11: VGGClassifier) -> None:
+    batch = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    logits, offsets = vgg11.forward_with_offsets(batch)
+    assert torch.equal(logits, vgg11(batch))
+    hidden = vgg11.classifier[:-1](vgg11.features(batch))
+    torch.testing.assert_close(offsets, hidden @ vgg11.offset.weight.T + vgg11.offset.bias)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (95, 63), (96, 32), (64, 128), (130, 257)])
 def test_dense_forward_has_a_logit_for_every_window(
     thin_network: Callable[..., VGGClassifier], height: int, width: int
 ) -> None:
-    dense = thin_network().dense_forward(torch.zeros(1, 3, height, width))
-    assert dense.shape == (1, 2, (height - 64) // 32 + 1, (width - 32) // 32 + 1)
+    logits, offsets = thin_network().dense_forward(torch.zeros(1, 3, height, width))
+    assert logits.shape == (1, 2, (height - 64) // 32 + 1, (width - 32) // 32 + 1)
+    assert offsets.shape == (1, 3, *logits.shape[2:])
 
 
 def test_dense_forward_is_forward_at_each_window(thin_network: Callable[..., VGGClassifier]) -> None:
@@ -105,11 +115,11 @@ def test_dense_forward_is_forward_at_each_window(thin_network: Callable[..., VGG
             module.weight[:, :, 1, 1] = 3 * middle
     image = torch.randn(1, 3, 160, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     dense = network.dense_forward(image)
-    assert dense.shape == (1, 2, 4, 4)
+    assert dense[0].shape == (1, 2, 4, 4)
     windows = [image[0, :, 32 * i : 32 * i + 64, 32 * j : 32 * j + 32] for i in range(4) for j in range(4)]
-    expected = network(torch.stack(windows))
-    assert expected.std(0).min() > 1e-3 * expected.abs().max()
-    torch.testing.assert_close(dense[0].flatten(1).T, expected, rtol=1e-9, atol=1e-9)
+    for actual, expected in zip(dense, network.forward_with_offsets(torch.stack(windows)), strict=True):
+        assert expected.std(0).min() > 1e-3 * expected.abs().max()
+        torch.testing.assert_close(actual[0].flatten(1).T, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_every_parameter_is_initialised(vgg11: VGGClassifier) -> None:
@@ -156,6 +166,9 @@ def test_folding_batch_norm_keeps_the_function() -> None:
     with torch.inference_mode():
         expected = network(batch)
         torch.testing.assert_close(folded(batch), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        offsets = network.forward_with_offsets(batch)[1]
+        close = {"rtol": 1e-3, "atol": 1e-3 * float(offsets.abs().max())}
+        torch.testing.assert_close(folded.forward_with_offsets(batch)[1], offsets, **close)
         difference = network.double()(batch.double()) - fold_batch_norm(network.double()).double()(batch.double())
     assert difference.abs().max() < 1e-5 * expected.abs().max()
     assert [type(m) for m in folded.features] == [

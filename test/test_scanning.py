@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from explain_cnn_ros.network import OFFSET_UNITS
 from explain_cnn_ros.scanning import (
+    OFFSET_MAX,
     PERSON_ASPECT,
     PERSON_SHARE,
     Candidate,
@@ -25,11 +28,12 @@ from explain_cnn_ros.scanning import (
     overlap,
     person_box,
     pyramid_scales,
-    refine,
     rescore,
     scan,
     suppress,
+    to_region,
 )
+from explain_cnn_ros.training.augmentation import Placement
 
 WIDTH, HEIGHT = 64, 128
 
@@ -40,37 +44,56 @@ class BlobScorer:
     threshold = 0.5
     info = SimpleNamespace(input_size=(WIDTH, HEIGHT))
 
-    def logits(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array([self.logit(window.mean(2)) for window in windows], dtype=np.float32)
+    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        located = [self.locate_one(window.mean(2)) for window in windows]
+        return np.array([s for s, _ in located], np.float32), np.array([o for _, o in located], np.float32)
 
     @staticmethod
-    def logit(window: NDArray[np.float64]) -> float:
+    def locate_one(window: NDArray[np.float64]) -> tuple[float, tuple[float, float, float]]:
         """Of brightness [128, 64]: less for other heights, for every pixel astray, and for what is cut off."""
         bright = window > 50
         rows, columns = bright.any(1).nonzero()[0], bright.any(0).nonzero()[0]
         if len(rows) == 0:
-            return -8.0
-        other_size = abs(math.log((rows[-1] - rows[0] + 1) / (HEIGHT * PERSON_SHARE)))
+            return -8.0, (0.3, -0.3, 0.3)
+        size = math.log((rows[-1] - rows[0] + 1) / (HEIGHT * PERSON_SHARE))
         across = (columns[0] + columns[-1] + 1 - WIDTH) / 2
         down = (rows[0] + rows[-1] + 1 - HEIGHT) / 2
         cut = rows[0] == 0 or rows[-1] == HEIGHT - 1 or columns[0] == 0 or columns[-1] == WIDTH - 1
         faint = (235 - window[bright].mean()) / 20
-        return float(7 - 25 * other_size - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint)
+        score = 7 - 25 * abs(size) - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint
+        return float(score), (across / HEIGHT, down / HEIGHT, size)
+
+    def logits(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.locate(windows)[0]
 
     def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         return 1 / (1 + np.exp(-self.logits(windows).clip(-50, 50)))
 
-    def dense_logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows, columns = (image.shape[0] - HEIGHT) // 32 + 1, (image.shape[1] - WIDTH) // 32 + 1
         windows = [
             image[32 * i : 32 * i + HEIGHT, 32 * j : 32 * j + WIDTH] for i in range(rows) for j in range(columns)
         ]
-        return self.logits(np.stack(windows)).reshape(rows, columns)
+        scores, offsets = self.locate(np.stack(windows))
+        return scores.reshape(rows, columns), offsets.reshape(rows, columns, 3)
+
+
+class StillScorer(BlobScorer):
+    """Takes every person for centred: windows stay where they are."""
+
+    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scores, offsets = super().locate(windows)
+        return scores, np.zeros_like(offsets)
 
 
 @pytest.fixture(scope="module")
 def scorer() -> BlobScorer:
     return BlobScorer()
+
+
+@pytest.fixture(scope="module")
+def still() -> StillScorer:
+    return StillScorer()
 
 
 def street(width: int, height: int, *blobs: tuple[float, float, float], bright: int = 235) -> NDArray[np.uint8]:
@@ -110,7 +133,7 @@ class TestScan:
         regions = scan(scorer, street(320, 240, (left, top, tall)), ScanSettings())
         assert len(regions) == 1
         assert regions[0].probability >= scorer.threshold
-        assert common_over_all(regions[0].person_box, (left, top, tall * PERSON_ASPECT, tall)) > 0.55
+        assert common_over_all(regions[0].person_box, (left, top, tall * PERSON_ASPECT, tall)) > 0.8
 
     @pytest.mark.parametrize(("left", "top"), [(2, 70), (279, 70), (140, 2), (140, 142), (2, 2), (279, 142)])
     def test_finds_the_person_at_the_border(self, scorer: BlobScorer, left: int, top: int) -> None:
@@ -173,13 +196,20 @@ class TestScan:
                 window = crop(frame, region.x, region.y, region.width, region.height, (WIDTH, HEIGHT))
                 assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]), rel=1e-5)
 
-    def test_refining_centres(self, scorer: BlobScorer) -> None:
-        """Over many places, regions are closer to the persons with it than without."""
+    def test_refining_moves_once_more(self) -> None:
+        """A scorer that sees half of the way there: with the dense pass alone a quarter is left of what was a half."""
+
+        class Hesitant(BlobScorer):
+            def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                scores, offsets = super().locate(windows)
+                return scores, offsets / 2
+
         distances = {True: 0.0, False: 0.0}
         for left, top in [(40, 40), (51, 47), (75, 61)]:
             frame = street(180, 180, (left, top, 96))
             for refined in distances:
-                x, y, _, _ = scan(scorer, frame, ScanSettings(refine=refined))[0].person_box
+                settings = ScanSettings(90, 100, candidates_max=1, refine=refined)
+                x, y, _, _ = scan(Hesitant(), frame, settings)[0].person_box
                 distances[refined] += math.hypot(x - left, y - top)
         assert distances[True] < 0.75 * distances[False]
 
@@ -190,7 +220,8 @@ class TestScan:
     def test_heights_outside_of_the_range_are_not_looked_for(self, scorer: BlobScorer) -> None:
         settings = ScanSettings(person_height_min=80, person_height_max=120)
         for region in scan(scorer, street(320, 240, (150, 30, 200)), settings):
-            assert 80 / PERSON_SHARE - 1 <= region.height <= 120 * 1.25 / PERSON_SHARE + 1
+            # Each of two moves may change the size by a quarter.
+            assert 80 / 1.65 / PERSON_SHARE - 1 <= region.height <= 120 * 1.25 * 1.65 / PERSON_SHARE + 1
 
     def test_candidates_max_bounds_the_crops(self, scorer: BlobScorer) -> None:
         frame = street(320, 240, (32, 60, 96), (150, 30, 150), (250, 100, 80))
@@ -231,36 +262,74 @@ class TestPyramid:
 
 class TestDenseCandidates:
     @pytest.mark.parametrize(("width", "height"), [(100, 150), (64, 128), (30, 40), (129, 131)])
-    def test_are_crops_at_the_frames_own_scale(self, scorer: BlobScorer, width: int, height: int) -> None:
+    def test_are_crops_at_the_frames_own_scale(self, still: StillScorer, width: int, height: int) -> None:
         frame = street(width, height, (10, 10, 96))
-        candidates = list(dense_candidates(scorer, frame, [1.0]))
+        candidates = list(dense_candidates(still, frame, [1.0]))
         for c in candidates:
             assert (c.width, c.height) == (WIDTH, HEIGHT)
             window = gather(frame, round(c.x), round(c.y), WIDTH, HEIGHT)
-            assert c.score == pytest.approx(float(scorer.logits(window[None])[0]), rel=1e-5)
+            assert c.score == pytest.approx(float(still.logits(window[None])[0]), rel=1e-5)
         assert len({(c.x, c.y) for c in candidates}) == len(candidates)
 
     @pytest.mark.parametrize(("width", "height"), [(100, 150), (320, 240), (30, 40)])
     @pytest.mark.parametrize("scale", [0.3, 0.8, 1.0, 1.6])
-    def test_persons_cover_the_frame(self, scorer: BlobScorer, width: int, height: int, scale: float) -> None:
+    def test_persons_cover_the_frame(self, still: StillScorer, width: int, height: int, scale: float) -> None:
         """From its first to its last pixel, no more than 32 pixels of the level apart."""
-        persons = [person_box(c) for c in dense_candidates(scorer, street(width, height), [scale])]
+        persons = [person_box(c) for c in dense_candidates(still, street(width, height), [scale])]
         for axis, extent in ((0, width), (1, height)):
             starts = sorted({p[axis] for p in persons})
             assert starts[0] == pytest.approx(0, abs=1 / scale)
             assert starts[-1] + persons[0][axis + 2] >= extent - 1 / scale
             assert all(b - a == pytest.approx(32 / scale) for a, b in itertools.pairwise(starts))
 
-    def test_levels_are_scaled_back(self, scorer: BlobScorer) -> None:
+    def test_levels_are_scaled_back(self, still: StillScorer) -> None:
         """A blob of 192 pixels at half the scale is scored like one of 96."""
-        whole = max(dense_candidates(scorer, street(200, 300, (60, 48, 192)), [0.5]), key=lambda c: c.score)
+        whole = max(dense_candidates(still, street(200, 300, (60, 48, 192)), [0.5]), key=lambda c: c.score)
         assert (whole.width, whole.height) == (128, 256)
         assert common_over_all(person_box(whole), (60, 48, 192 * PERSON_ASPECT, 192)) > 0.5
 
-    def test_levels_come_in_order(self, scorer: BlobScorer) -> None:
-        heights = [c.height for c in dense_candidates(scorer, street(100, 150), [1.6, 0.8])]
+    def test_levels_come_in_order(self, still: StillScorer) -> None:
+        heights = [c.height for c in dense_candidates(still, street(100, 150), [1.6, 0.8])]
         assert heights == sorted(heights)
         assert set(heights) == {80.0, 160.0}
+
+    @pytest.mark.parametrize("scale", [0.5, 1.0])
+    def test_are_moved_onto_the_person(self, scorer: BlobScorer, scale: float) -> None:
+        """From wherever a whole blob is seen, and its size as well."""
+        blob = (90, 70, 90 / scale)
+        frame = street(round(320 / scale), round(260 / scale), blob)
+        candidates = [c for c in dense_candidates(scorer, frame, [scale]) if c.score > 0]
+        assert candidates
+        for c in candidates:
+            assert common_over_all(person_box(c), (*blob[:2], blob[2] * PERSON_ASPECT, blob[2])) > 0.9
+
+
+class TestMoved:
+    def test_by_hand(self) -> None:
+        """A person a tenth of the height to the right and 0.05 above, and 1.2 times as large."""
+        window = Candidate(100, 50, 64, 128, 3.0)
+        moved = window.moved(np.array([0.1, -0.05, math.log(1.2)], np.float32))
+        assert (moved.width, moved.height, moved.score) == (pytest.approx(76.8), pytest.approx(153.6), 3.0)
+        assert moved.x + moved.width / 2 == pytest.approx(132 + 12.8)
+        assert moved.y + moved.height / 2 == pytest.approx(114 - 6.4)
+
+    def test_is_what_training_means(self) -> None:
+        """A window drawn around a training person, moved by its own offset, is the window that fits the person."""
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            p = dataclasses.replace(Placement.draw(rng), mirror=False)
+            x, y = 48 + p.right - p.height / 4, 80 + p.below - p.height / 2
+            offset = np.array(p.offset()) * OFFSET_UNITS
+            moved = Candidate(x, y, p.height / 2, p.height, 0).moved(offset.astype(np.float32))
+            assert (moved.x, moved.y, moved.width, moved.height) == pytest.approx((16, 16, 64, 128), abs=1e-3)
+
+    @given(offset=hnp.arrays(np.float32, 3, elements=st.floats(-100, 100, width=32)))
+    def test_never_far(self, offset: NDArray[np.float32]) -> None:
+        moved = Candidate(0, 0, 64, 128, 0).moved(offset)
+        assert abs(moved.x + moved.width / 2 - 32) <= OFFSET_MAX[0] * 128 + 1e-6
+        assert abs(moved.y + moved.height / 2 - 64) <= OFFSET_MAX[1] * 128 + 1e-6
+        assert abs(math.log(moved.height / 128)) <= OFFSET_MAX[2] + 1e-6
+        assert moved.width * 2 == pytest.approx(moved.height)
 
 
 class TestCrop:
@@ -328,63 +397,30 @@ class TestRescore:
     def test_scores_exact_crops(self, scorer: BlobScorer) -> None:
         frame = street(320, 240, (100, 80, 96))
         candidates = [Candidate(*place, 64, 128, 0) for place in ((88, 64), (20, 3), (-30, -50), (300, 200))]
-        regions = rescore(scorer, frame, candidates)
-        for candidate, region in zip(candidates, regions, strict=True):
+        found, offsets = rescore(scorer, frame, candidates)
+        for candidate, exact, offset in zip(candidates, found, offsets, strict=True):
             window = gather(frame, candidate.x, candidate.y, WIDTH, HEIGHT)
-            assert (region.x, region.y, region.width, region.height) == (candidate.x, candidate.y, WIDTH, HEIGHT)
-            assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]))
-        assert regions[0].probability > 0.9
+            assert (exact.x, exact.y, exact.width, exact.height) == (candidate.x, candidate.y, WIDTH, HEIGHT)
+            score, expected = scorer.locate(window[None])
+            assert exact.score == pytest.approx(float(score[0]))
+            assert offset.tolist() == expected[0].tolist()
+        assert found[0].score > 2
 
     @given(x=st.floats(-50, 300), y=st.floats(-50, 300), height=st.floats(20, 300))
     def test_the_region_is_what_was_scored(self, x: float, y: float, height: float) -> None:
         scorer, frame = BlobScorer(), self.frame
-        (region,) = rescore(scorer, frame, [Candidate(x, y, height / 2, height, 0)])
+        ((exact,), _) = rescore(scorer, frame, [Candidate(x, y, height / 2, height, 0)])
+        region = to_region(exact)
         assert all(isinstance(v, int) for v in (region.x, region.y, region.width, region.height))
         assert abs(region.x - x) <= 0.5 and abs(region.y - y) <= 0.5
         window = crop(frame, region.x, region.y, region.width, region.height, (WIDTH, HEIGHT))
         assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]), rel=1e-5)
 
-    def test_nothing(self, scorer: BlobScorer) -> None:
-        assert rescore(scorer, street(320, 240), []) == []
-
-
-class TestRefine:
-    @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (8, 0), (-8, 10), (5, -12)])
-    def test_moves_towards_the_person(self, scorer: BlobScorer, dx: int, dy: int) -> None:
-        frame = street(320, 240, (100, 80, 96))
-        centre = (round(100 + 96 * PERSON_ASPECT / 2 - 32), 64)
-        before = rescore(scorer, frame, [Candidate(centre[0] + dx, centre[1] + dy, 64, 128, 0)])[0]
-        after = refine(scorer, frame, before)
-        assert after.probability >= before.probability
-        assert math.dist((after.x, after.y), centre) <= max(3, 0.75 * math.hypot(dx, dy))
-        assert (after.width, after.height) == (64, 128)
-
-    def test_never_makes_it_worse(self, scorer: BlobScorer) -> None:
-        frame = street(320, 240, (60, 80, 96), (115, 80, 96))
-        for x in range(20, 140, 7):
-            before = rescore(scorer, frame, [Candidate(x, 60, 64, 128, 0)])[0]
-            assert refine(scorer, frame, before).probability >= before.probability
-
-    def test_is_the_weighted_mean(self, scorer: BlobScorer) -> None:
-        """Of nine positions, a quarter of the width and an eighth of the height apart."""
-        frame = street(320, 240, (100, 80, 96))
-        before = rescore(scorer, frame, [Candidate(92, 58, 64, 128, 0)])[0]
-        total = x = y = 0.0
-        for dy in (-16, 0, 16):
-            for dx in (-16, 0, 16):
-                window = gather(frame, 92 + dx, 58 + dy, WIDTH, HEIGHT)
-                p = float(scorer.probability(window[None])[0])
-                total, x, y = total + p, x + p * (92 + dx), y + p * (58 + dy)
-        after = refine(scorer, frame, before)
-        assert (after.x, after.y) == (round(x / total), round(y / total))
-
-    def test_stays_where_nothing_is(self) -> None:
-        class Blind(BlobScorer):
-            def probability(self, windows):
-                return np.zeros(len(windows), np.float32)
-
-        region = Region(10, 20, 64, 128, 0.0)
-        assert refine(Blind(), street(320, 240), region) is region
+    @pytest.mark.parametrize(
+        ("score", "probability"), [(0, 0.5), (2.0, 0.880797), (-4, 0.0179862), (9000, 1.0), (-9000, 0.0)]
+    )
+    def test_probability_of_a_score(self, score: float, probability: float) -> None:
+        assert to_region(Candidate(0, 0, 64, 128, score)).probability == pytest.approx(probability, rel=1e-5)
 
 
 boxes = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
@@ -414,8 +450,8 @@ class TestSuppress:
         keep_max=st.integers(1, 13),
     )
     def test_is_greedy(self, places, scores, overlap_max: float, keep_max: int) -> None:
-        windows = [Candidate(x, y, height / 2, height, 0) for x, y, height in places]
-        scores = scores[: len(windows)].tolist()
+        scores = scores[: len(places)].tolist()
+        windows = [Candidate(x, y, height / 2, height, s) for (x, y, height), s in zip(places, scores, strict=True)]
         kept: list[int] = []
         for index in sorted(range(len(windows)), key=lambda i: (-scores[i], i)):
             x, y, width, height = person_box(windows[index])
@@ -426,15 +462,15 @@ class TestSuppress:
                 shares.append(across * down / min(width * height, other[2] * other[3]))
             if all(share <= overlap_max for share in shares) and len(kept) < keep_max:
                 kept.append(index)
-        assert suppress(windows, scores, overlap_max, keep_max) == kept
+        assert suppress(windows, overlap_max, keep_max) == [windows[i] for i in kept]
 
     def test_a_torso_goes_with_its_person(self) -> None:
-        person, torso, neighbour = Region(0, 0, 64, 128, 0.9), Region(12, 30, 32, 64, 0.8), Region(40, 0, 64, 128, 0.7)
-        windows = [torso, neighbour, person]
-        assert suppress(windows, [w.probability for w in windows], 0.5, 10) == [2, 1]
+        person, torso = Candidate(0, 0, 64, 128, 0.9), Candidate(12, 30, 32, 64, 0.8)
+        neighbour = Candidate(40, 0, 64, 128, 0.7)
+        assert suppress([torso, neighbour, person], 0.5, 10) == [person, neighbour]
 
     def test_nothing(self) -> None:
-        assert suppress([], [], 0.5, 10) == []
+        assert suppress([], 0.5, 10) == []
 
 
 class TestRegion:

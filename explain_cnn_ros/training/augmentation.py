@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from explain_cnn_ros.network import OFFSET_UNITS
 from explain_cnn_ros.training.datasets import PERSON_WINDOW
 
 Image = NDArray[np.uint8]
@@ -44,12 +46,32 @@ def centred(image: Image, size: tuple[int, int]) -> Any:
     return cut(image, (image.shape[1] / 2, image.shape[0] / 2), height, size, False)
 
 
-def person_window(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Any:
-    """A window on a person of INRIA (96 x 160 pixels, the person centred), shifted, scaled and mirrored."""
-    height = 128 * math.exp(rng.uniform(math.log(0.85), math.log(1.25)))
-    # The fully convolutional pass looks every 32 pixels: a person may stand 16 pixels off the middle.
-    centre = (image.shape[1] / 2 + rng.uniform(-12, 12), image.shape[0] / 2 + rng.uniform(-14, 14))
-    return cut(image, centre, height, size, rng.random() < 0.5)
+@dataclass(frozen=True)
+class Placement:
+    """Where a window lies in the image of a person: its centre from the person's, its height, pixels of the image."""
+
+    right: float
+    below: float
+    height: float
+    mirror: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Placement:
+        """As windows of the fully convolutional pass lie, one every 32 pixels and every quarter in scale."""
+        height = 128 * math.exp(rng.uniform(math.log(0.85), math.log(1.25)))
+        return cls(rng.uniform(-12, 12), rng.uniform(-14, 14), height, bool(rng.random() < 0.5))
+
+    def offset(self) -> tuple[float, float, float]:
+        """Where the person is in the window, in OFFSET_UNITS of the network."""
+        right = (self.right if self.mirror else -self.right) / self.height
+        shares = (right, -self.below / self.height, math.log(128 / self.height))
+        return tuple(share / unit for share, unit in zip(shares, OFFSET_UNITS, strict=True))  # type: ignore[return-value]
+
+
+def person_window(image: Image, size: tuple[int, int], placement: Placement) -> Any:
+    """A window on a person of INRIA (96 x 160 pixels, the person centred and 96 pixels tall)."""
+    centre = (image.shape[1] / 2 + placement.right, image.shape[0] / 2 + placement.below)
+    return cut(image, centre, placement.height, size, placement.mirror)
 
 
 def background_window(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Any:
@@ -72,8 +94,13 @@ def background_window(image: Image, size: tuple[int, int], rng: np.random.Genera
 
 
 def degrade(window: Image, rng: np.random.Generator) -> Image:
-    """Light, contrast, tint, grey, blur, sensor noise and JPEG, each now and then; uint8 [H, W, 3] RGB."""
+    """Distance, light, contrast, tint, grey, blur, noise and JPEG, each now and then; uint8 [H, W, 3] RGB."""
     x: Any = window.astype(np.float32)
+    if rng.random() < 0.25:
+        # Persons smaller than the window are enlarged to it, and soft.
+        share = rng.uniform(0.4, 0.9)
+        small = cv2.resize(x, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        x = cv2.resize(small, (window.shape[1], window.shape[0]), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.35:
         x = np.repeat(x @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
     if rng.random() < 0.8:

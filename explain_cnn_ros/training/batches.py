@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.classifier import BACKGROUND, PERSON
-from explain_cnn_ros.training.augmentation import background_window, degrade, person_window
+from explain_cnn_ros.training.augmentation import Placement, background_window, degrade, person_window
 
 Image = NDArray[np.uint8]
 
@@ -34,10 +35,19 @@ class Sources:
     hard: list[Image] = field(default_factory=list)
 
 
-def make_batch(
-    sources: Sources, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int
-) -> tuple[Image, NDArray[np.int64]]:
-    """Windows uint8 [batch, H, W, 3] and labels int64 [batch]: half persons, half backgrounds.
+class Batch(NamedTuple):
+    """Windows uint8 [N, H, W, 3], labels int64 [N], and where the person is in each window.
+
+    offsets: float32 [N, 3] in OFFSET_UNITS of the network, zero for backgrounds.
+    """
+
+    windows: Image
+    labels: NDArray[np.int64]
+    offsets: NDArray[np.float32]
+
+
+def make_batch(sources: Sources, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int) -> Batch:
+    """The batch of a step: half persons, half backgrounds.
 
     Of the backgrounds, `hard_share` come from `hard` where there are any; the rest from backgrounds and photos alike.
     """
@@ -45,16 +55,19 @@ def make_batch(
     pools = [pool for pool in (sources.backgrounds, sources.photos) if len(pool)]
     labels = np.where(np.arange(batch) < batch // 2, PERSON, BACKGROUND)
     windows = np.empty((batch, size[1], size[0], 3), np.uint8)
+    offsets = np.zeros((batch, 3), np.float32)
     for i, label in enumerate(labels):
         if label == PERSON:
-            window = person_window(pick(sources.persons, rng), size, rng)
+            placement = Placement.draw(rng)
+            window = person_window(pick(sources.persons, rng), size, placement)
+            offsets[i] = placement.offset()
         elif sources.hard and rng.random() < hard_share:
             window = pick(sources.hard, rng)
             window = window[:, ::-1] if rng.random() < 0.5 else window
         else:
             window = background_window(pick(pools[rng.integers(len(pools))], rng), size, rng)
         windows[i] = degrade(window, rng)
-    return windows, labels
+    return Batch(windows, labels, offsets)
 
 
 def pick(images: Sequence[Image], rng: np.random.Generator) -> Image:
@@ -64,14 +77,14 @@ def pick(images: Sequence[Image], rng: np.random.Generator) -> Image:
 
 def batches(
     sources: Sources, size: tuple[int, int], batch: int, hard_share: float, seed: int, steps: range
-) -> Iterator[tuple[int, Image, NDArray[np.int64]]]:
-    """(step, windows, labels) for each step, prepared ahead in a thread."""
+) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) for each step, prepared ahead in a thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         futures = {
             step: pool.submit(make_batch, sources, size, batch, hard_share, seed, step) for step in steps[:AHEAD]
         }
         for step in steps:
-            windows, labels = futures.pop(step).result()
+            made = futures.pop(step).result()
             if step + AHEAD in steps:
                 futures[step + AHEAD] = pool.submit(make_batch, sources, size, batch, hard_share, seed, step + AHEAD)
-            yield step, windows, labels
+            yield step, made

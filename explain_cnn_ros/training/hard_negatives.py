@@ -41,8 +41,7 @@ def mine(
         chosen = rng.choice(scales, min(scales_per_photo, len(scales)), replace=False)
         chosen *= settings.scale_step ** rng.uniform(-0.5, 0.5, len(chosen))
         found = [c for c in dense_candidates(classifier, photo, list(chosen)) if c.score >= floor]
-        for index in suppress(found, [c.score for c in found], 0.8, windows_per_photo):
-            c = found[index]
+        for c in suppress(found, 0.8, windows_per_photo):
             hard.append(crop(photo, c.x, c.y, c.width, c.height, size))
         progress.set_postfix(found=len(hard))
     return hard

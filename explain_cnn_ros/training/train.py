@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from explain_cnn_ros.classifier import ModelInfo, PersonClassifier, choose_device
+from explain_cnn_ros.classifier import PERSON, ModelInfo, PersonClassifier, choose_device
 from explain_cnn_ros.network import VGGClassifier, fold_batch_norm
 from explain_cnn_ros.scanning import ScanSettings
 from explain_cnn_ros.training import datasets
@@ -40,6 +40,9 @@ MINING = ScanSettings()
 THRESHOLD_SHARE = 1 / 3
 
 
+#: Windows of the network that is shipped, (width, height).
+WINDOW = ModelInfo().input_size
+
 #: Settings that matter in the rounds of hard negatives only.
 ROUND_SETTINGS = {"rounds", "round_steps", "round_rate", "round_photos", "hard_share", "alarms"}
 
@@ -50,7 +53,9 @@ class TrainSettings:
 
     architecture: the network that is shipped; without batch norm, for the deconvnet's sake.
     batch_norm: train with batch norm, which needs far fewer steps, and fold it into the convolutions at the end.
+    small_steps: steps of the first stage, on windows of half the size, which take a quarter of the time.
     steps, batch, learning_rate: of the main training; AdamW with warm-up and cosine decay.
+    offset_weight: weight of the loss of where the person is, beside the loss of whether there is one.
     rounds: rounds of hard negatives at most; one that pays nothing is the last.
     round_steps, round_rate: steps of a round, and its learning rate as a share of the main one.
     round_photos: photos that a round searches for hard negatives.
@@ -59,13 +64,15 @@ class TrainSettings:
     alarms: share of person-free photos that may alarm at the threshold that is chosen.
     """
 
-    steps: int = 1100
+    small_steps: int = 2500
+    steps: int = 2200
     batch: int = 32
     learning_rate: float = 5e-4
+    offset_weight: float = 0.5
     warm_up: int = 50
     weight_decay: float = 0.02
     rounds: int = 3
-    round_steps: int = 350
+    round_steps: int = 300
     round_rate: float = 0.5
     round_photos: int = 250
     hard_share: float = 0.4
@@ -78,12 +85,18 @@ class TrainSettings:
     hidden: int = 256
     checkpoint_every: int = 100
 
+    @property
+    def rounds_from(self) -> int:
+        """The step with which the rounds begin."""
+        return self.small_steps + self.steps
+
     def rate(self, step: int) -> float:
-        """Learning rate of a step: the main training, then each round with a cosine of its own."""
-        if step < self.steps:
-            warm = min(1.0, (step + 1) / self.warm_up)
-            return self.learning_rate * warm * cosine(step / self.steps)
-        position = (step - self.steps) % self.round_steps
+        """Learning rate of a step: a cosine for the small windows, for the main training, and for each round."""
+        if step < self.rounds_from:
+            first, length = (0, self.small_steps) if step < self.small_steps else (self.small_steps, self.steps)
+            warm = min(1.0, (step - first + 1) / self.warm_up)
+            return self.learning_rate * warm * cosine((step - first) / length)
+        position = (step - self.rounds_from) % self.round_steps
         warm = min(1.0, (position + 1) / 20)
         return self.learning_rate * self.round_rate * warm * cosine(position / self.round_steps)
 
@@ -140,17 +153,36 @@ class Trainer:
     def __init__(self, data: Data, settings: TrainSettings, output: Path, device: torch.device) -> None:
         self.data, self.settings, self.output, self.device = data, settings, output, device
         torch.manual_seed(settings.seed)
-        self.info = ModelInfo(architecture=settings.architecture, hidden=settings.hidden)
-        trained = settings.architecture + ("_bn" if settings.batch_norm else "")
-        self.network = VGGClassifier(trained, self.info.input_size, settings.hidden).to(device)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-        )
         self.step = 0
+        self.build(small=settings.small_steps > 0)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
         self.finished = False
         self.mined_at = -1  # the step at which hard negatives were added last
+
+    def build(self, small: bool) -> None:
+        """A new network, for windows of half the size or the whole, and its optimiser."""
+        s = self.settings
+        self.info = ModelInfo(architecture=s.architecture, hidden=s.hidden)
+        if small:
+            self.info = dataclasses.replace(self.info, input_size=(WINDOW[0] // 2, WINDOW[1] // 2))
+        trained = s.architecture + ("_bn" if s.batch_norm else "")
+        self.network = VGGClassifier(trained, self.info.input_size, s.hidden).to(self.device)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay, foreach=True
+        )
+
+    @property
+    def small(self) -> bool:
+        """Whether the network is for windows of half the size."""
+        return self.info.input_size != WINDOW
+
+    def enlarge(self) -> None:
+        """Go on with windows of the whole size: convolutions stay, the dense layers start anew."""
+        features = self.network.features.state_dict()
+        torch.manual_seed(self.settings.seed)
+        self.build(small=False)
+        self.network.features.load_state_dict(features)
 
     @property
     def checkpoint(self) -> Path:
@@ -162,6 +194,7 @@ class Trainer:
         state = {
             "settings": dataclasses.asdict(self.settings),
             "step": self.step,
+            "small": self.small,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "history": self.history,
@@ -181,11 +214,13 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         wanted, made = dataclasses.asdict(self.settings), state["settings"]
         # Nothing of the rounds has happened yet during the main training: what they do may still change.
-        changeable = ROUND_SETTINGS if state["step"] <= self.settings.steps and not state["hard"].numel() else set()
+        early = state["step"] <= self.settings.rounds_from and not state["hard"].numel()
+        changeable = ROUND_SETTINGS if early else set()
         if any(wanted[name] != made[name] for name in wanted.keys() - changeable):
             raise ValueError(
                 f"{self.checkpoint} was made with other settings: give the same ones to go on, or another --output"
             )
+        self.build(small=state["small"])
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.history, self.best = state["step"], state["history"], state["best"]
@@ -203,17 +238,24 @@ class Trainer:
         self.network.train().requires_grad_(True)
         loss_mean, right_mean = float("nan"), float("nan")
         s = self.settings
-        hard_share = s.hard_share if self.step >= s.steps else 0.0
-        stream = batches(self.data.sources, self.info.input_size, s.batch, hard_share, s.seed, range(self.step, stop))
+        hard_share = s.hard_share if self.step >= s.rounds_from else 0.0
+        stream = batches(self.data.sources, WINDOW, s.batch, hard_share, s.seed, range(self.step, stop))
         progress = tqdm(stream, total=stop, initial=self.step, desc="training", unit="step", mininterval=10)
-        for step, windows, labels in progress:
+        for step, batch in progress:
             torch.manual_seed(s.seed + step)  # dropout
             for group in self.optimiser.param_groups:
                 group["lr"] = s.rate(step)
+            pixels = classifier.to_pixels(batch.windows)
+            if self.small:
+                pixels = nn.functional.avg_pool2d(pixels, 2)
             with torch.autocast(self.device.type, torch.bfloat16):
-                logits = self.network(classifier.normalise(classifier.to_pixels(windows)))
-            target = torch.from_numpy(labels).to(self.device)
+                logits, offsets = self.network.forward_with_offsets(classifier.normalise(pixels))
+            target = torch.from_numpy(batch.labels).to(self.device)
             loss = nn.functional.cross_entropy(logits.float(), target)
+            error = offsets.float() - torch.from_numpy(batch.offsets).to(self.device)
+            of_person = (target == PERSON).float()[:, None]
+            squared = nn.functional.smooth_l1_loss(error * of_person, torch.zeros_like(error), reduction="sum")
+            loss = loss + s.offset_weight * squared / of_person.sum().clamp_min(1) / error.shape[1]
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
@@ -258,11 +300,15 @@ class Trainer:
         """The whole run, from wherever it stands."""
         s = self.settings
         best_path = self.output / "best.pt"
-        if self.step < s.steps:
-            self.train(s.steps)
+        if self.step < s.small_steps:
+            self.train(s.small_steps)
+        if self.step < s.rounds_from:
+            if self.small:
+                self.enlarge()
+            self.train(s.rounds_from)
         while not self.finished:
-            done = (self.step - s.steps) // s.round_steps
-            if (self.step - s.steps) % s.round_steps == 0 and self.mined_at != self.step:
+            done = (self.step - s.rounds_from) // s.round_steps
+            if (self.step - s.rounds_from) % s.round_steps == 0 and self.mined_at != self.step:
                 figures = self.score_round()
                 paid = self.best is None or merit(figures) > merit(self.best)
                 if paid:
@@ -278,7 +324,7 @@ class Trainer:
                 self.data.sources.hard += mine(self.classifier(), [photos[i] for i in chosen], MINING, rng)
                 self.mined_at = self.step
                 self.save()
-            self.train(s.steps + (done + 1) * s.round_steps)
+            self.train(s.rounds_from + (done + 1) * s.round_steps)
         self.network.load_state_dict(torch.load(best_path, map_location=self.device, weights_only=True))
         return self.finish()
 

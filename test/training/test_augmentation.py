@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from explain_cnn_ros.training.augmentation import background_window, centred, cut, degrade, person_window
+from explain_cnn_ros.training.augmentation import Placement, background_window, centred, cut, degrade, person_window
 from explain_cnn_ros.training.batches import Sources, batches, make_batch
 
 SIZE = (64, 128)
@@ -48,11 +50,17 @@ def test_a_person_stays_in_the_window():
     image[76:84, 44:52] = 255
     places = []
     for seed in range(200):
-        window = person_window(image, SIZE, np.random.default_rng(seed))
+        placement = Placement.draw(np.random.default_rng(seed))
+        window = person_window(image, SIZE, placement)
         assert window.shape == (128, 64, 3)
         bright = np.argwhere(window[:, :, 0] > 128)
         assert len(bright)
         places.append(bright.mean(0))
+        # Where the offset says that the person is, in pixels of the window.
+        right, below, size = np.array(placement.offset()) * (128 / 16, 128 / 16, 0.15)
+        # Whole pixels are bright or not, and mirrored windows lie one to the side.
+        assert places[-1] == pytest.approx((63.5 + below, 31.5 + right), abs=1.6)
+        assert np.ptp(bright[:, 0]) + 1 == pytest.approx(8 * math.exp(size), abs=1.5)
     spread = np.ptp(np.array(places), axis=0)
     assert spread[0] > 20
     assert spread[1] > 16
@@ -86,18 +94,18 @@ def sources(hard=()):
 
 def test_batches_depend_on_seed_and_step_only():
     first = make_batch(sources(), SIZE, 8, 0.0, 1, 5)
-    streamed = {step: (w, y) for step, w, y in batches(sources(), SIZE, 8, 0.0, 1, range(3, 9))}
+    streamed = dict(batches(sources(), SIZE, 8, 0.0, 1, range(3, 9)))
     assert sorted(streamed) == [3, 4, 5, 6, 7, 8]
-    assert np.array_equal(streamed[5][0], first[0])
-    assert np.array_equal(streamed[5][1], first[1])
+    assert all(np.array_equal(one, other) for one, other in zip(streamed[5], first, strict=True))
     assert not np.array_equal(streamed[6][0], first[0])
     assert not np.array_equal(make_batch(sources(), SIZE, 8, 0.0, 2, 5)[0], first[0])
 
 
 def test_half_of_a_batch_are_persons():
-    windows, labels = make_batch(sources(), SIZE, 10, 0.0, 0, 0)
+    windows, labels, offsets = make_batch(sources(), SIZE, 10, 0.0, 0, 0)
     assert labels.tolist() == [1] * 5 + [0] * 5
     assert windows[:5].mean() > 100 > windows[5:].mean()
+    assert offsets[:5].all() and not offsets[5:].any()
 
 
 def test_share_of_hard_negatives():

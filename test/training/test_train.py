@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 
 TINY = [
     *("--architecture", "vgg11", "--hidden", "8", "--held-out", "0.3", "--background-held-out", "0.5"),
-    *("--steps", "4", "--batch", "4", "--warm-up", "1", "--checkpoint-every", "2"),
+    *("--small-steps", "2", "--steps", "4", "--batch", "4", "--warm-up", "1", "--checkpoint-every", "2"),
     *("--rounds", "1", "--round-steps", "2"),
 ]
 
@@ -55,24 +55,24 @@ def test_ends_with_weights_that_say_how_they_were_made(whole_run):
     assert classifier.info.architecture == "vgg11"
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in classifier.network.modules())
     assert "persons, " in classifier.info.training_data
-    assert classifier.info.command.startswith("train --inria inria --background background --steps 4 --batch 4")
+    assert classifier.info.command.startswith("train --inria inria --background background --small-steps 2 --steps 4")
     assert {"persons_right", "backgrounds_right", "balanced_accuracy", "photos_with_alarm"} <= set(
         classifier.info.accuracy
     )
     assert 0.5 <= classifier.threshold <= 0.99
-    assert [entry["step"] for entry in json.loads((whole_run / "history.json").read_text())] == [2, 4, 6]
+    assert [entry["step"] for entry in json.loads((whole_run / "history.json").read_text())] == [2, 4, 6, 8]
 
 
-@pytest.mark.parametrize("stop_at", [3, 5])
+@pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
 def test_an_interrupted_run_goes_on_to_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
-    """Stopped between checkpoints, in the main training and in the round, and started again."""
+    """Stopped in each stage, right after the windows have grown, and in the round, and started again."""
     original = train.batches
 
     def interrupted(*args, **kwargs):
-        for step, windows, labels in original(*args, **kwargs):
+        for step, batch in original(*args, **kwargs):
             if step == stop_at:
                 raise KeyboardInterrupt
-            yield step, windows, labels
+            yield step, batch
 
     monkeypatch.setattr(train, "batches", interrupted)
     assert train.main(arguments(data, tmp_path)) == 130
@@ -97,7 +97,7 @@ def test_what_the_rounds_do_may_change_until_they_begin(data, tmp_path, monkeypa
     assert train.main(arguments(data, tmp_path)) == 130
     monkeypatch.setattr(train.Trainer, "score_round", original)
     assert train.main([*arguments(data, tmp_path), "--round-steps", "3"]) == 0
-    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 7]
+    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 9]
 
 
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
@@ -106,12 +106,15 @@ def test_missing_data_ends_with_the_reason(tmp_path, capsys):
 
 
 def test_learning_rate_of_main_training_and_rounds():
-    settings = train.TrainSettings(steps=100, warm_up=10, round_steps=50, round_rate=0.2, learning_rate=1.0)
-    assert settings.rate(0) == pytest.approx(0.1)
-    assert settings.rate(10) > 0.95
-    assert settings.rate(99) < 0.02
-    assert max(settings.rate(step) for step in range(100, 150)) <= 0.2
-    assert settings.rate(100) == settings.rate(150)
+    settings = train.TrainSettings(
+        small_steps=40, steps=100, warm_up=10, round_steps=50, round_rate=0.2, learning_rate=1.0
+    )
+    for first, length in ((0, 40), (40, 100)):
+        assert settings.rate(first) == pytest.approx(0.1)
+        assert settings.rate(first + 10) > 0.8
+        assert settings.rate(first + length - 1) < 0.02
+    assert max(settings.rate(step) for step in range(140, 190)) <= 0.2
+    assert settings.rate(140) == settings.rate(190)
 
 
 def test_accuracy_by_hand():
