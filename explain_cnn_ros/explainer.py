@@ -13,7 +13,8 @@ from torch import Tensor
 
 from explain_cnn_ros import importance
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier, check_image
-from explain_cnn_ros.deconvnet import Neuron, deconvolve
+from explain_cnn_ros.deconvnet import Neuron
+from explain_cnn_ros.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.importance import PERTURBATION_METRICS
 from explain_cnn_ros.moments import Moments
@@ -171,14 +172,20 @@ class Explainer:
     def _patches(self, clean: Trace, selected: dict[tuple[str, int], list[int]]) -> dict[Neuron, Patch]:
         """The patch in the window of each selected neuron that has one; each neuron once."""
         neurons = sorted({Neuron(layer, channel) for (_, layer), channels in selected.items() for channel in channels})
-        reconstructions = deconvolve(
+        patches: dict[Neuron, Patch] = {}
+        for part in deconvolve_crops(
             self.classifier.network.features,
             {layer: activation[0] for layer, activation in clean.activations.items()},
             {index: (indices[0], size) for index, (indices, size) in clean.switches.items()},
             neurons,
-        )
-        boxes = bounding_boxes(reconstructions, self.settings.patch_share)
-        return {n: box for n, box in zip(neurons, boxes, strict=True) if box is not None}
+        ):
+            boxes = bounding_boxes(part.pixels, self.settings.patch_share)
+            for neuron, box, top, left in zip(
+                part.neurons, boxes, part.tops.tolist(), part.lefts.tolist(), strict=True
+            ):
+                if box is not None:
+                    patches[neuron] = Patch(box.x + left, box.y + top, box.width, box.height)
+        return patches
 
     def _set_similarity(self, selected: dict[tuple[str, int], list[int]]) -> tuple[float, dict[int, float]]:
         """Jaccard index of what the two perturbation metrics select: over all layers, and by layer."""

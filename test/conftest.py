@@ -123,3 +123,29 @@ def captum_reconstruction() -> Callable[[nn.Sequential, Tensor, int, int], Tenso
         return attribution[0].detach() * activation[row, column]
 
     return reconstruct
+
+
+#: Activations by layer and switches by pooling.
+Recording = tuple[dict[int, Tensor], dict[int, tuple[Tensor, tuple[int, int]]]]
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[[nn.Sequential, Tensor], Recording]:
+    """What a pass of an image [1, 3, H, W] through `features` leaves: what a deconvnet starts from."""
+
+    def pass_through(features: nn.Sequential, image: Tensor) -> Recording:
+        numbers = {layer.activation: layer.number for layer in convolution_layers(features)}
+        activations, switches = {}, {}
+        x = image
+        for index, module in enumerate(features):
+            if isinstance(module, nn.MaxPool2d):
+                size = (x.shape[2], x.shape[3])
+                x, indices = nn.functional.max_pool2d(x, 2, 2, return_indices=True)
+                switches[index] = (indices[0], size)
+            else:
+                x = module(x)
+            if index in numbers:
+                activations[numbers[index]] = x[0]
+        return activations, switches
+
+    return pass_through

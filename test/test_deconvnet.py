@@ -17,25 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU a
 
 BLOCKS = ((4, 5), (6, 7), (8, 9))
 
-Recording = tuple[dict[int, Tensor], dict[int, tuple[Tensor, tuple[int, int]]]]
-
-
-def record(features: nn.Sequential, image: Tensor) -> Recording:
-    """Activations by layer and switches by pooling, of an image [1, 3, H, W]."""
-    numbers = {layer.activation: layer.number for layer in convolution_layers(features)}
-    activations, switches = {}, {}
-    x = image
-    for index, module in enumerate(features):
-        if isinstance(module, nn.MaxPool2d):
-            size = (x.shape[2], x.shape[3])
-            x, indices = nn.functional.max_pool2d(x, 2, 2, return_indices=True)
-            switches[index] = (indices[0], size)
-        else:
-            x = module(x)
-        if index in numbers:
-            activations[numbers[index]] = x[0]
-    return activations, switches
-
 
 def noise(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
@@ -59,7 +40,7 @@ def features(vgg_like: Callable[..., nn.Sequential]) -> nn.Sequential:
 
 class TestAgainstCaptum:
     @pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (30, 31)])
-    def test_every_neuron(self, features, captum_reconstruction, height: int, width: int) -> None:
+    def test_every_neuron(self, features, record, captum_reconstruction, height: int, width: int) -> None:
         """Odd maps too: 33 x 47 pixels become 16 x 23, and 30 x 31 become 15 x 15 and then 7 x 7."""
         image = noise(height, width)
         neurons = all_neurons(features)
@@ -73,7 +54,7 @@ class TestAgainstCaptum:
         assert alive > 0.8 * len(neurons)
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_ties(self, vgg_like, captum_reconstruction, seed: int) -> None:
+    def test_ties(self, vgg_like, record, captum_reconstruction, seed: int) -> None:
         """Small whole numbers and plain areas: maxima of a pooling, and of a map, are often equal."""
         features = vgg_like(BLOCKS, seed)
         generator = torch.Generator().manual_seed(seed)
@@ -111,7 +92,7 @@ class TestAgainstCaptum:
 
 
 @pytest.fixture(scope="module")
-def one_by_one(features) -> Tensor:
+def one_by_one(features, record) -> Tensor:
     """All neurons' reconstructions of one image, each from a call of its own."""
     recording = record(features, noise(24, 32))
     return torch.cat([deconvolve(features, *recording, [neuron]) for neuron in all_neurons(features)])
@@ -119,13 +100,13 @@ def one_by_one(features) -> Tensor:
 
 class TestManyAtOnce:
     @pytest.mark.parametrize("batch", [1, 2, 3, 32, 1000])
-    def test_batch_size_does_not_matter(self, features, one_by_one, batch: int) -> None:
+    def test_batch_size_does_not_matter(self, features, record, one_by_one, batch: int) -> None:
         actual = deconvolve(features, *record(features, noise(24, 32)), all_neurons(features), batch)
         torch.testing.assert_close(actual, one_by_one, rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize("batch", [1, 4, 32])
     @pytest.mark.parametrize("seed", range(3))
-    def test_each_result_is_at_its_own_place(self, features, one_by_one, batch: int, seed: int) -> None:
+    def test_each_result_is_at_its_own_place(self, features, record, one_by_one, batch: int, seed: int) -> None:
         """Layers mixed, in no order."""
         recording = record(features, noise(24, 32))
         neurons = all_neurons(features)
@@ -133,24 +114,24 @@ class TestManyAtOnce:
         actual = deconvolve(features, *recording, [neurons[i] for i in order], batch)
         torch.testing.assert_close(actual, one_by_one[order], rtol=1e-12, atol=1e-12)
 
-    def test_a_neuron_twice(self, features) -> None:
+    def test_a_neuron_twice(self, features, record) -> None:
         recording = record(features, noise(24, 32))
         once, other = Neuron(4, 1), Neuron(2, 3)
         actual = deconvolve(features, *recording, [once, other, once])
         torch.testing.assert_close(actual[0], actual[2])
         torch.testing.assert_close(actual[1], deconvolve(features, *recording, [other])[0])
 
-    def test_nobody(self, features) -> None:
+    def test_nobody(self, features, record) -> None:
         assert len(deconvolve(features, *record(features, noise(24, 32)), [])) == 0
 
-    def test_layers_that_nobody_asks_for_need_no_activations(self, features) -> None:
+    def test_layers_that_nobody_asks_for_need_no_activations(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
         expected = deconvolve(features, activations, switches, [Neuron(5, 0)])
         assert torch.equal(deconvolve(features, {5: activations[5]}, switches, [Neuron(5, 0)]), expected)
 
 
 class TestReconstruction:
-    def test_of_the_first_layer_is_its_filter(self, features) -> None:
+    def test_of_the_first_layer_is_its_filter(self, features, record) -> None:
         """By hand: from one position, the filter itself, times the activation, around the maximum."""
         image = noise(20, 30)
         activations, switches = record(features, image)
@@ -163,13 +144,13 @@ class TestReconstruction:
         actual = deconvolve(features, activations, switches, [Neuron(1, channel)])[0]
         torch.testing.assert_close(actual, expected[:, 1:-1, 1:-1])
 
-    def test_is_in_proportion_to_the_activation(self, features) -> None:
+    def test_is_in_proportion_to_the_activation(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
         once = deconvolve(features, activations, switches, [Neuron(5, 2), Neuron(3, 1)])
         doubled = {layer: 2 * activation for layer, activation in activations.items()}
         torch.testing.assert_close(deconvolve(features, doubled, switches, [Neuron(5, 2), Neuron(3, 1)]), 2 * once)
 
-    def test_of_a_dead_neuron_is_zero(self, vgg_like) -> None:
+    def test_of_a_dead_neuron_is_zero(self, vgg_like, record) -> None:
         features = vgg_like(BLOCKS)
         for layer, index in ((3, 5), (5, 10)):
             features[index].bias[2] = -1e6
@@ -178,7 +159,7 @@ class TestReconstruction:
         assert not actual[:2].any()
         assert actual[2].any()
 
-    def test_does_not_depend_on_biases(self, features, vgg_like) -> None:
+    def test_does_not_depend_on_biases(self, features, record, vgg_like) -> None:
         """They moved the activations, which are given; the way down knows only weights."""
         recording = record(features, noise(24, 32))
         expected = deconvolve(features, *recording, [Neuron(6, 1)])
@@ -188,7 +169,7 @@ class TestReconstruction:
                 module.bias.zero_()
         assert torch.equal(deconvolve(unbiased, *recording, [Neuron(6, 1)]), expected)
 
-    def test_changes_no_input(self, features) -> None:
+    def test_changes_no_input(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
         copies = {layer: activation.clone() for layer, activation in activations.items()}
         indices = {index: s.clone() for index, (s, _) in switches.items()}
