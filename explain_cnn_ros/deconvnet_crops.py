@@ -13,24 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.deconvnet import Neuron
+from explain_cnn_ros.deconvnet import Neuron, Reconstructions
 from explain_cnn_ros.network import convolution_layers
-
-
-@dataclass(frozen=True)
-class Reconstructions:
-    """What some neurons reconstruct in the input, in its normalised units; beyond each crop there is nothing.
-
-    neurons: K of one layer.
-    pixels: [K, 3, h, w].
-    tops, lefts: int64 [K], where in the input each crop's top left corner lies; crops may reach outside of the input,
-        and are zero there.
-    """
-
-    neurons: tuple[Neuron, ...]
-    pixels: Tensor
-    tops: Tensor
-    lefts: Tensor
 
 
 @dataclass

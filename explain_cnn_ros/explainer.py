@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,26 +10,25 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from explain_cnn_ros import importance
-from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier, check_image
-from explain_cnn_ros.deconvnet import Neuron
+from explain_cnn_ros.classifier import PERSON, PersonClassifier, check_image
+from explain_cnn_ros.deconvnet import Neuron, Reconstructions, deconvolve
 from explain_cnn_ros.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.importance import PERTURBATION_METRICS
-from explain_cnn_ros.moments import Moments
 from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
-from explain_cnn_ros.perturbation import Perturbations
+from explain_cnn_ros.ranking import Evidence
+from explain_cnn_ros.sampling import Sampler
 from explain_cnn_ros.scanning import Region, crop
 from explain_cnn_ros.settings import ExplainSettings
-from explain_cnn_ros.tracing import Trace, trace
+from explain_cnn_ros.tracing import Trace
 
 __all__ = ["ExplainSettings", "Explainer", "Explanation"]
 
-#: Perturbations that go through the network at a time; bounds the memory.
-CHUNK = 16
+#: Factor by which the perturbations grow from one look at the stability to the next.
+GROWTH = 1.5
 
 
 class Explainer:
@@ -68,20 +68,35 @@ class Explainer:
                 window = crop(frame, region.x, region.y, region.width, region.height, size)
             pixels = self.classifier.to_pixels(window[None])
         with _timed(timings, "network", self.classifier.device):
-            clean = self._trace(pixels, switches=True)
-            moments = self._moments(pixels[0], clean)
+            sampler = Sampler(self.classifier, settings, pixels)
+            sampler.run(settings.perturbations if self._perturbed else 0)
         with _timed(timings, "metrics", self.classifier.device):
-            scores, stability = self._scores(clean, moments)
+            evidence = self._evidence(sampler)
+            stability = self._stability(evidence)
+        if settings.perturbations_max and self._perturbed:
+            with _timed(timings, "further sampling", self.classifier.device):
+                stability = self._sample_on(sampler, evidence, stability)
+        with _timed(timings, "ranking", self.classifier.device):
+            scores = {
+                (metric, layer): evidence.score(metric, layer)
+                for metric in settings.metrics
+                for layer in settings.layers
+            }
             selected = {key: importance.rank(value, settings.top_n).tolist() for key, value in scores.items()}
+            half_widths = {
+                key: evidence.interval_half_widths(*key, channels).tolist() for key, channels in selected.items()
+            }
         with _timed(timings, "deconvnet", self.classifier.device):
-            patches = self._patches(clean, selected)
-        probability = float(clean.logits.float().softmax(1)[0, PERSON])
+            patches = self._patches(sampler.clean, selected)
+        probability = float(sampler.clean.logits.softmax(1)[0, PERSON])
         region = Region(region.x, region.y, region.width, region.height, probability)
         image_size = (frame.shape[1], frame.shape[0])
 
-        def neuron(layer: int, channel: int, score: float) -> RankedNeuron:
+        def neuron(layer: int, channel: int, score: float, half_width: float) -> RankedNeuron:
             patch = patches.get(Neuron(layer, channel))
-            return RankedNeuron(layer, channel, score, patch and to_frame(patch, size, region, image_size))
+            in_frame = patch and to_frame(patch, size, region, image_size)
+            interval = None if math.isnan(half_width) else (score - half_width, score + half_width)
+            return RankedNeuron(layer, channel, score, in_frame, interval)
 
         rankings = []
         for (metric, layer), channels in selected.items():
@@ -92,23 +107,26 @@ class Explainer:
                     metric,
                     layer,
                     self.layers[layer].name,
-                    tuple(neuron(layer, channel, float(values[channel])) for channel in channels),
+                    tuple(
+                        neuron(layer, channel, float(values[channel]), half_width)
+                        for channel, half_width in zip(channels, half_widths[metric, layer], strict=True)
+                    ),
                     stable,
                     stable is not None and not stable >= settings.stability_target,
                     values,
                 )
             )
         similarity, by_layer = self._set_similarity(selected)
-        first = moments[settings.layers[0]]
-        perturbed = bool(first.count.sum() > 0)
+        first = sampler.moments[settings.layers[0]]
         return Explanation(
             region=region,
             image_size=image_size,
             threshold=self.classifier.threshold,
             settings=settings,
+            perturbations=sampler.taken,
             output=float(first.output_shift),
-            output_mean=float(first.output_mean) if perturbed else float("nan"),
-            output_stddev=float(first.output_variance.sqrt()) if perturbed else float("nan"),
+            output_mean=float(first.output_mean) if sampler.taken else float("nan"),
+            output_stddev=float(first.output_variance.sqrt()) if sampler.taken else float("nan"),
             rankings=tuple(rankings),
             set_similarity=similarity,
             set_similarity_by_layer=by_layer,
@@ -117,69 +135,58 @@ class Explainer:
             device=str(self.classifier.device),
         )
 
-    def _trace(self, pixels: Tensor, switches: bool = False) -> Trace:
-        batch = self.classifier.normalise(pixels)
-        return trace(self.classifier.network, batch, self.settings.layers, switches)
+    @property
+    def _perturbed(self) -> bool:
+        """Whether any metric that was asked for needs perturbations."""
+        return any(metric in PERTURBATION_METRICS for metric in self.settings.metrics)
 
-    def _output(self, logits: Tensor) -> Tensor:
-        """The output o_i, [N]."""
-        if self.settings.output == "probability":
-            return logits.softmax(1)[:, PERSON]
-        return logits[:, PERSON] - logits[:, BACKGROUND]
+    def _evidence(self, sampler: Sampler) -> Evidence:
+        activations = {layer: activation[0] for layer, activation in sampler.clean.activations.items()}
+        return Evidence(self.classifier.network, self.settings, activations, sampler.moments)
 
-    def _moments(self, pixels: Tensor, clean: Trace) -> dict[int, Moments]:
-        """Moments of every explained layer over the perturbations, in two halves; none where no metric needs them."""
-        settings = self.settings
-        output = self._output(clean.logits)[0]
-        moments = {layer: Moments.zeros(clean.activations[layer][0], output) for layer in settings.layers}
-        if not any(metric in PERTURBATION_METRICS for metric in settings.metrics):
-            return moments
-        copies = Perturbations(pixels, settings.sigma, settings.noise, settings.noise_length, settings.seed)
-        for first in range(0, settings.perturbations, CHUNK):
-            chunk = self._trace(copies.take(min(CHUNK, settings.perturbations - first)))
-            outputs = self._output(chunk.logits)
-            for layer in settings.layers:
-                moments[layer].update(chunk.activations.pop(layer), outputs, first)
-        return moments
+    def _stability(self, evidence: Evidence) -> dict[tuple[str, int], float]:
+        """By metric and layer, of the rankings that come from perturbations."""
+        return {
+            (metric, layer): evidence.stability(metric, layer)
+            for metric in self.settings.metrics
+            if metric in PERTURBATION_METRICS
+            for layer in self.settings.layers
+        }
 
-    def _scores(
-        self, clean: Trace, moments: dict[int, Moments]
-    ) -> tuple[dict[tuple[str, int], Tensor], dict[tuple[str, int], float]]:
-        """Scores [C] by (metric, layer), and the stability of those that come from perturbations."""
-        scores: dict[tuple[str, int], Tensor] = {}
-        stability: dict[tuple[str, int], float] = {}
-        for metric in self.settings.metrics:
-            for layer in self.settings.layers:
-                scores[metric, layer] = self._score(metric, layer, clean, moments[layer])
-                if metric in PERTURBATION_METRICS:
-                    halves = [
-                        set(importance.rank(self._score(metric, layer, clean, half), self.settings.top_n).tolist())
-                        for half in (moments[layer].group(0), moments[layer].group(1))
-                    ]
-                    stability[metric, layer] = importance.jaccard(halves[0], halves[1])
-        return scores, stability
-
-    def _score(self, metric: str, layer: int, clean: Trace, moments: Moments) -> Tensor:
-        settings = self.settings
-        if metric == "activation_output_correlation":
-            return importance.activation_output_correlation(moments, settings.live_share_min)
-        if metric == "activation_precision":
-            return importance.activation_precision(moments, settings.precision_lambda)
-        if metric in ("activation_sum", "activation_variance"):
-            return _BY_ACTIVATION[metric](clean.activations[layer][0])
-        return _BY_WEIGHTS[metric](importance.outgoing_weights(self.classifier.network, layer))
+    def _sample_on(
+        self, sampler: Sampler, evidence: Evidence, stability: dict[tuple[str, int], float]
+    ) -> dict[tuple[str, int], float]:
+        """More perturbations until all rankings are stable, or the budget is spent; the stability then."""
+        settings, start = self.settings, time.perf_counter()
+        while sampler.taken < settings.perturbations_max:
+            # NaN: nothing varies, and more of it will not.
+            if not any(value < settings.stability_target for value in stability.values()):
+                break
+            if settings.seconds_max and time.perf_counter() - start >= settings.seconds_max:
+                break
+            sampler.run(min(math.ceil(sampler.taken * GROWTH), settings.perturbations_max))
+            stability = self._stability(evidence)
+        return stability
 
     def _patches(self, clean: Trace, selected: dict[tuple[str, int], list[int]]) -> dict[Neuron, Patch]:
         """The patch in the window of each selected neuron that has one; each neuron once."""
         neurons = sorted({Neuron(layer, channel) for (_, layer), channels in selected.items() for channel in channels})
+        if not neurons:
+            return {}
+        settings, features = self.settings, self.classifier.network.features
+        activations = {layer: activation[0].relu() for layer, activation in clean.activations.items()}
+        if settings.deconvnet == "deconvnet" and settings.deconvnet_start == "strongest":
+            parts = deconvolve_crops(features, activations, clean.switches, neurons)
+        else:
+            whole_maps = settings.deconvnet_start == "map"
+            rectified = clean.rectified if settings.deconvnet == "guided" else None
+            pixels = deconvolve(
+                features, activations, clean.switches, neurons, whole_maps=whole_maps, rectified=rectified
+            )
+            parts = [Reconstructions.whole(neurons, pixels)]
         patches: dict[Neuron, Patch] = {}
-        for part in deconvolve_crops(
-            self.classifier.network.features,
-            {layer: activation[0] for layer, activation in clean.activations.items()},
-            {index: (indices[0], size) for index, (indices, size) in clean.switches.items()},
-            neurons,
-        ):
-            boxes = bounding_boxes(part.pixels, self.settings.patch_share)
+        for part in parts:
+            boxes = bounding_boxes(part.pixels, settings.patch_share)
             for neuron, box, top, left in zip(
                 part.neurons, boxes, part.tops.tolist(), part.lefts.tolist(), strict=True
             ):
@@ -200,13 +207,6 @@ class Explainer:
             layer: importance.jaccard(*({n for n in chosen if n[0] == layer} for chosen in sets)) for layer in layers
         }
         return importance.jaccard(*sets), by_layer
-
-
-_BY_ACTIVATION = {
-    "activation_sum": importance.activation_sum,
-    "activation_variance": importance.activation_variance,
-}
-_BY_WEIGHTS = {"weight_sum": importance.weight_sum, "weight_variance": importance.weight_variance}
 
 
 def _check_region(region: Region, frame: NDArray[np.uint8]) -> None:

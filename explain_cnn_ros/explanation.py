@@ -17,12 +17,19 @@ from explain_cnn_ros.settings import ExplainSettings
 
 @dataclass(frozen=True)
 class RankedNeuron:
-    """A selected neuron: layer (from 1), channel (from 0), its score, its patch in the frame or None."""
+    """A selected neuron.
+
+    layer, channel: layers count from 1, channels from 0.
+    patch: in the frame, or None.
+    interval: 95 % confidence interval of the score over the perturbations, (low, high); None where the score does not
+        depend on them, or where there are too few groups of them (ExplainSettings.perturbation_groups).
+    """
 
     layer: int
     channel: int
     score: float
     patch: Patch | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Explanation:
     region: the explained window in frame pixels, and its P(person).
     image_size: (width, height) of the frame, pixels.
     threshold: P(person) from which on the classifier says person.
+    perturbations: how many copies were looked at: more than settings.perturbations if sampling went on, 0 when no
+        metric that was asked for needs them.
     output, output_mean, output_stddev: the unperturbed output, and its moments over the perturbations (NaN when no
         metric that was asked for needs perturbations).
     rankings: by metric and layer, in the settings' order.
@@ -66,6 +75,7 @@ class Explanation:
     image_size: tuple[int, int]
     threshold: float
     settings: ExplainSettings
+    perturbations: int
     output: float
     output_mean: float
     output_stddev: float

@@ -73,14 +73,21 @@ def activation_variance(activation: Tensor) -> Tensor:
     return torch.where((flat != 0).any(1), flat.var(1, correction=0), torch.nan)
 
 
-def weight_sum(outgoing: Tensor) -> Tensor:
-    """Sum of a neuron's outgoing weights, [C], from weights [C, ...]."""
-    return outgoing.flatten(1).sum(1)
+def weight_sum(weights: Tensor) -> Tensor:
+    """Sum of each neuron's weights, [C], from weights [C, ...]."""
+    return weights.flatten(1).sum(1)
 
 
-def weight_variance(outgoing: Tensor) -> Tensor:
-    """Variance of a neuron's outgoing weights, [C], from weights [C, ...]."""
-    return outgoing.flatten(1).var(1, correction=0)
+def weight_variance(weights: Tensor) -> Tensor:
+    """Variance of each neuron's weights, [C], from weights [C, ...]."""
+    return weights.flatten(1).var(1, correction=0)
+
+
+def incoming_weights(network: VGGClassifier, layer: int) -> Tensor:
+    """Weights that lead to each neuron of a layer, [C, ...]."""
+    convolution = network.features[convolution_layers(network.features)[layer - 1].convolution]
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.weight
 
 
 def outgoing_weights(network: VGGClassifier, layer: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,10 +80,17 @@ class Moments:
             self.product + other.product,
         )
 
-    def group(self, index: int) -> Moments:
-        """The moments of one group by itself."""
-        chosen = slice(index, index + 1)
+    def select(self, groups: Sequence[int]) -> Moments:
+        """The moments of some groups by themselves."""
+        chosen = list(groups)
         return Moments(self.shift, self.output_shift, *(s[chosen] for s in self._sums()))
+
+    def of_channels(self, channels: Sequence[int]) -> Moments:
+        """The moments of some neurons by themselves."""
+        chosen = list(channels)
+        of_all = self.count, self.output_sum, self.output_square
+        of_each = (s[:, chosen] for s in (self.sum, self.square, self.product))
+        return Moments(self.shift[chosen], self.output_shift, *of_all, *of_each)
 
     def pooled(self) -> Moments:
         """The moments of all groups together, as one group."""

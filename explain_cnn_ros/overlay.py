@@ -271,7 +271,9 @@ def settings_text(explanation: Explanation) -> str:
     """What the explanation was made with, in short."""
     settings = explanation.settings
     length = f", {settings.noise_length:g} px" if settings.noise == "smooth" else ""
-    return f"n {settings.perturbations}, sigma {settings.sigma:g} ({settings.noise}{length}), seed {settings.seed}"
+    if not explanation.perturbations:
+        return "no perturbations"
+    return f"n {explanation.perturbations}, sigma {settings.sigma:g} ({settings.noise}{length}), seed {settings.seed}"
 
 
 def _headlines(probability: float, threshold: float, note: str) -> list[str]:

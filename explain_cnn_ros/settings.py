@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from explain_cnn_ros.arithmetic import ARITHMETICS
 from explain_cnn_ros.importance import METRICS
-from explain_cnn_ros.options import option, validate
+from explain_cnn_ros.options import option, require, validate
 from explain_cnn_ros.perturbation import NOISES
+
+#: Which activations the metrics see: after the ReLU or before it.
+ACTIVATIONS = ("post_relu", "pre_relu")
+
+#: Which weights the weight metrics see: those that lead from a neuron to the next layer, or those that lead to it.
+WEIGHTS = ("outgoing", "incoming")
+
+#: How reconstructions are made: the deconvnet (Zeiler & Fergus 2014), or as the authors' code does, which repeats
+#: pixels instead of using switches and lets through what the forward ReLU did: guided backpropagation.
+DECONVNETS = ("deconvnet", "guided")
+
+#: What a reconstruction starts from: a neuron's strongest activation, or all of its map.
+DECONVNET_STARTS = ("strongest", "map")
 
 #: The output that the activations are correlated with: logit of person minus logit of background, or P(person).
 OUTPUTS = ("logit", "probability")
@@ -21,6 +35,21 @@ class ExplainSettings:
     """
 
     perturbations: int = option(50, "Number of perturbed copies of the image, n.", 2, 100_000)
+    perturbations_max: int = option(
+        0,
+        "Sample on, up to this many, until the stability of every ranking reaches stability_target; 0: do not.",
+        0,
+        100_000,
+    )
+    seconds_max: float = option(
+        0.0, "Sample on for no longer than this, seconds; 0: as long as it takes.", 0.0, 86_400.0
+    )
+    perturbation_groups: int = option(
+        2,
+        "Groups that perturbations are kept in, an even number; from 4 on, scores have confidence intervals.",
+        2,
+        100,
+    )
     sigma: float = option(0.1, "Standard deviation of the noise, as a share of the pixel value.", 1e-6, 10.0)
     noise: str = option(
         "white",
@@ -40,17 +69,55 @@ class ExplainSettings:
         "Output that activations are correlated with: logit (of person minus of background) or probability.",
         choices=OUTPUTS,
     )
+    activation: str = option(
+        "post_relu",
+        "Activations that the metrics see: post_relu, or pre_relu (before the ReLU).",
+        choices=ACTIVATIONS,
+    )
     precision_lambda: float = option(
         0.1, "Neurons below this share of the layer's mean activation have no precision.", 0.0, 1000.0
+    )
+    precision_lambda_absolute: bool = option(
+        False, "precision_lambda is an activation, not a share of the layer's mean."
+    )
+    precision_mean_of_inverse: bool = option(
+        False, "Precision is the mean of 1/variance over positions, not the inverse of the mean variance."
+    )
+    weights: str = option(
+        "outgoing",
+        "Weights that the weight metrics see: outgoing (to the next layer) or incoming (from the one before).",
+        choices=WEIGHTS,
     )
     live_share_min: float = option(
         0.1, "Neurons alive at a smaller share of their positions have no correlation.", 0.0, 1.0
     )
+    deconvnet: str = option(
+        "deconvnet",
+        "Way down to the pixels: deconvnet, or guided (the authors' code: repeated pixels, forward ReLUs as masks).",
+        choices=DECONVNETS,
+    )
+    deconvnet_start: str = option(
+        "strongest",
+        "What goes down: a neuron's strongest activation, or its whole map.",
+        choices=DECONVNET_STARTS,
+    )
     patch_share: float = option(
         0.2, "A patch bounds the reconstructed pixels above this share of the strongest.", 0.0, 0.999
+    )
+    arithmetic: str = option(
+        "float32",
+        "Arithmetic of the passes: float32, tf32 (on a GPU), bfloat16 or float16.",
+        choices=ARITHMETICS,
     )
     stability_target: float = option(0.8, "A ranking of lower stability is marked as unstable.", 0.0, 1.0)
 
     def __post_init__(self) -> None:
         validate(self)
+        require(self.perturbation_groups % 2 == 0, "perturbation_groups", self.perturbation_groups, "an even number")
+        require(
+            self.perturbations_max == 0 or self.perturbations_max >= self.perturbations,
+            "perturbations_max",
+            self.perturbations_max,
+            f"0, or at least perturbations ({self.perturbations})",
+        )
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))

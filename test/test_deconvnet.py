@@ -79,13 +79,12 @@ class TestAgainstCaptum:
         with torch.no_grad():
             traced = trace(network, image, [layer.number for layer in layers], switches=True)
             activations = {k: v[0] for k, v in traced.activations.items()}
-            switches = {k: (i[0], size) for k, (i, size) in traced.switches.items()}
             neurons = [
                 Neuron(layer.number, channel)
                 for layer in layers
                 for channel in (int(activations[layer.number].amax((1, 2)).argmax()), layer.channels - 1)
             ]
-            actual = deconvolve(network.features, activations, switches, neurons, batch=8)
+            actual = deconvolve(network.features, activations, traced.switches, neurons, batch=8)
         for neuron, reconstruction in zip(neurons, actual, strict=True):
             expected = captum_reconstruction(network.features, image, neuron.layer, neuron.channel)
             assert_close_to(reconstruction, expected, 1e-5, neuron)

@@ -31,6 +31,7 @@ def explanation() -> Explanation:
         image_size=(640, 480),
         threshold=0.6,
         settings=ExplainSettings(layers=(3, 5), metrics=(PRECISION, SUM), top_n=2),
+        perturbations=50,
         output=1.25,
         output_mean=math.nan,
         output_stddev=math.inf,
@@ -81,8 +82,8 @@ def test_to_dict_is_json(explanation: Explanation) -> None:
     assert (record["output"], record["output_mean"], record["output_stddev"]) == (1.25, None, None)
     first, empty, third, _ = record["rankings"]
     assert first["neurons"] == [
-        {"layer": 3, "channel": 7, "score": 10.5, "patch": {"x": 1, "y": 2, "width": 3, "height": 4}},
-        {"layer": 3, "channel": 2, "score": 3.0, "patch": None},
+        {"layer": 3, "channel": 7, "score": 10.5, "patch": {"x": 1, "y": 2, "width": 3, "height": 4}, "interval": None},
+        {"layer": 3, "channel": 2, "score": 3.0, "patch": None, "interval": None},
     ]
     assert (first["metric"], first["layer_name"], first["stability"], first["unstable"]) == (
         PRECISION,

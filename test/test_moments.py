@@ -128,7 +128,7 @@ def test_groups_are_every_so_manyth_perturbation(groups: int) -> None:
     moments = moments_of(clean, output, z, o, groups=groups)
     assert moments.groups == groups
     for index in range(groups):
-        part = moments.group(index)
+        part = moments.select([index])
         assert part.groups == 1
         assert part.count.tolist() == [len(o[index::groups])]
         assert_equal_to_numpy(part, z[index::groups].numpy(), o[index::groups].numpy())
@@ -143,7 +143,7 @@ def test_pooled_is_one_group_of_all() -> None:
 
 def test_groups_merge_to_the_whole() -> None:
     moments = moments_of(*sample())
-    assert_same_sums(moments.group(0) + moments.group(1), moments.pooled())
+    assert_same_sums(moments.select([0]) + moments.select([1]), moments.pooled())
 
 
 @pytest.mark.parametrize("change", [0.01, 0.05])

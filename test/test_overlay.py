@@ -38,6 +38,7 @@ def explanation(rankings=(), size=(640, 480), region=REGION, threshold=0.5, simi
         image_size=size,
         threshold=threshold,
         settings=ExplainSettings(layers=layers, metrics=metrics, **settings),
+        perturbations=50,
         output=3.5,
         output_mean=3.4,
         output_stddev=0.2,

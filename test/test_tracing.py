@@ -71,11 +71,28 @@ def test_switches_are_the_poolings(network: VGGClassifier, batch: Tensor) -> Non
     switches = trace(network, batch, (), switches=True).switches
     assert list(switches) == [i for i, m in enumerate(network.features) if isinstance(m, nn.MaxPool2d)]
     for index, (indices, size) in switches.items():
-        pooled, expected = nn.functional.max_pool2d(before[index], 2, 2, return_indices=True)
-        assert size == tuple(before[index].shape[-2:])
+        first = before[index][0]
+        pooled, expected = nn.functional.max_pool2d(first, 2, 2, return_indices=True)
+        assert size == tuple(first.shape[-2:])
         assert torch.equal(indices, expected)
         assert indices.dtype == torch.int64
-        assert torch.equal(before[index].flatten(2).gather(2, indices.flatten(2)).view_as(pooled), pooled)
+        assert torch.equal(first.flatten(1).gather(1, indices.flatten(1)).view_as(pooled), pooled)
+
+
+def test_what_the_relus_let_through(network: VGGClassifier, batch: Tensor) -> None:
+    after, _ = hooked(network, batch)
+    rectified = trace(network, batch, (), rectified=True).rectified
+    assert list(rectified) == list(after)
+    assert all(torch.equal(rectified[index], after[index][0]) for index in after)
+
+
+def test_activations_before_the_relu(network: VGGClassifier, batch: Tensor) -> None:
+    before = trace(network, batch, range(1, 14), pre_relu=True)
+    after = trace(network, batch, range(1, 14))
+    assert torch.equal(before.logits, after.logits)
+    for layer, activation in before.activations.items():
+        assert activation.min() < 0
+        assert torch.equal(activation.relu(), after.activations[layer])
 
 
 def test_switches_of_odd_maps(vgg_like: Callable[..., nn.Sequential], network: VGGClassifier) -> None:
@@ -83,8 +100,8 @@ def test_switches_of_odd_maps(vgg_like: Callable[..., nn.Sequential], network: V
     odd._modules = {"features": vgg_like(((4,), (5,)), dtype=torch.float32), "classifier": nn.Flatten()}
     switches = trace(odd, torch.randn(1, 3, 33, 47), (), switches=True).switches
     assert {index: (tuple(i.shape), size) for index, (i, size) in switches.items()} == {
-        2: ((1, 4, 16, 23), (33, 47)),
-        5: ((1, 5, 8, 11), (16, 23)),
+        2: ((4, 16, 23), (33, 47)),
+        5: ((5, 8, 11), (16, 23)),
     }
 
 

@@ -80,6 +80,7 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
         image_width=int(explanation.image_size[0]),
         image_height=int(explanation.image_size[1]),
         threshold=float(explanation.threshold),
+        perturbations=int(explanation.perturbations),
         output=float(explanation.output),
         output_mean=float(explanation.output_mean),
         output_stddev=float(explanation.output_stddev),
@@ -109,10 +110,13 @@ def _ranking_message(ranking: LayerRanking) -> msg.LayerRanking:
 
 def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
     patch = neuron.patch
+    low, high = neuron.interval or (math.nan, math.nan)
     return msg.RankedNeuron(
         layer=int(neuron.layer),
         channel=int(neuron.channel),
         score=float(neuron.score),
+        score_low=float(low),
+        score_high=float(high),
         patch=[msg.Patch(x=patch.x, y=patch.y, width=patch.width, height=patch.height)] if patch else [],
     )
 
@@ -127,6 +131,7 @@ def explanation_from(message: msg.Explanation) -> Explanation:
         image_size=(message.image_width, message.image_height),
         threshold=message.threshold,
         settings=ExplainSettings(**values),
+        perturbations=message.perturbations,
         output=message.output,
         output_mean=message.output_mean,
         output_stddev=message.output_stddev,
@@ -157,6 +162,7 @@ def _ranking_from(message: msg.LayerRanking) -> LayerRanking:
                 Patch(*(getattr(neuron.patch[0], side) for side in ("x", "y", "width", "height")))
                 if neuron.patch
                 else None,
+                None if math.isnan(neuron.score_low) else (neuron.score_low, neuron.score_high),
             )
             for neuron in message.neurons
         ),

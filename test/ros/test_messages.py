@@ -55,13 +55,19 @@ def constants(message: type, prefix: str) -> set[str]:
 
 def test_constants_are_the_names_that_the_library_uses():
     pytest.importorskip("torch")
+    from explain_cnn_ros.arithmetic import ARITHMETICS
     from explain_cnn_ros.importance import METRICS
     from explain_cnn_ros.perturbation import NOISES
-    from explain_cnn_ros.settings import OUTPUTS
+    from explain_cnn_ros.settings import ACTIVATIONS, DECONVNET_STARTS, DECONVNETS, OUTPUTS, WEIGHTS
 
     assert constants(msg.LayerRanking, "METRIC_") == set(METRICS)
     assert constants(msg.ExplainSettings, "NOISE_") == set(NOISES)
     assert constants(msg.ExplainSettings, "OUTPUT_") == set(OUTPUTS)
+    assert constants(msg.ExplainSettings, "ACTIVATION_") == set(ACTIVATIONS)
+    assert constants(msg.ExplainSettings, "WEIGHTS_") == set(WEIGHTS)
+    assert constants(msg.ExplainSettings, "DECONVNET_START_") == set(DECONVNET_STARTS)
+    assert constants(msg.ExplainSettings, "DECONVNET_") == {*DECONVNETS, *DECONVNET_STARTS}
+    assert constants(msg.ExplainSettings, "ARITHMETIC_") == set(ARITHMETICS)
     assert constants(msg.Explanation, "TRIGGER_") == {"service", "low_confidence"}
 
 

@@ -1,0 +1,103 @@
+"""Sampling goes on where it stopped, in chunks of any size, and makes do with less memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from explain_cnn_ros import sampling
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.sampling import Sampler, chunk_size
+from explain_cnn_ros.settings import ExplainSettings
+
+SETTINGS = ExplainSettings(perturbations=20, layers=(3, 9))
+
+
+@pytest.fixture
+def pixels(thin_classifier: PersonClassifier, picture) -> Tensor:
+    return thin_classifier.to_pixels(picture(32, 64)[None])
+
+
+def sampled(classifier: PersonClassifier, pixels: Tensor, *steps: int) -> Sampler:
+    sampler = Sampler(classifier, SETTINGS, pixels)
+    with torch.inference_mode():
+        for step in steps:
+            sampler.run(step)
+    return sampler
+
+
+def assert_same(one: Sampler, other: Sampler) -> None:
+    assert one.taken == other.taken
+    for layer in SETTINGS.layers:
+        a, b = one.moments[layer], other.moments[layer]
+        assert torch.equal(a.count, b.count)
+        torch.testing.assert_close(a.mean, b.mean)
+        torch.testing.assert_close(a.variance, b.variance, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(a.covariance, b.covariance, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(one.clean.logits, other.clean.logits)
+
+
+@pytest.mark.parametrize("steps", [(7, 40), (0, 40), (3, 3, 20, 40)])
+def test_goes_on_where_it_stopped(thin_classifier, pixels, steps: tuple[int, ...]) -> None:
+    assert_same(sampled(thin_classifier, pixels, *steps), sampled(thin_classifier, pixels, 40))
+
+
+def test_of_no_perturbations_is_the_window_alone(thin_classifier, pixels) -> None:
+    sampler = sampled(thin_classifier, pixels, 0)
+    assert sampler.taken == 0
+    expected = thin_classifier.network(thin_classifier.normalise(pixels))
+    torch.testing.assert_close(sampler.clean.logits, expected)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 16])
+def test_when_memory_runs_out_chunks_get_smaller(thin_classifier, pixels, monkeypatch, limit: int) -> None:
+    """On a device that takes no more than a few windows at a time."""
+    expected = sampled(thin_classifier, pixels, 40)
+    original, largest = sampling.trace, 0
+
+    def narrow(network, batch, *args, **named):
+        nonlocal largest
+        if len(batch) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        largest = max(largest, len(batch))
+        return original(network, batch, *args, **named)
+
+    monkeypatch.setattr(sampling, "trace", narrow)
+    sampler = sampled(thin_classifier, pixels, 40)
+    assert limit / 2 <= largest <= limit
+    assert sampler.chunk == largest
+    assert_same(sampler, expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(torch.OutOfMemoryError("out of memory"), "out of memory"), (RuntimeError("mat1 and mat2"), "mat1 and mat2")],
+)
+def test_what_smaller_chunks_do_not_help_is_raised(
+    thin_classifier, pixels, monkeypatch, error: RuntimeError, reason: str
+) -> None:
+    def fail(*args, **named):
+        raise error
+
+    monkeypatch.setattr(sampling, "trace", fail)
+    with pytest.raises(RuntimeError, match=reason):
+        sampled(thin_classifier, pixels, 40)
+
+
+def test_chunks_by_the_memory_at_hand(monkeypatch) -> None:
+    small, large = torch.zeros(1, 3, 128, 64), torch.zeros(1, 3, 1024, 1024)
+    assert chunk_size(small) == sampling.CHUNK["cpu"]
+    monkeypatch.setattr(sampling.os, "sysconf", lambda name: {"SC_AVPHYS_PAGES": 2**20, "SC_PAGE_SIZE": 4096}[name])
+    assert chunk_size(small) == sampling.CHUNK["cpu"]
+    assert chunk_size(large) == 1
+    monkeypatch.setattr(sampling.os, "sysconf", lambda name: {"SC_AVPHYS_PAGES": 2**15, "SC_PAGE_SIZE": 4096}[name])
+    assert chunk_size(small) == 2
+
+
+def test_the_kept_window_does_not_hold_the_batch(thin_classifier, pixels) -> None:
+    clean = sampled(thin_classifier, pixels, 40).clean
+    for activation in clean.activations.values():
+        assert activation.untyped_storage().nbytes() == activation.numel() * activation.element_size()
+    assert np.isfinite(clean.logits).all()
