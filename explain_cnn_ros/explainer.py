@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from explain_cnn_ros import importance
-from explain_cnn_ros.classifier import PERSON, PersonClassifier, check_image
+from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier, check_image
 from explain_cnn_ros.deconvnet import Neuron, Reconstructions, deconvolve
 from explain_cnn_ros.deconvnet_crops import deconvolve_crops
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.importance import PERTURBATION_METRICS
 from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
@@ -23,6 +24,7 @@ from explain_cnn_ros.ranking import Evidence
 from explain_cnn_ros.sampling import Sampler
 from explain_cnn_ros.scanning import Region, crop
 from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.silencing import draw_channels, in_batches
 from explain_cnn_ros.tracing import Trace
 
 __all__ = ["ExplainSettings", "Explainer", "Explanation"]
@@ -88,6 +90,10 @@ class Explainer:
             }
         with _timed(timings, "deconvnet", self.classifier.device):
             patches = self._patches(sampler.clean, selected)
+        silencing: tuple[Silencing, ...] = ()
+        if settings.silencing_draws:
+            with _timed(timings, "silencing", self.classifier.device):
+                silencing = self._silence(pixels, evidence, selected)
         probability = float(sampler.clean.logits.softmax(1)[0, PERSON])
         region = Region(region.x, region.y, region.width, region.height, probability)
         image_size = (frame.shape[1], frame.shape[0])
@@ -133,6 +139,7 @@ class Explainer:
             timings=timings,
             model_hash=self.classifier.model_hash,
             device=str(self.classifier.device),
+            silencing=silencing,
         )
 
     @property
@@ -193,6 +200,33 @@ class Explainer:
                 if box is not None:
                     patches[neuron] = Patch(box.x + left, box.y + top, box.width, box.height)
         return patches
+
+    def _silence(
+        self, pixels: Tensor, evidence: Evidence, selected: dict[tuple[str, int], list[int]]
+    ) -> tuple[Silencing, ...]:
+        """What the decision becomes without each metric's neurons, and without random ones."""
+        settings, results = self.settings, []
+        window = self.classifier.normalise(pixels)
+        for metric in settings.metrics:
+            chosen = {layer: selected[metric, layer] for layer in settings.layers}
+            # The same draws for all metrics that select as many.
+            sets = [chosen]
+            for draw in range(settings.silencing_draws):
+                sets.append(draw_channels(evidence.activations, chosen, np.random.default_rng((settings.seed, draw))))
+            logits = in_batches(self.classifier.network, window, sets)
+            outputs = (logits[:, PERSON] - logits[:, BACKGROUND]).tolist()
+            probabilities = logits.softmax(1)[:, PERSON].tolist()
+            results.append(
+                Silencing(
+                    metric,
+                    sum(len(channels) for channels in chosen.values()),
+                    probabilities[0],
+                    outputs[0],
+                    tuple(probabilities[1:]),
+                    tuple(outputs[1:]),
+                )
+            )
+        return tuple(results)
 
     def _set_similarity(self, selected: dict[tuple[str, int], list[int]]) -> tuple[float, dict[int, float]]:
         """Jaccard index of what the two perturbation metrics select: over all layers, and by layer."""

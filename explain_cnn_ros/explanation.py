@@ -53,6 +53,33 @@ class LayerRanking:
 
 
 @dataclass(frozen=True)
+class Silencing:
+    """What the decision becomes without the neurons that a metric selects, and without as many random ones.
+
+    neurons: how many were silenced, over all layers.
+    probability, output: P(person), and logit of person minus that of background, without the selected neurons.
+    random_probabilities, random_outputs: the same without random neurons of the same layers, a value a draw.
+    """
+
+    metric: str
+    neurons: int
+    probability: float
+    output: float
+    random_probabilities: tuple[float, ...]
+    random_outputs: tuple[float, ...]
+
+    @property
+    def random_probability_mean(self) -> float:
+        """Mean of P(person) without random neurons."""
+        return float(np.mean(self.random_probabilities))
+
+    @property
+    def random_probability_stddev(self) -> float:
+        """Standard deviation of P(person) without random neurons, over the draws."""
+        return float(np.std(self.random_probabilities))
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why the classifier decided as it did about one region of one frame.
 
@@ -67,6 +94,8 @@ class Explanation:
     set_similarity: Jaccard index of what correlation and precision select over all layers; NaN when either
         was not asked for.
     set_similarity_by_layer: the same by layer; empty when either was not asked for.
+    silencing: what the decision becomes without the selected neurons, by metric; empty unless it was asked for
+        (ExplainSettings.silencing_draws).
     timings: seconds by step, in order.
     model_hash, device: which weights, and where they ran.
     """
@@ -85,6 +114,7 @@ class Explanation:
     timings: dict[str, float]
     model_hash: str
     device: str
+    silencing: tuple[Silencing, ...] = ()
 
     @property
     def person(self) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+
+#: What merges by addition.
+SUMS = ("count", "output_sum", "output_square", "sum", "square", "product")
 
 
 @dataclass
@@ -16,11 +20,12 @@ class Moments:
     Everything is shifted by the unperturbed image's values, which keeps float32 accurate: activations differ from
     them by per cents only. Sums merge by addition, whatever the chunks were.
 
-    Perturbation i belongs to group i modulo `groups`; each group has sums of its own. `pooled` merges them.
+    Perturbation i belongs to group (i // block) modulo `groups`; each group has sums of its own. `pooled` merges them.
 
     Attributes:
         shift: unperturbed activation, [C, R, C'].
         output_shift: unperturbed output, [].
+        block: perturbations that follow each other and stay in one group.
         count: perturbations so far, [G].
         output_sum, output_square: sums of the shifted output and of its square, [G].
         sum, square, product: sums of the shifted activation, of its square, and of its product with the shifted
@@ -35,13 +40,14 @@ class Moments:
     sum: Tensor
     square: Tensor
     product: Tensor
+    block: int = 1
 
     @classmethod
-    def zeros(cls, shift: Tensor, output_shift: Tensor, groups: int = 2) -> Moments:
+    def zeros(cls, shift: Tensor, output_shift: Tensor, groups: int = 2, block: int = 1) -> Moments:
         """No perturbations yet."""
-        flat = [shift.new_zeros(groups) for _ in range(3)]
-        full = [shift.new_zeros(groups, *shift.shape) for _ in range(3)]
-        return cls(shift, output_shift, *flat, *full)
+        count, output_sum, output_square = (shift.new_zeros(groups) for _ in range(3))
+        sum_, square, product = (shift.new_zeros(groups, *shift.shape) for _ in range(3))
+        return cls(shift, output_shift, count, output_sum, output_square, sum_, square, product, block)
 
     @property
     def groups(self) -> int:
@@ -50,7 +56,7 @@ class Moments:
     def update(self, activations: Tensor, outputs: Tensor, first: int) -> None:
         """Add a chunk: activations [N, C, R, C'] and outputs [N] of perturbations `first`, `first` + 1, ..."""
         o = (outputs - self.output_shift).to(self.shift.dtype)
-        index = torch.arange(first, first + len(o), device=o.device)
+        index = torch.arange(first, first + len(o), device=o.device) // self.block
         member = (index % self.groups == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
         d = (activations - self.shift).flatten(1)
         # One matrix product sums over the chunk for all groups at once: rows are weights of the perturbations.
@@ -69,35 +75,22 @@ class Moments:
             raise ValueError("moments of different images do not merge: their unperturbed activations differ")
         if self.groups != other.groups:
             raise ValueError(f"moments of {self.groups} and of {other.groups} groups do not merge")
-        return Moments(
-            self.shift,
-            self.output_shift,
-            self.count + other.count,
-            self.output_sum + other.output_sum,
-            self.output_square + other.output_square,
-            self.sum + other.sum,
-            self.square + other.square,
-            self.product + other.product,
-        )
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in SUMS})
 
     def select(self, groups: Sequence[int]) -> Moments:
         """The moments of some groups by themselves."""
         chosen = list(groups)
-        return Moments(self.shift, self.output_shift, *(s[chosen] for s in self._sums()))
+        return replace(self, **{name: getattr(self, name)[chosen] for name in SUMS})
 
     def of_channels(self, channels: Sequence[int]) -> Moments:
         """The moments of some neurons by themselves."""
         chosen = list(channels)
-        of_all = self.count, self.output_sum, self.output_square
-        of_each = (s[:, chosen] for s in (self.sum, self.square, self.product))
-        return Moments(self.shift[chosen], self.output_shift, *of_all, *of_each)
+        sums = {name: getattr(self, name)[:, chosen] for name in ("sum", "square", "product")}
+        return replace(self, shift=self.shift[chosen], **sums)
 
     def pooled(self) -> Moments:
         """The moments of all groups together, as one group."""
-        return Moments(self.shift, self.output_shift, *(s.sum(0, keepdim=True) for s in self._sums()))
-
-    def _sums(self) -> tuple[Tensor, ...]:
-        return self.count, self.output_sum, self.output_square, self.sum, self.square, self.product
+        return replace(self, **{name: getattr(self, name).sum(0, keepdim=True) for name in SUMS})
 
     # What follows is of all groups together, with the population's factor 1/n.
 

@@ -103,16 +103,7 @@ class VGGClassifier(nn.Module):
         Large first logits would have to be unlearned before anything is learned.
         """
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.reset_parameters()
+            initialise(module)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Logits [N, classes] of normalised windows [N, 3, H, W]."""
@@ -137,6 +128,20 @@ class VGGClassifier(nn.Module):
             elif isinstance(module, nn.ReLU):
                 x = module(x)
         return _as_convolution(self.classifier[-1], x, kernel), _as_convolution(self.offset, x, kernel)
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise one convolution, dense layer or batch norm for training from scratch; others have nothing to."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_running_stats()
+        module.reset_parameters()
 
 
 def _as_convolution(dense: nn.Module, x: Tensor, kernel: tuple[int, int]) -> Tensor:

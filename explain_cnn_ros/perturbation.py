@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 #: Shapes of the noise; each entry of a noise field has unit variance before it is scaled.
 #: white: each pixel value by itself (the paper). smooth: the same over `length` pixels and all three colours.
 #: ramp: white, with a deviation that grows from copy to copy: sigma for the first, 2 sigma for the second ...
-#: (the authors' code).
-NOISES = ("white", "smooth", "ramp")
+#: (the authors' code). orthogonal: smooth noise in blocks, in each of which the knots between which it is interpolated
+#: are uncorrelated and of mean 0 exactly, not just on average: what is linear in the noise correlates exactly as it
+#: would over endless copies. A block has one copy more than there are knots.
+NOISES = ("white", "smooth", "ramp", "orthogonal")
 
 
 class Perturbations:
@@ -21,8 +25,12 @@ class Perturbations:
         pixels: [3, H, W], raw pixel values of [0, 255].
         sigma: standard deviation of the noise, as a share of the pixel value.
         noise: one of NOISES.
-        length: pixels over which `smooth` noise stays the same.
+        length: pixels over which `smooth` and `orthogonal` noise stays the same: the distance of the knots.
         seed: of the sequence; the same seed on the same device gives the same copies.
+
+    Attributes:
+        taken: copies so far.
+        block: copies that belong together; 1 except for `orthogonal` noise.
     """
 
     def __init__(self, pixels: Tensor, sigma: float, noise: str = "white", length: float = 16.0, seed: int = 0):
@@ -30,6 +38,10 @@ class Perturbations:
             raise ValueError(f"unknown noise {noise!r}: use one of {', '.join(NOISES)}")
         self.pixels, self.sigma, self.noise, self.length = pixels, sigma, noise, length
         self.taken = 0
+        height, width = pixels.shape[-2:]
+        self._knots = tuple(math.ceil((side - 1) / length) + 1 for side in (height, width))
+        self.block = self._knots[0] * self._knots[1] + 1 if noise == "orthogonal" else 1
+        self._waiting: list[Tensor] = []  # copies of a block that were not taken yet
         self._generator = torch.Generator(pixels.device).manual_seed(seed)
 
     def take(self, count: int) -> Tensor:
@@ -45,16 +57,29 @@ class Perturbations:
     def _field(self) -> Tensor:
         """One draw of unit variance, broadcastable to [3, H, W]; a draw a copy, so that chunks do not matter."""
         if self.noise == "smooth":
-            return self._smooth_field()
+            height, width = self.pixels.shape[-2:]
+            return self._interpolated(
+                self._normal(torch.Size([1, int(height / self.length) + 2, int(width / self.length) + 2]))
+            )
+        if self.noise == "orthogonal":
+            if not self._waiting:
+                self._waiting = list(self._interpolated(self._design()))
+            return self._waiting.pop(0)[None]
         return self._normal(self.pixels.shape)
 
-    def _smooth_field(self) -> Tensor:
+    def _design(self) -> Tensor:
+        """Knots of a block of copies, [block, rows, columns], each of mean 0 and variance 1, and uncorrelated."""
+        draw = self._normal(torch.Size([self.block, self.block - 1]))
+        basis = torch.linalg.qr((draw - draw.mean(0)).double().cpu()).Q.to(draw)
+        return (basis * math.sqrt(self.block)).view(self.block, *self._knots)
+
+    def _interpolated(self, knots: Tensor) -> Tensor:
+        """Knots [N, rows, columns] -> fields [N, H, W]."""
         height, width = self.pixels.shape[-2:]
-        coarse = self._normal(torch.Size([1, 1, int(height / self.length) + 2, int(width / self.length) + 2]))
-        y = torch.arange(height, device=coarse.device, dtype=coarse.dtype) / self.length
-        x = torch.arange(width, device=coarse.device, dtype=coarse.dtype) / self.length
-        rows, columns = _interpolation(y, coarse.shape[-2]), _interpolation(x, coarse.shape[-1])
-        return (rows @ coarse @ columns.T)[0]
+        y = torch.arange(height, device=knots.device, dtype=knots.dtype) / self.length
+        x = torch.arange(width, device=knots.device, dtype=knots.dtype) / self.length
+        rows, columns = _interpolation(y, knots.shape[-2]), _interpolation(x, knots.shape[-1])
+        return rows @ knots @ columns.T
 
     def _normal(self, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=self._generator, device=self.pixels.device, dtype=self.pixels.dtype)

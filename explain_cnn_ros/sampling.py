@@ -69,8 +69,8 @@ class Sampler:
         activations = {layer: a[:1].clone() for layer, a in passed.activations.items()}
         self.clean = Trace(passed.logits[:1], activations, passed.switches, passed.rectified)
         shift = self.output(self.clean.logits)[0]
-        groups = self._settings.perturbation_groups
-        self.moments = {layer: Moments.zeros(a[0], shift, groups) for layer, a in activations.items()}
+        groups, block = self._settings.perturbation_groups, self._copies.block
+        self.moments = {layer: Moments.zeros(a[0], shift, groups, block) for layer, a in activations.items()}
         self._update(passed.logits[1:], {layer: a[1:] for layer, a in passed.activations.items()})
         rest = batch[self.chunk :]
         if len(rest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from explain_cnn_ros.arithmetic import ARITHMETICS
 from explain_cnn_ros.importance import METRICS
@@ -24,6 +25,15 @@ DECONVNET_STARTS = ("strongest", "map")
 
 #: The output that the activations are correlated with: logit of person minus logit of background, or P(person).
 OUTPUTS = ("logit", "probability")
+
+
+#: Named settings of the noise: what they change of the defaults. paper: as the paper says. authors: as the authors'
+#: code does. stable: rankings that another seed gives as well, at the paper's n.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"perturbations": 50, "sigma": 0.1, "noise": "white"},
+    "authors": {"perturbations": 50, "sigma": 0.1, "noise": "ramp"},
+    "stable": {"perturbations": 50, "sigma": 0.05, "noise": "orthogonal", "noise_length": 26.0},
+}
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,11 @@ class ExplainSettings:
     noise: str = option(
         "white",
         "Shape of the noise: white (each pixel value by itself, the paper's), smooth (the same over noise_length "
-        "pixels), ramp (white, growing from copy to copy, the authors' code).",
+        "pixels), ramp (white, growing from copy to copy, the authors' code), orthogonal (smooth, in exactly balanced "
+        "blocks).",
         choices=NOISES,
     )
-    noise_length: float = option(16.0, "Length of smooth noise, pixels of the window.", 1.0, 1000.0)
+    noise_length: float = option(16.0, "Length of smooth and orthogonal noise, pixels of the window.", 1.0, 1000.0)
     seed: int = option(0, "Seed of the noise: the same seed gives the same explanation.", 0, 2**63 - 1)
     top_n: int = option(5, "Neurons that each metric selects of each layer, N.", 1, 512)
     layers: tuple[int, ...] = option(
@@ -104,12 +115,24 @@ class ExplainSettings:
     patch_share: float = option(
         0.2, "A patch bounds the reconstructed pixels above this share of the strongest.", 0.0, 0.999
     )
+    silencing_draws: int = option(
+        0,
+        "Random sets of neurons that silencing the selected ones is compared with; 0: nothing is silenced.",
+        0,
+        1000,
+    )
     arithmetic: str = option(
         "float32",
         "Arithmetic of the passes: float32, tf32 (on a GPU), bfloat16 or float16.",
         choices=ARITHMETICS,
     )
     stability_target: float = option(0.8, "A ranking of lower stability is marked as unstable.", 0.0, 1.0)
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ExplainSettings:
+        """The settings of a preset, with changes."""
+        require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
+        return cls(**(PRESETS[name] | changes))
 
     def __post_init__(self) -> None:
         validate(self)

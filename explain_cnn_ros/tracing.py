@@ -47,7 +47,8 @@ def trace(
     x = batch
     for index, module in enumerate(network.features):
         layer = tapped.get(index)
-        if pre_relu and layer in layers:
+        asked = layer is not None and layer in layers
+        if layer is not None and asked and pre_relu:
             kept.activations[layer] = x.clone()  # the ReLU works in place
         if switches and isinstance(module, nn.MaxPool2d):
             size = (x.shape[-2], x.shape[-1])
@@ -58,7 +59,7 @@ def trace(
         x = module(x)
         if rectified and layer is not None:
             kept.rectified[index] = x[0].clone()  # a view would keep the whole batch
-        if layer in layers and not pre_relu:
+        if layer is not None and asked and not pre_relu:
             kept.activations[layer] = x
     kept.logits = network.classifier(x)
     return kept

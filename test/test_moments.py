@@ -38,7 +38,7 @@ def moments_of(
 
 def assert_same_sums(one: Moments, other: Moments, rtol: float = 1e-12) -> None:
     for f in fields(Moments):
-        a, b = getattr(one, f.name), getattr(other, f.name)
+        a, b = (torch.as_tensor(getattr(moments, f.name)) for moments in (one, other))
         # Sums cancel: rounding is relative to their largest.
         torch.testing.assert_close(
             a, b, rtol=rtol, atol=rtol * float(b.abs().max()), msg=lambda m, n=f.name: f"{n}: {m}"
@@ -215,3 +215,18 @@ def test_no_perturbations_are_zero() -> None:
     assert moments.count.tolist() == [0, 0, 0]
     assert moments.product.shape == (3, *SHAPE)
     assert not moments.product.any()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 20])
+def test_blocks_stay_in_one_group(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values, outputs = torch.randn(20, 2, 3, 3, generator=generator), torch.randn(20, generator=generator)
+    moments = Moments.zeros(torch.zeros(2, 3, 3), torch.tensor(0.0), groups=2, block=3)
+    for first in range(0, 20, chunk):
+        moments.update(values[first : first + chunk], outputs[first : first + chunk], first)
+    for group in (0, 1):
+        members = [i for i in range(20) if i // 3 % 2 == group]
+        part = moments.select([group])
+        assert part.count.tolist() == [len(members)]
+        torch.testing.assert_close(part.mean, values[members].mean(0))
+        torch.testing.assert_close(part.output_mean, outputs[members].mean())

@@ -182,5 +182,48 @@ def test_ramp_is_white_noise_scaled() -> None:
 
 
 def test_unknown_noise() -> None:
-    with pytest.raises(ValueError, match=r"'pink'.*white, smooth, ramp"):
+    with pytest.raises(ValueError, match=r"'pink'.*white, smooth, ramp, orthogonal"):
         Perturbations(pixels(), 0.1, "pink")
+
+
+class TestOrthogonal:
+    @pytest.mark.parametrize(("height", "width", "length"), [(9, 5, 3.0), (64, 32, 16.0), (30, 17, 7.5)])
+    def test_blocks_are_balanced(self, height: int, width: int, length: float) -> None:
+        """In every block the sample covariance of all pairs of pixels is that of endless smooth noise, exactly."""
+        source = pixels(height, width, 100.0).double()
+        perturbations = Perturbations(source, 0.1, "orthogonal", length)
+        rows, columns = knot_weights(height, length), knot_weights(width, length)
+        used = np.count_nonzero(rows.any(0)) * np.count_nonzero(columns.any(0))
+        assert perturbations.block == used + 1
+        weights = np.kron(rows, columns)
+        for _ in range(3):
+            noise = (perturbations.take(perturbations.block)[:, 0] / 100 - 1).flatten(1) / 0.1
+            assert noise.mean(0).abs().max() < 1e-9
+            np.testing.assert_allclose(noise.T @ noise / len(noise), weights @ weights.T, atol=1e-9)
+
+    def test_blocks_differ(self) -> None:
+        perturbations = Perturbations(pixels(9, 5), 0.1, "orthogonal", 3)
+        one, other = (perturbations.take(perturbations.block) for _ in range(2))
+        assert (one != other).double().mean() > 0.9
+
+    def test_is_the_same_in_all_colours(self) -> None:
+        noise = noise_of("orthogonal", 3, 9, 8, length=3)
+        torch.testing.assert_close(noise, noise[:, :1].expand_as(noise), rtol=1e-9, atol=1e-9)
+
+    def test_is_about_normal(self) -> None:
+        noise = noise_of("orthogonal", 1000, 33, 17, length=4)[:, 0, ::4, ::4]
+        assert_mean(noise, 0, 1)
+        assert float((noise**4).mean()) == pytest.approx(3, abs=0.2)
+        assert (noise.abs() > 2).double().mean() == pytest.approx(0.0455, abs=0.01)
+
+    def test_what_is_linear_correlates_as_over_endless_copies(self) -> None:
+        """Two responses that are linear in the pixels: their correlation after one block is that of the weights."""
+        generator = torch.Generator().manual_seed(1)
+        one, other = torch.randn(2, 33 * 17, generator=generator, dtype=torch.float64)
+        weights = np.kron(knot_weights(33, 8), knot_weights(17, 8))
+        a, b = weights.T @ one.numpy(), weights.T @ other.numpy()
+        expected = a @ b / math.sqrt((a @ a) * (b @ b))
+        for seed in range(3):
+            source = Perturbations(torch.ones(1, 33, 17, dtype=torch.float64), 0.1, "orthogonal", 8, seed)
+            copies = source.take(source.block).flatten(1)
+            assert np.corrcoef(copies @ one, copies @ other)[0, 1] == pytest.approx(expected, rel=1e-9)

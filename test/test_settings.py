@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros.importance import METRICS
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.settings import PRESETS, ExplainSettings
 
 
 def test_defaults_are_the_papers() -> None:
@@ -35,6 +35,7 @@ def test_defaults_are_the_papers() -> None:
         *[("weights", w) for w in ("both", "", None)],
         *[("deconvnet", d) for d in ("gradient", "", None)],
         *[("deconvnet_start", d) for d in ("all", "", None)],
+        *[("silencing_draws", n) for n in (-1, 1001, 2.5)],
         *[("arithmetic", a) for a in ("float64", "half", "", None)],
         *[("sigma", s) for s in (0, -0.1, 11.0, math.nan, math.inf, "0.1")],
         *[("noise", n) for n in ("pink", "", "WHITE", None, ("white",))],
@@ -88,6 +89,19 @@ def test_every_field_is_tried_above() -> None:
     marks = test_nonsense_is_refused_by_name.pytestmark
     tried = {name for mark in marks for name, _ in mark.args[1]}
     assert tried == {field.name for field in dataclasses.fields(ExplainSettings)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name: str) -> None:
+    settings = ExplainSettings.preset(name, top_n=7)
+    assert settings.top_n == 7
+    assert settings.perturbations == 50
+    assert (settings == ExplainSettings(top_n=7)) is (name == "paper")
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ValueError, match=r"preset is 'best': it must be one of paper, authors, stable"):
+        ExplainSettings.preset("best")
 
 
 def test_lists_become_tuples() -> None:

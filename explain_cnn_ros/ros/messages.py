@@ -10,7 +10,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.patches import Patch
 from explain_cnn_ros.scanning import Region
 from explain_cnn_ros.settings import ExplainSettings
@@ -91,6 +91,17 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
             msg.LayerSimilarity(layer=int(layer), jaccard=float(value))
             for layer, value in explanation.set_similarity_by_layer.items()
         ],
+        silencing=[
+            msg.Silencing(
+                metric=silencing.metric,
+                neurons=int(silencing.neurons),
+                probability=float(silencing.probability),
+                output=float(silencing.output),
+                random_probabilities=[float(p) for p in silencing.random_probabilities],
+                random_outputs=[float(o) for o in silencing.random_outputs],
+            )
+            for silencing in explanation.silencing
+        ],
         timings=[msg.Timing(step=step, seconds=float(seconds)) for step, seconds in explanation.timings.items()],
         model=explanation.model_hash,
         device=explanation.device,
@@ -141,6 +152,17 @@ def explanation_from(message: msg.Explanation) -> Explanation:
         timings={timing.step: timing.seconds for timing in message.timings},
         model_hash=message.model,
         device=message.device,
+        silencing=tuple(
+            Silencing(
+                silencing.metric,
+                silencing.neurons,
+                silencing.probability,
+                silencing.output,
+                tuple(silencing.random_probabilities),
+                tuple(silencing.random_outputs),
+            )
+            for silencing in message.silencing
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 
 from explain_cnn_ros.options import Option, option, options, validate
 from explain_cnn_ros.scanning import ScanSettings
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.settings import PRESETS, ExplainSettings
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class NodeParameters:
         5.0, "Seconds of the node's clock between two explanations on low confidence.", 0.0, 86_400.0
     )
     explain_queue: int = option(4, "Explanations that may wait; more are refused.", 1, 100, read_only=True)
+    preset: str = option(
+        "",
+        "Noise by name, in place of the explain.* parameters that it names: paper (explain.* as they come), authors "
+        "(ramp), stable (rankings that another seed gives as well); empty: explain.* as set.",
+        choices=("", *PRESETS),
+    )
     overlay_metric: str = option(
         "activation_precision",
         "Metric whose patches the overlay shows.",
@@ -95,7 +101,10 @@ def build(values: dict[str, Any]) -> NodeParameters:
             parts[group] = kind(**nested[group])
         except ValueError as error:
             raise ValueError(f"{group}.{error}") from error
-    return NodeParameters(**nested[""], **parts)
+    built = NodeParameters(**nested[""], **parts)
+    if built.preset:
+        return dataclasses.replace(built, explain=dataclasses.replace(built.explain, **PRESETS[built.preset]))
+    return built
 
 
 def descriptor(default: Any, described: Option) -> ParameterDescriptor:
