@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-
 #: What merges by addition.
 SUMS = ("count", "output_sum", "output_square", "sum", "square", "product")
 
