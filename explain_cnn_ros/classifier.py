@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier
+from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.scanning import Region, ScanSettings, scan
 
 #: The weights that ship with the package.
@@ -138,6 +138,8 @@ class PersonClassifier:
     def load(cls, path: str | Path | None = None, device: str | torch.device = "auto") -> PersonClassifier:
         """Read a safetensors file that `save` wrote; None is the one that ships with the package.
 
+        Batch norm is folded into the convolutions.
+
         Raises:
             FileNotFoundError, ValueError: no such file, or not weights of this package.
         """
@@ -157,7 +159,15 @@ class PersonClassifier:
         except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} holds no weights of explain_cnn_ros: {error}") from error
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        return cls(network, info, device, digest)
+        return cls(network, info, device, digest).without_batch_norm()
+
+    def without_batch_norm(self) -> PersonClassifier:
+        """The same decisions from a network whose batch norm is folded into its convolutions; self if it has none."""
+        network = fold_batch_norm(self.network)
+        if network is self.network:
+            return self
+        info = dataclasses.replace(self.info, architecture=network.architecture)
+        return PersonClassifier(network, info, self.device, self.model_hash, self.autocast)
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and metadata as safetensors; half precision by default."""

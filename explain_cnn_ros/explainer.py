@@ -36,14 +36,16 @@ GROWTH = 1.5
 class Explainer:
     """Explains a classifier's decisions; keeps no state between explanations, and leaves none in the network.
 
+    Any VGG is explained, 11 to 19; batch norm is folded into the convolutions first.
+
     Raises:
         ValueError: the settings ask for layers that the network does not have.
     """
 
     def __init__(self, classifier: PersonClassifier, settings: ExplainSettings | None = None) -> None:
-        self.classifier = classifier
+        self.classifier = classifier.without_batch_norm()
         self.settings = settings or ExplainSettings()
-        self.layers = {layer.number: layer for layer in convolution_layers(classifier.network.features)}
+        self.layers = {layer.number: layer for layer in convolution_layers(self.classifier.network.features)}
         unknown = [layer for layer in self.settings.layers if layer not in self.layers]
         if unknown:
             raise ValueError(

@@ -159,6 +159,7 @@ def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
         return network
     plain = network.architecture.removesuffix("_bn")
     folded = VGGClassifier(plain, network.input_size, network.hidden, network.classes)
+    folded.to(next(network.parameters()))
     source: list[Any] = list(network.features)
     pairs = [(source[i], source[i + 1]) for i, module in enumerate(source) if isinstance(module, nn.Conv2d)]
     targets: list[Any] = [module for module in folded.features if isinstance(module, nn.Conv2d)]
@@ -169,4 +170,4 @@ def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
             target.bias.copy_((convolution.bias - norm.running_mean) * scale + norm.bias)
     folded.classifier.load_state_dict(network.classifier.state_dict())
     folded.offset.load_state_dict(network.offset.state_dict())
-    return folded.to(next(network.parameters()).device).train(network.training)
+    return folded.train(network.training)

@@ -155,16 +155,19 @@ class TestFile:
         assert metadata["threshold"] == 0.7
         assert metadata["accuracy"] == {"none": 0.5}
 
-    def test_batch_norm_survives(self, tmp_path: Path) -> None:
+    def test_batch_norm_is_saved_and_folded_when_loaded(self, tmp_path: Path, picture) -> None:
         torch.manual_seed(0)
         network = VGGClassifier("vgg11_bn", (32, 32), hidden=4)
         network.features[1].running_mean.fill_(0.25)
-        network.features[1].num_batches_tracked.fill_(100_001)
+        network.features[1].running_var.fill_(4.0)
         path = tmp_path / "weights.safetensors"
-        PersonClassifier(network, ModelInfo("vgg11_bn", 4, (32, 32)), "cpu").save(path)
-        loaded = PersonClassifier.load(path, "cpu").network
-        assert loaded.features[1].running_mean.unique().tolist() == [0.25]
-        assert loaded.features[1].num_batches_tracked.item() == 100_001
+        saved = PersonClassifier(network, ModelInfo("vgg11_bn", 4, (32, 32)), "cpu")
+        saved.save(path, torch.float32)
+        loaded = PersonClassifier.load(path, "cpu")
+        assert loaded.info.architecture == loaded.network.architecture == "vgg11"
+        assert loaded.model_hash == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        window = picture(32, 32)[None]
+        torch.testing.assert_close(loaded.logits(window), saved.logits(window), rtol=1e-4, atol=1e-6)
 
     def test_no_path_means_the_shipped_weights(
         self, vgg11_classifier: PersonClassifier, tmp_path: Path, monkeypatch

@@ -18,7 +18,7 @@ from explain_cnn_ros import sampling
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
-from explain_cnn_ros.network import convolution_layers
+from explain_cnn_ros.network import VGGClassifier, convolution_layers
 from explain_cnn_ros.perturbation import Perturbations
 from explain_cnn_ros.scanning import Region
 
@@ -732,3 +732,25 @@ def test_arithmetic(thin_classifier, window, arithmetic: str) -> None:
             continue  # it varies in the digits that bfloat16 lacks
         tolerance = 0.05 if arithmetic == "bfloat16" else 1e-6
         np.testing.assert_allclose(one.scores, expected.scores, rtol=tolerance)
+
+
+@pytest.mark.parametrize("architecture", ["vgg11", "vgg13_bn", "vgg19_bn"])
+def test_any_vgg_is_explained(architecture, picture):
+    """Batch norm is folded: the output is that of the network as it came; every live neuron has a patch."""
+    torch.manual_seed(0)
+    network = VGGClassifier(architecture, (32, 32), hidden=4)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    classifier = PersonClassifier(network, ModelInfo(architecture, 4, (32, 32)), "cpu")
+    layers = tuple(layer.number for layer in convolution_layers(network.features))[2:]
+    explanation = Explainer(classifier, ExplainSettings(perturbations=2, top_n=2, layers=layers)).explain(
+        picture(32, 32)
+    )
+    logits = classifier.logits(picture(32, 32)[None])[0]
+    assert explanation.output == pytest.approx(float(logits[1] - logits[0]), rel=1e-3, abs=1e-6)
+    for layer in layers:
+        ranked = explanation.ranking("activation_sum", layer)
+        assert len(ranked) == 2
+        assert all(neuron.patch is not None for neuron in ranked)
