@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test lint train clean distclean
+.PHONY: help setup build demo test lint train bench clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,9 +28,12 @@ lint: setup ## ruff and mypy
 train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
 	@$(ENV) && train $(TRAIN_ARGS)
 
+bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/ (an hour)
+	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/stability.py
+
 clean: ## removes what was built and cached, but not .venv
 	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## removes .venv and results as well
-	rm -rf .venv demo_output
+	rm -rf .venv demo_output bench_output

@@ -45,7 +45,7 @@ setup(
     ],
     extras_require={
         "bags": ["rosbags"],
-        "test": ["captum", "hypothesis", "pytest", "pytest-timeout", "rosbags"],
+        "test": ["captum", "hypothesis", "matplotlib", "pytest", "pytest-timeout", "rosbags"],
     },
     entry_points={"console_scripts": [f"{NAME}-train = {NAME}.training.train:main"]},
     zip_safe=False,

@@ -1,20 +1,22 @@
 """What an explanation costs beside its own forward passes, and beside the obvious way to make it.
 
-    python bench/explain.py [--sizes 64x128 224x224] [--perturbations 50] [--top-n 5] [--repeats 5] [--output DIR]
+    python bench/explain.py [--sizes 64x128 224x224] [--perturbations 10 50 200 500] [--top-n 5 20] [--output DIR]
 
 All in one run, in turns, on the same inputs: the bare batched forward pass of the perturbed copies and the image
 itself; ours; and the obvious way (all activations kept, moments with numpy, one captum NeuronDeconvolution a neuron).
-Every measurement is a process of its own, so that its peak memory is its own. Prints a table; writes JSON.
+Every measurement is a process of its own, so that its peak memory is its own. All n are measured with the first N,
+all N with n = 50 (or the first n). Prints a table; writes JSON and a plot; goes on where an interrupted run stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
+import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -175,73 +177,152 @@ def measure(case: Case) -> dict[str, float]:
     return {"seconds": seconds, "peak": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
 
-def measure_apart(case: Case) -> dict[str, float]:
-    """`measure` in a process of its own."""
+def measure_apart(case: Case) -> dict[str, float] | None:
+    """`measure` in a process of its own; None if it needs more memory than there is."""
     command = [sys.executable, __file__, "--case", json.dumps(dataclasses.asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -signal.SIGKILL or "MemoryError" in done.stderr or "not enough memory" in done.stderr:
+        return None
     if done.returncode:
         raise RuntimeError(f"{case} failed:\n{done.stderr}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def limit_memory() -> None:
+    """An allocation beyond the machine's memory fails, before the system ends something else."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (total, total))
+
+
+def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
+    """What is compared side by side: a case for each way."""
+    sizes = [tuple(map(int, size.split("x"))) for size in arguments.sizes]
+    usual = 50 if 50 in arguments.perturbations else arguments.perturbations[0]
+    counts = [(n, arguments.top_n[0]) for n in arguments.perturbations]
+    counts += [(usual, top_n) for top_n in arguments.top_n[1:]]
+    return [
+        [Case(way, width, height, n, top_n, name) for way in arguments.ways]
+        for name in arguments.arithmetic
+        for width, height in sizes
+        for n, top_n in counts
+    ]
+
+
+def summarise(group: list[Case], samples: dict[Case, list[dict[str, float] | None]]) -> list[dict[str, Any]]:
+    """A row a case: medians, and the median ratio to the first way in the same turn; None where memory is short."""
+    base = samples[group[0]]
+    rows = []
+    for case in group:
+        measured = [(s, b) for s, b in zip(samples[case], base, strict=False) if s is not None and b is not None]
+        rows.append(
+            dataclasses.asdict(case)
+            | {
+                "seconds": statistics.median(s["seconds"] for s, _ in measured) if measured else None,
+                "peak_mib": statistics.median(s["peak"] for s, _ in measured) if measured else None,
+                "ratio": statistics.median(s["seconds"] / b["seconds"] for s, b in measured) if measured else None,
+                "repeats": len(measured),
+            }
+        )
+    return rows
+
+
+def print_table(rows: list[dict[str, Any]], base: str) -> None:
+    """To the terminal."""
+    print(
+        f"{'size':>9} {'n':>5} {'N':>4} {'arithmetic':>11} {'way':>8} {'seconds':>9} {'times ' + base:>11} "
+        f"{'peak MiB':>9} {'repeats':>8}"
+    )
+    for row in rows:
+        head = (
+            f"{row['width']}x{row['height']:<5} {row['perturbations']:>5} {row['top_n']:>4} {row['arithmetic']:>11} "
+            f"{row['way']:>8} "
+        )
+        if row["seconds"] is None:
+            print(head + "needs more memory than this machine has")
+            continue
+        print(head + f"{row['seconds']:>9.3f} {row['ratio']:>11.2f} {row['peak_mib']:>9.0f} {row['repeats']:>8}")
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """How time and peak memory grow with n, a column a size."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    rows = [r for r in rows if r["arithmetic"] == rows[0]["arithmetic"] and r["top_n"] == rows[0]["top_n"]]
+    sizes = list(dict.fromkeys((r["width"], r["height"]) for r in rows))
+    colours = {"bare": "#888888", "ours": "#1b7837", "obvious": "#c2410c"}
+    names = {"bare": "bare forward pass", "ours": "explain_cnn_ros", "obvious": "the obvious way"}
+    figure, axes = pyplot.subplots(2, len(sizes), figsize=(5 * len(sizes), 7), squeeze=False, layout="constrained")
+    for column, size in enumerate(sizes):
+        for line, (key, label) in enumerate((("seconds", "seconds"), ("peak_mib", "peak memory, MiB"))):
+            axis = axes[line, column]
+            for way in WAYS:
+                points = [
+                    (r["perturbations"], r[key])
+                    for r in rows
+                    if r["way"] == way and (r["width"], r["height"]) == size and r[key] is not None
+                ]
+                if points:
+                    axis.plot(*zip(*points, strict=True), "o-", color=colours[way], label=names[way])
+            axis.set(xscale="log", yscale="log", xlabel="perturbations n", ylabel=label)
+            axis.set_title(f"{size[0]} x {size[1]} pixels")
+            axis.set_xticks(sorted({r["perturbations"] for r in rows}), minor=False)
+            axis.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=120)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["64x128", "224x224"], help="[%(default)s]")
-    parser.add_argument("--perturbations", nargs="+", type=int, default=[50], help="[%(default)s]")
-    parser.add_argument("--top-n", nargs="+", type=int, default=[5], help="[%(default)s]")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="[%(default)s]")
+    parser.add_argument("--perturbations", nargs="+", type=int, default=[10, 50, 200, 500], help="[%(default)s]")
+    parser.add_argument("--top-n", nargs="+", type=int, default=[5, 20], help="[%(default)s]")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="[%(default)s]")
     parser.add_argument("--arithmetic", nargs="+", default=["float32"], help="[%(default)s]")
     parser.add_argument("--repeats", type=int, default=5, help="[%(default)s]")
+    parser.add_argument("--seconds", type=float, default=300, help="of a comparison; fewer repeats then [%(default)s]")
     parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
+        limit_memory()
         print(json.dumps(measure(Case(**json.loads(arguments.case)))))
         return 0
-    sizes = [tuple(map(int, size.split("x"))) for size in arguments.sizes]
-    groups = list(itertools.product(sizes, arguments.perturbations, arguments.top_n, arguments.arithmetic))
-    cases = [[Case(way, w, h, n, top, arithmetic) for way in arguments.ways] for (w, h), n, top, arithmetic in groups]
-    samples: dict[Case, list[dict[str, float]]] = {case: [] for group in cases for case in group}
-    with tqdm(total=len(samples) * arguments.repeats, unit="run") as progress:
-        for group in cases:
-            # In turns: the machine's moods strike all ways alike.
-            for _ in range(arguments.repeats):
-                for case in group:
-                    samples[case].append(measure_apart(case))
-                    progress.update()
-    rows = []
-    for group in cases:
-        seconds = {c.way: statistics.median(s["seconds"] for s in samples[c]) for c in group}
-        for case in group:
-            ratios = [s["seconds"] / b["seconds"] for s, b in zip(samples[case], samples[group[0]], strict=True)]
-            rows.append(
-                dataclasses.asdict(case)
-                | {
-                    "seconds": seconds[case.way],
-                    "peak_mib": statistics.median(s["peak"] for s in samples[case]),
-                    f"times_{group[0].way}": statistics.median(ratios),
-                }
-            )
-    base = f"times_{arguments.ways[0]}"
-    print(f"{'size':>9} {'n':>5} {'N':>4} {'arithmetic':>11} {'way':>8} {'seconds':>9} {base:>11} {'peak MiB':>9}")
-    for row in rows:
-        print(
-            f"{row['width']}x{row['height']:<5} {row['perturbations']:>5} {row['top_n']:>4} {row['arithmetic']:>11} "
-            f"{row['way']:>8} {row['seconds']:>9.3f} {row[base]:>11.2f} {row['peak_mib']:>9.0f}"
-        )
     arguments.output.mkdir(parents=True, exist_ok=True)
+    file = arguments.output / "explain.json"
     machine = {
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "weights": PersonClassifier.load().model_hash,
-        "repeats": arguments.repeats,
-        "command": " ".join(sys.argv),
     }
-    (arguments.output / "explain.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    print(f"figures are in {arguments.output / 'explain.json'}")
+    before = json.loads(file.read_text()) if file.exists() else {}
+    rows: list[dict[str, Any]] = before["rows"] if before.get("machine") == machine else []
+    done = {json.dumps({k: r[k] for k in dataclasses.asdict(Case("", 0, 0, 0, 0))}) for r in rows}
+    groups = [g for g in groups_of(arguments) if any(json.dumps(dataclasses.asdict(c)) not in done for c in g)]
+    for group in tqdm(groups, unit="comparison"):
+        samples: dict[Case, list[dict[str, float] | None]] = {case: [] for case in group}
+        start = time.perf_counter()
+        # In turns: the machine's moods strike all ways alike.
+        for _ in range(arguments.repeats):
+            for case in group:
+                if None not in samples[case]:
+                    samples[case].append(measure_apart(case))
+            if time.perf_counter() - start > arguments.seconds:
+                break
+        rows += summarise(group, samples)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        partial.replace(file)
+    print_table(rows, arguments.ways[0])
+    plot(rows, arguments.output / "explain.png")
+    print(f"figures are in {file}, a plot beside it")
     return 0
 
 
