@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test lint train bench clean distclean
+.PHONY: help setup build demo test lint train mutations bench clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: setup ## ruff and mypy
 
 train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
 	@$(ENV) && train $(TRAIN_ARGS)
+
+mutations: setup ## does the test suite notice when the explainer is wrong? (half an hour)
+	@$(ENV) && python tools/mutate.py
 
 bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/ (an hour)
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/stability.py
