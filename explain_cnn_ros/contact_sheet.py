@@ -21,7 +21,7 @@ from explain_cnn_ros.drawing import (
     text_width,
     wrap,
 )
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.overlay import (
     PERSON,
     UNSTABLE,
@@ -35,6 +35,7 @@ from explain_cnn_ros.overlay import (
     neuron_boxes,
     other_regions,
     settings_text,
+    silencing_text,
     stability_text,
     trigger_text,
 )
@@ -182,14 +183,15 @@ def _draw_table(canvas: Image, frame: Image, explanation: Explanation) -> None:
         if top > COLUMN_HEAD:
             canvas[top - CELL_GAP // 2, :] = RULE
         rankings = {ranking.layer: ranking for ranking in explanation.rankings if ranking.metric == metric}
-        _draw_row_head(canvas[top:bottom, : ROW_HEAD - CELL_GAP], metric, list(rankings.values()))
+        silencing = next((s for s in explanation.silencing if s.metric == metric), None)
+        _draw_row_head(canvas[top:bottom, : ROW_HEAD - CELL_GAP], metric, list(rankings.values()), silencing)
         for layer, left, right in zip(layers, lefts[:-1], lefts[1:] - CELL_GAP, strict=True):
             if layer in rankings:
                 _draw_cell(canvas[top:bottom, left:right], frame, explanation, rankings[layer])
 
 
-def _draw_row_head(canvas: Image, metric: str, rankings: Sequence[LayerRanking]) -> None:
-    """What the metric is called, what it means, and how stable its rankings are."""
+def _draw_row_head(canvas: Image, metric: str, rankings: Sequence[LayerRanking], silencing: Silencing | None) -> None:
+    """What the metric is called and means, how stable its rankings are, and whether its neurons matter."""
     y = 2
     width = canvas.shape[1]
     stability = stability_text(rankings)
@@ -197,9 +199,10 @@ def _draw_row_head(canvas: Image, metric: str, rankings: Sequence[LayerRanking])
     parts = (
         (metric.replace("_", " "), HEADING, TEXT, True),
         (stability, SMALL, UNSTABLE if unstable else MUTED, False),
+        (silencing_text(silencing) if silencing else "", SMALL, TEXT, False),
         (MEANINGS.get(metric, ""), SMALL, MUTED, False),
     )
-    for text, size, colour, bold in parts:
+    for text, size, colour, bold in (part for part in parts if part[0]):
         for line in wrap(text, size, width, bold):
             if y + line_height(size) <= canvas.shape[0]:
                 put_text(canvas, line, 0, y, size, colour, bold, max_width=width)

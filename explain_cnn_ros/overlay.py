@@ -26,7 +26,7 @@ from explain_cnn_ros.drawing import (
     text_width,
     wrap,
 )
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.patches import Patch
 from explain_cnn_ros.scanning import Region, crop
 
@@ -246,6 +246,14 @@ def stability_text(rankings: Sequence[LayerRanking]) -> str:
     if unstable == len(values):
         return f"{mean}: unstable"
     return f"{mean}: unstable in {unstable} of {len(values)} layers"
+
+
+def silencing_text(silencing: Silencing) -> str:
+    """What P(person) becomes without the selected neurons, beside what it becomes without random ones."""
+    return (
+        f"P(person) without them {silencing.probability:.2f}, without random neurons "
+        f"{silencing.random_probability_mean:.2f} +- {silencing.random_probability_stddev:.2f}"
+    )
 
 
 def decision_text(probability: float, threshold: float) -> str:

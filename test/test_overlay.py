@@ -11,7 +11,7 @@ import pytest
 from explain_cnn_ros import contact_sheet as sheet
 from explain_cnn_ros import drawing, overlay
 from explain_cnn_ros.contact_sheet import contact_sheet
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
 from explain_cnn_ros.overlay import draw_classification, draw_overlay
 from explain_cnn_ros.patches import Patch
@@ -504,6 +504,19 @@ def test_contact_sheet_marks_unstable_rankings():
     for layer in (3, 5, 8):
         solid, dashed = ((cells[row] == overlay.layer_style(layer).colour).all(2).sum() for cells in (stable, unstable))
         assert 0.4 < dashed / solid < 0.8
+
+
+def test_contact_sheet_says_what_silencing_does():
+    silenced = Silencing(METRICS[0], 35, 0.25, -1.1, (0.9, 0.7), (2.2, 0.85))
+    assert overlay.silencing_text(silenced) == "P(person) without them 0.25, without random neurons 0.80 +- 0.10"
+    plain_sheet = everything()
+    with_it = dataclasses.replace(plain_sheet, silencing=(silenced,))
+    without, said = (table(contact_sheet(plain(), one)) for one in (plain_sheet, with_it))
+    rows = (without != said).any(2).any(1).nonzero()[0]
+    assert len(rows) > 20
+    # Only in the head of that metric's row.
+    assert rows[-1] < said.shape[0] // len(METRICS) + sheet.COLUMN_HEAD
+    assert (without != said).any(2).any(0).nonzero()[0][-1] < sheet.ROW_HEAD
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
