@@ -56,6 +56,7 @@ def strongest(activation: Tensor) -> Tensor:
 def repeat(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Each value at all four places that were pooled, as the authors' code has it: [K, C, height, width]."""
     wide = nn.functional.interpolate(maps, scale_factor=2.0, mode="nearest")
+    # An odd last row or column took no part in the pooling.
     return nn.functional.pad(wide, (0, size[1] - wide.shape[-1], 0, size[0] - wide.shape[-2]))
 
 
@@ -67,10 +68,14 @@ def unpool(maps: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
         switches: flat indices of the maxima in a map of `size`, [C, R, C'].
         size: (height, width) of the result's maps; [K, C, height, width].
     """
-    channels = maps.shape[1]
-    mask = maps.new_zeros(channels, size[0] * size[1]).scatter_(1, switches.flatten(1), 1.0).view(1, channels, *size)
-    # An odd last row or column took no part in the pooling.
-    return repeat(maps, size) * mask
+    return repeat(maps, size) * switch_mask(switches, size, maps.dtype)
+
+
+def switch_mask(switches: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """One where the maxima of a pooling were, zero elsewhere: switches [C, R, C'] -> [C, height, width]."""
+    channels = len(switches)
+    mask = torch.zeros(channels, size[0] * size[1], dtype=dtype, device=switches.device)
+    return mask.scatter_(1, switches.flatten(1), 1.0).view(channels, *size)
 
 
 def deconvolve(

@@ -2,51 +2,77 @@
 
 What a neuron's strongest activation reconstructs lies within that position's receptive field: 10 pixels wide for
 conv2_1, 76 for conv4_2. So each layer's neurons go down on crops that begin with one position and grow by one on each
-side with every filter, and by two with every pooling. `deconvnet.deconvolve` is the dense way, and the oracle.
+side with every filter, and by two with every pooling; what lies outside of the image is left out where the crops are
+put together anew, at the poolings. `deconvnet.deconvolve` is the dense way, and the oracle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.deconvnet import Neuron, Reconstructions
+from explain_cnn_ros.deconvnet import Neuron, Reconstructions, switch_mask
 from explain_cnn_ros.network import convolution_layers
+
+#: Neurons that go down at a time, at most: more are no faster, and fewer have crops that are more alike.
+BATCH = 8
 
 
 @dataclass
 class _Axis:
     """Rows or columns of a batch of crops.
 
-    size: of the map.
-    origin: int64 [K], where in the map each crop begins; None: every crop is the map's whole extent.
+    size: of the map that the crops are cut from.
+    extent: of the crops.
+    origins: where in the map each crop begins; negative for one that reaches outside.
+    whole: every crop is the map's whole extent: nothing grows any more.
     """
 
     size: int
-    origin: Tensor | None
+    extent: int
+    origins: list[int]
+    whole: bool = False
 
-    def places(self, extent: int, device: torch.device) -> Tensor:
-        """The map's index of each row or column, [K, extent], or [1, size] where crops are the whole."""
-        steps = torch.arange(extent, device=device)
-        return steps[None] if self.origin is None else self.origin[:, None] + steps
+    def grow(self) -> None:
+        """By one on each side."""
+        if not self.whole:
+            self.extent += 2
+            self.origins = [origin - 1 for origin in self.origins]
 
-    def inside(self, extent: int, device: torch.device) -> Tensor:
-        """Which rows or columns lie in the map, bool [K or 1, extent]."""
-        places = self.places(extent, device)
-        return (places >= 0) & (places < self.size)
+    def spans(self) -> list[slice]:
+        """The part of each crop that lies in the map."""
+        return [slice(max(0, -o), min(self.extent, self.size - o)) for o in self.origins]
+
+    def tighten(self) -> Iterator[tuple[slice, slice, slice]]:
+        """Crops as small as the parts in the map allow: where each of these is in crop, map and new crop."""
+        spans = self.spans()
+        extent = max(span.stop - span.start for span in spans)
+        starts = [origin + span.start for origin, span in zip(self.origins, spans, strict=True)]
+        origins = [min(start, self.size - extent) for start in starts]
+        for span, start, origin in zip(spans, starts, origins, strict=True):
+            length = span.stop - span.start
+            yield span, slice(start, start + length), slice(start - origin, start - origin + length)
+        self.origins, self.extent, self.whole = origins, extent, extent == self.size
+
+    def double(self, size: int) -> None:
+        """From a pooled map to one of `size`, the odd last row or column of which took no part in the pooling."""
+        self.origins = [2 * origin for origin in self.origins]
+        self.extent = size if self.whole else 2 * self.extent
+        self.size = size
 
 
+@torch.no_grad()
 def deconvolve_crops(
     features: nn.Sequential,
     activations: Mapping[int, Tensor],
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
     neurons: Sequence[Neuron],
-    batch: int = 32,
+    batch: int = BATCH,
 ) -> list[Reconstructions]:
-    """Reconstruct each neuron's strongest activation in the input; layer by layer, in the neurons' order.
+    """Reconstruct each neuron's strongest activation in the input; layer by layer, the deepest first.
 
     Args:
         features: a VGG's convolutions (3 x 3, padded by 1; pooling 2 x 2), without batch norm.
@@ -54,52 +80,73 @@ def deconvolve_crops(
         switches: of the unperturbed image, by index of the pooling: ([C, R, C'], size of the pooled map).
         batch: neurons that go down at a time; bounds the memory.
     """
+    layers = {layer.number: layer for layer in convolution_layers(features)}
+    deepest = max((layers[n.layer].convolution for n in neurons), default=0)
+    dtype = next(iter(activations.values())).dtype if activations else torch.float32
+    masks = {index: _blocks(*switch, dtype) for index, switch in switches.items() if index < deepest}
     parts = []
     for layer in sorted({n.layer for n in neurons}, reverse=True):
-        of_layer = [n for n in neurons if n.layer == layer]
-        for start in range(0, len(of_layer), batch):
-            parts.append(_descend(features, activations[layer], switches, of_layer[start : start + batch]))
+        channels = sorted({n.channel for n in neurons if n.layer == layer})
+        height, width = activations[layer].shape[1:]
+        strongest = activations[layer][channels].flatten(1).argmax(1).tolist()
+        places = {c: (p // width, p % width) for c, p in zip(channels, strongest, strict=True)}
+        # Neurons as far from the borders as each other lose as much of their crops.
+        channels.sort(key=lambda c, p=places, h=height, w=width: (_from_border(p[c][1], w), _from_border(p[c][0], h)))
+        for start in range(0, len(channels), batch):
+            chosen = [Neuron(layer, c) for c in channels[start : start + batch]]
+            of_chosen = [places[n.channel] for n in chosen]
+            parts.append(_descend(features, activations[layer], switches, masks, chosen, of_chosen))
     return parts
+
+
+def _from_border(position: int, size: int) -> int:
+    return min(position, size - 1 - position)
+
+
+def _blocks(switches: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """One where the maxima of a 2 x 2 pooling were, [R, 2, C', 2, C], zero elsewhere."""
+    mask = switch_mask(switches, size, dtype)[:, : 2 * switches.shape[1], : 2 * switches.shape[2]]
+    return mask.permute(1, 2, 0).reshape(switches.shape[1], 2, switches.shape[2], 2, len(switches))
 
 
 def _descend(
     features: nn.Sequential,
     activation: Tensor,
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
+    masks: Mapping[int, Tensor],
     neurons: Sequence[Neuron],
+    places: Sequence[tuple[int, int]],
 ) -> Reconstructions:
-    """For neurons of one layer."""
+    """For neurons of one layer, whose strongest activations are at (row, column)."""
     layer = convolution_layers(features)[neurons[0].layer - 1]
-    channels = torch.tensor([n.channel for n in neurons], device=activation.device)
-    flat = activation[channels].flatten(1)
-    position = flat.argmax(1)
-    value = flat.gather(1, position[:, None]).relu()
-    top, left = position // activation.shape[2], position % activation.shape[2]
-    rows, columns = _Axis(activation.shape[1], top - 1), _Axis(activation.shape[2], left - 1)
+    channels = [n.channel for n in neurons]
+    value = activation[channels].flatten(1).amax(1).relu()
+    height, width = activation.shape[1:]
+    rows = _Axis(height, 3, [row - 1 for row, _ in places])
+    columns = _Axis(width, 3, [column - 1 for _, column in places])
     # From one position of one neuron, the transposed filter is the neuron's own filter.
-    weight = _weight(features[layer.convolution])
-    maps = weight[channels] * value[:, :, None, None]
-    maps = _clear_outside(maps.contiguous(memory_format=torch.channels_last), rows, columns)
+    maps = _weight(features[layer.convolution])[channels] * value[:, None, None, None]
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    _clear_outside(maps, rows, columns)
     for index in range(layer.convolution - 1, -1, -1):
         module = features[index]
         if isinstance(module, nn.ReLU):
             maps = maps.relu_()
         elif isinstance(module, nn.Conv2d):
-            maps = _filter(maps, _weight(module), rows, columns)
+            padding = (int(rows.whole), int(columns.whole))
+            maps = nn.functional.conv_transpose2d(maps, _weight(module), None, padding=padding)
+            rows.grow()
+            columns.grow()
+            _clear_outside(maps, rows, columns)
         elif isinstance(module, nn.MaxPool2d):
-            maps = _unpool(maps, *switches[index], rows, columns)
+            maps = _unpool(maps, masks[index], switches[index][1], rows, columns)
         else:
             raise TypeError(
                 f"the deconvnet knows convolution, ReLU and max pooling, not {type(module).__name__}: "
                 "fold batch norm into the convolutions first"
             )
-    whole = position.new_zeros(len(neurons))
-    return Reconstructions(
-        tuple(neurons),
-        maps,
-        whole if rows.origin is None else rows.origin,
-        whole if columns.origin is None else columns.origin,
-    )
+    tops, lefts = (torch.tensor(axis.origins, device=maps.device) for axis in (rows, columns))
+    return Reconstructions(tuple(neurons), maps, tops, lefts)
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -108,70 +155,31 @@ def _weight(module: nn.Module) -> Tensor:
     return module.weight
 
 
-def _filter(maps: Tensor, weight: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
-    """Filter with the transposed weights: crops grow by one on each side."""
-    padding = (int(rows.origin is None), int(columns.origin is None))
-    maps = nn.functional.conv_transpose2d(maps, weight, None, padding=padding)
-    for axis in (rows, columns):
-        if axis.origin is not None:
-            axis.origin = axis.origin - 1
-    return _clear_outside(maps, rows, columns)
-
-
-def _clear_outside(maps: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
+def _clear_outside(maps: Tensor, rows: _Axis, columns: _Axis) -> None:
     """Zero what lies outside of the map."""
-    for axis, dimension in ((rows, 2), (columns, 3)):
-        if axis.origin is None:
-            continue
-        inside = axis.inside(maps.shape[dimension], maps.device)
-        # Reading the answer would stop a GPU; multiplying by one does not.
-        if maps.is_cuda or not inside.all():
-            shape = (len(inside), 1, -1, 1) if dimension == 2 else (len(inside), 1, 1, -1)
-            maps *= inside.view(shape)
-    return maps
-
-
-def _unpool(maps: Tensor, switches: Tensor, size: tuple[int, int], rows: _Axis, columns: _Axis) -> Tensor:
-    """Undo a 2 x 2 max pooling: each value goes back to where the maximum was, zero elsewhere."""
-    nhwc = maps.permute(0, 2, 3, 1)
-    # Crops as large as the map become the map: what they hold outside of it would only be carried along.
     for axis, dimension in ((rows, 1), (columns, 2)):
-        if axis.origin is not None and nhwc.shape[dimension] >= axis.size:
-            nhwc = _widen(nhwc, axis, dimension)
-    height, width = nhwc.shape[1], nhwc.shape[2]
-    # Which of the four each maximum is: 0, 1 in the upper row, 2, 3 in the lower.
-    row, column = switches // size[1], switches % size[1]
-    which = (2 * (row % 2) + column % 2).to(torch.uint8).permute(1, 2, 0)
-    y = rows.places(height, maps.device).clamp(0, rows.size - 1)
-    x = columns.places(width, maps.device).clamp(0, columns.size - 1)
-    which = which[y[:, :, None], x[:, None, :]]
-    result = nhwc.new_empty(len(nhwc), height, 2, width, 2, nhwc.shape[3])
-    for quarter in range(4):
-        torch.mul(nhwc, which == quarter, out=result[:, :, quarter // 2, :, quarter % 2])
-    result = result.view(len(nhwc), 2 * height, 2 * width, -1)
-    for axis, full in ((rows, size[0]), (columns, size[1])):
-        axis.size = full
-        if axis.origin is not None:
-            axis.origin = 2 * axis.origin
-    # An odd last row or column took no part in the pooling.
-    missing = [
-        0 if axis.origin is not None else axis.size - extent
-        for axis, extent in ((columns, 2 * width), (rows, 2 * height))
-    ]
-    if any(missing):
-        result = nn.functional.pad(result, (0, 0, 0, missing[0], 0, missing[1]))
+        for of_neuron, span in zip(maps, axis.spans(), strict=True):
+            for start, stop in ((0, span.start), (span.stop, axis.extent)):
+                if stop > start:
+                    of_neuron.narrow(dimension, start, stop - start).zero_()
+
+
+def _unpool(maps: Tensor, mask: Tensor, size: tuple[int, int], rows: _Axis, columns: _Axis) -> Tensor:
+    """Undo a 2 x 2 max pooling: each value goes back to where the maximum was, zero elsewhere.
+
+    Args:
+        mask: of `_blocks`.
+        size: of the map that was pooled.
+    """
+    parts = list(zip(rows.tighten(), columns.tighten(), strict=True))
+    height, width = rows.extent, columns.extent
+    rows.double(size[0])
+    columns.double(size[1])
+    result = maps.new_zeros(len(maps), rows.extent, columns.extent, maps.shape[1])
+    for source, target, ((in_crop_y, in_map_y, at_y), (in_crop_x, in_map_x, at_x)) in zip(
+        maps.permute(0, 2, 3, 1), result, parts, strict=True
+    ):
+        values = source[in_crop_y, None, in_crop_x, None]
+        blocks = target[: 2 * height, : 2 * width].unflatten(1, (width, 2)).unflatten(0, (height, 2))
+        torch.mul(values, mask[in_map_y, :, in_map_x], out=blocks[at_y, :, at_x])
     return result.permute(0, 3, 1, 2)
-
-
-def _widen(nhwc: Tensor, axis: _Axis, dimension: int) -> Tensor:
-    """Crops [K, h, w, C] -> the map's whole extent along an axis."""
-    assert axis.origin is not None
-    extent = nhwc.shape[dimension]
-    source = torch.arange(axis.size, device=nhwc.device) - axis.origin[:, None]
-    inside = (source >= 0) & (source < extent)
-    neuron = torch.arange(len(nhwc), device=nhwc.device)[:, None]
-    source = source.clamp(0, extent - 1)
-    axis.origin = None
-    if dimension == 1:
-        return nhwc[neuron, source] * inside[:, :, None, None]
-    return nhwc.transpose(1, 2)[neuron, source].transpose(1, 2) * inside[:, None, :, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,9 @@ from torch import Tensor
 
 #: What merges by addition.
 SUMS = ("count", "output_sum", "output_square", "sum", "square", "product")
+
+#: What is computed from the sums once, until they change.
+DERIVED = ("mean", "variance", "varies", "covariance", "output_mean", "output_varies", "output_variance", "halves")
 
 
 @dataclass
@@ -45,7 +49,9 @@ class Moments:
     def zeros(cls, shift: Tensor, output_shift: Tensor, groups: int = 2, block: int = 1) -> Moments:
         """No perturbations yet."""
         count, output_sum, output_square = (shift.new_zeros(groups) for _ in range(3))
-        sum_, square, product = (shift.new_zeros(groups, *shift.shape) for _ in range(3))
+        # Sums lie in memory as the activations do: to rearrange these would cost more than to sum them.
+        rows = shift.new_zeros(3, groups, shift.numel())
+        sum_, square, product = (_maps(part, shift[None]) for part in rows)
         return cls(shift, output_shift, count, output_sum, output_square, sum_, square, product, block)
 
     @property
@@ -54,16 +60,17 @@ class Moments:
 
     def update(self, activations: Tensor, outputs: Tensor, first: int) -> None:
         """Add a chunk: activations [N, C, R, C'] and outputs [N] of perturbations `first`, `first` + 1, ..."""
+        for name in DERIVED:
+            self.__dict__.pop(name, None)
         o = (outputs - self.output_shift).to(self.shift.dtype)
         index = torch.arange(first, first + len(o), device=o.device) // self.block
         member = (index % self.groups == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
-        d = (activations - self.shift).flatten(1)
+        d = _rows(activations - self.shift, self.sum)
         # One matrix product sums over the chunk for all groups at once: rows are weights of the perturbations.
         first_order = torch.cat([member, member * o]) @ d
-        shape = (self.groups, *self.shift.shape)
-        self.sum += first_order[: self.groups].view(shape)
-        self.product += first_order[self.groups :].view(shape)
-        self.square += (member @ d.square_()).view(shape)
+        self.sum += _maps(first_order[: self.groups], self.sum)
+        self.product += _maps(first_order[self.groups :], self.sum)
+        self.square += _maps(member @ d.square_(), self.sum)
         self.count += member.sum(1)
         self.output_sum += member @ o
         self.output_square += member @ (o * o)
@@ -76,10 +83,15 @@ class Moments:
             raise ValueError(f"moments of {self.groups} and of {other.groups} groups do not merge")
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in SUMS})
 
-    def select(self, groups: Sequence[int]) -> Moments:
-        """The moments of some groups by themselves."""
-        chosen = list(groups)
+    def select(self, groups: Sequence[int] | slice) -> Moments:
+        """The moments of some groups by themselves; of a slice, they are views."""
+        chosen = groups if isinstance(groups, slice) else list(groups)
         return replace(self, **{name: getattr(self, name)[chosen] for name in SUMS})
+
+    @functools.cached_property
+    def halves(self) -> tuple[Moments, Moments]:
+        """The groups of even and of odd numbers by themselves, until the next update."""
+        return self.select(slice(0, None, 2)), self.select(slice(1, None, 2))
 
     def of_channels(self, channels: Sequence[int]) -> Moments:
         """The moments of some neurons by themselves."""
@@ -94,19 +106,19 @@ class Moments:
     # What follows is of all groups together, with the population's factor 1/n.
 
     def _total(self, sums: Tensor) -> Tensor:
-        return sums.sum(0) / self.count.sum()
+        return (sums[0] if len(sums) == 1 else sums.sum(0)) / self.count.sum()
 
-    @property
+    @functools.cached_property
     def mean(self) -> Tensor:
         """Mean activation, [C, R, C']."""
         return self.shift + self._total(self.sum)
 
-    @property
+    @functools.cached_property
     def variance(self) -> Tensor:
         """Variance of the activation, [C, R, C']."""
         return (self._total(self.square) - self._total(self.sum).square()).clamp_min(0)
 
-    @property
+    @functools.cached_property
     def varies(self) -> Tensor:
         """Where the activation varies by more than rounding can, bool [C, R, C']."""
         eps = torch.finfo(self.shift.dtype).eps
@@ -114,24 +126,41 @@ class Moments:
         rest = eps * self.count.sum() * self._total(self.square)
         return self.variance > rest + (eps * self.mean).square()
 
-    @property
+    @functools.cached_property
     def covariance(self) -> Tensor:
         """Covariance of activation and output, [C, R, C']."""
         return self._total(self.product) - self._total(self.sum) * self._total(self.output_sum)
 
-    @property
+    @functools.cached_property
     def output_mean(self) -> Tensor:
         """Mean output, []."""
         return self.output_shift + self._total(self.output_sum)
 
-    @property
+    @functools.cached_property
     def output_varies(self) -> bool:
         """Whether the output varies by more than rounding can."""
         eps = torch.finfo(self.shift.dtype).eps
         rest = eps * self.count.sum() * self._total(self.output_square)
         return bool(self.output_variance > rest + (eps * self.output_mean).square())
 
-    @property
+    @functools.cached_property
     def output_variance(self) -> Tensor:
         """Variance of the output, []."""
         return (self._total(self.output_square) - self._total(self.output_sum).square()).clamp_min(0)
+
+
+def _memory_order(like: Tensor) -> list[int]:
+    """Dimensions 1, 2 ... of a tensor, the outermost in memory first."""
+    return sorted(range(1, like.dim()), key=like.stride, reverse=True)
+
+
+def _rows(activations: Tensor, like: Tensor) -> Tensor:
+    """[N, C, R, C'] -> [N, C R C'], in the order in which `like` lies in memory."""
+    return activations.permute(0, *_memory_order(like)).reshape(len(activations), -1)
+
+
+def _maps(rows: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `_rows`."""
+    order = _memory_order(like)
+    maps = rows.view(len(rows), *(like.shape[dimension] for dimension in order))
+    return maps.permute(0, *(1 + order.index(dimension) for dimension in range(1, like.dim())))

@@ -55,12 +55,11 @@ class Evidence:
 
     def stability(self, metric: str, layer: int) -> float:
         """Jaccard index of the top N from one half of the perturbations with that from the other."""
-        moments = self.moments[layer]
-        halves = [
+        one, other = (
             set(importance.rank(self._perturbation_score(metric, half), self.settings.top_n).tolist())
-            for half in (moments.select(range(parity, moments.groups, 2)) for parity in (0, 1))
-        ]
-        return importance.jaccard(halves[0], halves[1])
+            for half in self.moments[layer].halves
+        )
+        return importance.jaccard(one, other)
 
     def interval_half_widths(self, metric: str, layer: int, channels: list[int]) -> Tensor:
         """Half of the width of each score's 95 % confidence interval, [len(channels)]; NaN where there is none.

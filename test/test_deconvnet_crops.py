@@ -61,7 +61,8 @@ class TestAgainstTheDenseDeconvnet:
     def test_every_neuron(self, features, neurons, record, height: int, width: int, seed: int) -> None:
         recording = record(features, noise(height, width, seed))
         actual = put_back(deconvolve_crops(features, *recording, neurons), height, width)
-        assert list(actual) == sorted(neurons, key=lambda n: (-n.layer, n.channel))
+        assert sorted(actual) == sorted(neurons)
+        assert [n.layer for n in actual] == sorted((n.layer for n in neurons), reverse=True)
         for neuron, expected in zip(neurons, deconvolve(features, *recording, neurons), strict=True):
             scale = float(expected.abs().max())
             assert float((actual[neuron] - expected).abs().max()) <= 1e-12 * scale, neuron
@@ -83,7 +84,7 @@ class TestAgainstTheDenseDeconvnet:
         recording = record(features, noise(60, 90))
         expected = put_back(deconvolve_crops(features, *recording, neurons), 60, 90)
         actual = put_back(deconvolve_crops(features, *recording, neurons, batch), 60, 90)
-        assert list(actual) == list(expected)
+        assert actual.keys() == expected.keys()
         for neuron in neurons:
             torch.testing.assert_close(actual[neuron], expected[neuron], rtol=1e-12, atol=1e-12)
 
@@ -107,11 +108,23 @@ def test_against_captum(features, neurons, record, captum_reconstruction) -> Non
         assert float((actual[neuron] - expected).abs().max()) <= 1e-9 * float(expected.abs().max()), neuron
 
 
-def test_crops_are_the_receptive_field(features, neurons, record) -> None:
-    """Or, where that is larger than the image, the image."""
-    for part in deconvolve_crops(features, *record(features, noise(90, 50)), neurons):
-        side = receptive_field(features, part.neurons[0].layer)
-        assert tuple(part.pixels.shape[2:]) == (side, min(side, 50))
+@pytest.mark.parametrize("position", [(0, 0), (2, 3), (5, -1)])
+def test_crops_are_no_larger_than_the_receptive_field_and_what_of_it_lies_in_the_image(
+    features, neurons, record, position: tuple[int, int]
+) -> None:
+    height, width = 90, 50
+    activations, switches = record(features, noise(height, width))
+    for activation in activations.values():
+        activation[:, position[0], position[1]] = activation.max() + 1
+    for part in deconvolve_crops(features, activations, switches, neurons):
+        layer = part.neurons[0].layer
+        side = receptive_field(features, layer)
+        spacing = round(height / activations[layer].shape[1])
+        centre = [p % n * spacing + spacing / 2 for p, n in zip(position, activations[layer].shape[1:], strict=True)]
+        for extent, middle, size in zip(part.pixels.shape[2:], centre, (height, width), strict=True):
+            inside = min(size, middle + side / 2) - max(0, middle - side / 2)
+            # Two filters, and the borders of the blocks that were pooled, come after the last look at the image.
+            assert extent <= min(side, inside + 4 + 2 * spacing)
 
 
 def test_a_dead_neuron_reconstructs_nothing(vgg_like, record) -> None:

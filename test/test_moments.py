@@ -230,3 +230,33 @@ def test_blocks_stay_in_one_group(chunk: int) -> None:
         assert part.count.tolist() == [len(members)]
         torch.testing.assert_close(part.mean, values[members].mean(0))
         torch.testing.assert_close(part.output_mean, outputs[members].mean())
+
+
+def test_layout_does_not_matter_and_sums_keep_it() -> None:
+    _, output, z, o = sample()
+    last = z.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    moments = moments_of(last[0], output, last, o)
+    assert moments.sum[0].stride() == moments.shift.stride() == last[0].stride()
+    assert_same_sums(moments, moments_of(z[0], output, z, o))
+    # Whatever mixture of layouts there is, nothing is lost.
+    mixed = moments_of(z[0], output, last[:20], o[:20]) + moments_of(last[0], output, z[:20], o[:20])
+    mixed.update(last[20:30], o[20:30], 0)
+    assert_same_sums(
+        mixed,
+        moments_of(z[0], output, z[:20], o[:20])
+        + moments_of(z[0], output, z[:20], o[:20])
+        + moments_of(z[0], output, z[20:30], o[20:30]),
+    )
+
+
+def test_what_was_computed_is_forgotten_when_more_comes() -> None:
+    clean, output, z, o = sample()
+    moments = moments_of(clean, output, z[:20], o[:20])
+    before = moments.variance, moments.halves[0].covariance, moments.output_mean
+    moments.update(z[20:], o[20:], 20)
+    whole = moments_of(clean, output, z, o)
+    torch.testing.assert_close(moments.variance, whole.variance)
+    torch.testing.assert_close(moments.halves[0].covariance, whole.halves[0].covariance)
+    torch.testing.assert_close(moments.output_mean, whole.output_mean)
+    assert not moments.variance.equal(before[0])
+    assert not moments.halves[0].covariance.equal(before[1])

@@ -39,18 +39,18 @@ TESTS = [
 MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
     "none": [],
     "repetition instead of switches": [
-        ("deconvnet", "return repeat(maps, size) * mask", "return repeat(maps, size)"),
-        ("deconvnet_crops", "torch.mul(nhwc, which == quarter, out=", "torch.mul(nhwc, which < 4, out="),
+        ("deconvnet", "repeat(maps, size) * switch_mask(switches, size, maps.dtype)", "repeat(maps, size)"),
+        ("deconvnet_crops", "mask[in_map_y, :, in_map_x], out", "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
     ],
     "repetition instead of switches, on crops": [
-        ("deconvnet_crops", "torch.mul(nhwc, which == quarter, out=", "torch.mul(nhwc, which < 4, out="),
+        ("deconvnet_crops", "mask[in_map_y, :, in_map_x], out", "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
     ],
     "unflipped filters": [
         ("deconvnet", "conv_transpose2d(maps, module.weight,", "conv_transpose2d(maps, module.weight.flip(2, 3),"),
-        ("deconvnet_crops", "conv_transpose2d(maps, weight,", "conv_transpose2d(maps, weight.flip(2, 3),"),
+        ("deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
     ],
     "unflipped filters, on crops": [
-        ("deconvnet_crops", "conv_transpose2d(maps, weight,", "conv_transpose2d(maps, weight.flip(2, 3),"),
+        ("deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
     ],
     "a forward ReLU mask": [
         ("deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
@@ -67,15 +67,15 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "seed 1 instead of the activation": [
         ("deconvnet", "scatter_(1, position, flat.gather(1, position))", "scatter_(1, position, 1.0)"),
-        ("deconvnet_crops", "value = flat.gather(1, position[:, None]).relu()",
-         "value = torch.ones_like(flat.gather(1, position[:, None]))"),
+        ("deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
+         "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
     ],
     "seed 1 instead of the activation, on crops": [
-        ("deconvnet_crops", "value = flat.gather(1, position[:, None]).relu()",
-         "value = torch.ones_like(flat.gather(1, position[:, None]))"),
+        ("deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
+         "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
     ],
     "crops that see beyond the image": [
-        ("deconvnet_crops", "    return _clear_outside(maps, rows, columns)", "    return maps"),
+        ("deconvnet_crops", "            _clear_outside(maps, rows, columns)", "            pass"),
     ],
     "moments that are not shifted back": [
         ("moments", "return self.shift + self._total(self.sum)", "return self._total(self.sum)"),
@@ -86,7 +86,7 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
          " * (self.count.sum() / (self.count.sum() - 1))"),
     ],
     "halves that share perturbations": [
-        ("ranking", "range(parity, moments.groups, 2)", "range(parity, moments.groups)"),
+        ("moments", "self.select(slice(1, None, 2))", "self.select(slice(0, None, 1))"),
     ],
     "discarded neurons first": [
         ("importance", "return order[~torch.isnan(scores[order])][:top_n]", "return torch.topk(scores, top_n).indices"),
