@@ -88,7 +88,7 @@ def tops(classifier: PersonClassifier, window: NDArray[np.uint8], settings: Expl
     sampler = Sampler(classifier, settings, classifier.to_pixels(window[None]))
     sampler.run(settings.perturbations)
     activations = {layer: a[0] for layer, a in sampler.clean.activations.items()}
-    evidence = Evidence(classifier.network, settings, activations, sampler.moments)
+    evidence = Evidence(settings, activations, sampler.moments)
     return {
         (metric, layer): (
             set(importance.rank(evidence.score(metric, layer), settings.top_n).tolist()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron,
 from explain_cnn_ros.importance import PERTURBATION_METRICS
 from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
-from explain_cnn_ros.ranking import Evidence
+from explain_cnn_ros.ranking import Evidence, weight_scores
 from explain_cnn_ros.sampling import Sampler
 from explain_cnn_ros.scanning import Region, crop
 from explain_cnn_ros.settings import ExplainSettings
@@ -36,7 +37,8 @@ GROWTH = 1.5
 class Explainer:
     """Explains a classifier's decisions; keeps no state between explanations, and leaves none in the network.
 
-    Any VGG is explained, 11 to 19; batch norm is folded into the convolutions first.
+    Any VGG is explained, 11 to 19; batch norm is folded into the convolutions first. Weights are those of the moment
+    when the explainer is made.
 
     Raises:
         ValueError: the settings ask for layers that the network does not have.
@@ -52,6 +54,8 @@ class Explainer:
                 f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
                 f"{len(self.layers)}"
             )
+        with torch.inference_mode():
+            self._weight_scores = weight_scores(self.classifier.network, self.settings)
 
     @torch.inference_mode()
     def explain(self, frame: NDArray[np.uint8], region: Region | None = None) -> Explanation:
@@ -82,9 +86,8 @@ class Explainer:
                 stability = self._sample_on(sampler, evidence, stability)
         with _timed(timings, "ranking", self.classifier.device):
             scores = {
-                (metric, layer): evidence.score(metric, layer)
-                for metric in settings.metrics
-                for layer in settings.layers
+                key: self._weight_scores[key] if key in self._weight_scores else evidence.score(*key)
+                for key in itertools.product(settings.metrics, settings.layers)
             }
             selected = {key: importance.rank(value, settings.top_n).tolist() for key, value in scores.items()}
             half_widths = {
@@ -151,7 +154,7 @@ class Explainer:
 
     def _evidence(self, sampler: Sampler) -> Evidence:
         activations = {layer: activation[0] for layer, activation in sampler.clean.activations.items()}
-        return Evidence(self.classifier.network, self.settings, activations, sampler.moments)
+        return Evidence(self.settings, activations, sampler.moments)
 
     def _stability(self, evidence: Evidence) -> dict[tuple[str, int], float]:
         """By metric and layer, of the rankings that come from perturbations."""

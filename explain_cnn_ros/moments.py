@@ -156,7 +156,7 @@ def _memory_order(like: Tensor) -> list[int]:
 
 def _rows(activations: Tensor, like: Tensor) -> Tensor:
     """[N, C, R, C'] -> [N, C R C'], in the order in which `like` lies in memory."""
-    return activations.permute(0, *_memory_order(like)).reshape(len(activations), -1)
+    return activations.permute(0, *_memory_order(like)).reshape(len(activations), like[0].numel())
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:

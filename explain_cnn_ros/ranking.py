@@ -28,19 +28,15 @@ class Evidence:
     moments: over the perturbations, by layer.
     """
 
-    network: VGGClassifier
     settings: ExplainSettings
     activations: Mapping[int, Tensor]
     moments: Mapping[int, Moments]
 
     def score(self, metric: str, layer: int) -> Tensor:
-        """Scores [C] of a layer's neurons by a metric, NaN for those without a value."""
+        """Scores [C] of a layer's neurons by a metric of this image, NaN for those without a value."""
         if metric in PERTURBATION_METRICS:
             return self._perturbation_score(metric, self.moments[layer])
-        if metric in _BY_ACTIVATION:
-            return _BY_ACTIVATION[metric](self.activations[layer])
-        weights = importance.outgoing_weights if self.settings.weights == "outgoing" else importance.incoming_weights
-        return _BY_WEIGHTS[metric](weights(self.network, layer))
+        return _BY_ACTIVATION[metric](self.activations[layer])
 
     def _perturbation_score(self, metric: str, moments: Moments, discard: bool = True) -> Tensor:
         settings = self.settings
@@ -79,6 +75,17 @@ class Evidence:
         )
         spread = (without - without.mean(0)).square().sum(0) * (groups - 1) / groups
         return student_t_quantile(0.975, groups - 1) * spread.sqrt()
+
+
+def weight_scores(network: VGGClassifier, settings: ExplainSettings) -> dict[tuple[str, int], Tensor]:
+    """Scores [C] by metric and layer, of the metrics that are asked for and are the same for all images."""
+    weights = importance.outgoing_weights if settings.weights == "outgoing" else importance.incoming_weights
+    return {
+        (metric, layer): _BY_WEIGHTS[metric](weights(network, layer))
+        for metric in settings.metrics
+        if metric in _BY_WEIGHTS
+        for layer in settings.layers
+    }
 
 
 _BY_ACTIVATION = {

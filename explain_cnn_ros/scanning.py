@@ -1,14 +1,14 @@
-"""Frame -> regions: image pyramid, fully convolutional pass, exact re-scoring, non-maximum suppression.
+"""Frame -> regions: image pyramid, fully convolutional pass, fusion, non-maximum suppression, exact re-scoring.
 
-The network says of each window how likely it holds a person, and where in it the person is: windows are moved onto
-their persons before they are looked at again.
+The network says of each window how likely it holds a person, and where in it the person is. Windows are moved onto
+their persons; those that agree become one, which is then looked at as an exact crop.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from explain_cnn_ros.fusion import fuse
 from explain_cnn_ros.options import option, require, validate
 
 #: Share of the window's height that a person takes in the training windows (INRIA: 96 of 128 pixels).
@@ -29,6 +30,15 @@ STRIDE = 32
 
 #: Logit difference (P(person) of 0.018) below which a window of the fully convolutional pass is not looked at again.
 HOPELESS = -4.0
+
+#: Support, in windows that are sure and of the very same place, below which a fused window is not looked at again.
+SUPPORT_MIN = 2.0
+
+#: A person may turn out to be this much smaller than the smallest that are looked for: heights are known to a tenth.
+HEIGHT_TOLERANCE = 0.9
+
+#: Windows whose persons overlap by more than this are shifted from one of them only.
+START_OVERLAP_MAX = 0.8
 
 #: A window is moved no further than training has shown it: shares of its height, and a factor's logarithm.
 OFFSET_MAX = (0.15, 0.15, 0.25)
@@ -88,13 +98,19 @@ class WindowScorer(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A window before it is rounded to whole pixels: frame coordinates, score is a logit difference."""
+    """A window before it is rounded to whole pixels.
+
+    x, y, width, height: in pixels of the frame.
+    score: logit difference.
+    support: how many windows it stands for; see `fusion`.
+    """
 
     x: float
     y: float
     width: float
     height: float
     score: float
+    support: float = 1.0
 
     def moved(self, offset: NDArray[np.float32]) -> Candidate:
         """Moved onto its person, who is found at (right, below) of its middle and of a size.
@@ -107,7 +123,7 @@ class Candidate:
         centre_x = self.x + self.width / 2 + right * self.height
         centre_y = self.y + self.height / 2 + below * self.height
         width, height = self.width * factor, self.height * factor
-        return Candidate(centre_x - width / 2, centre_y - height / 2, width, height, self.score)
+        return dataclasses.replace(self, x=centre_x - width / 2, y=centre_y - height / 2, width=width, height=height)
 
 
 def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings) -> list[float]:
@@ -164,14 +180,37 @@ def rescore(
 ) -> tuple[list[Candidate], NDArray[np.float32]]:
     """Each candidate in whole pixels, scored as an exact crop, as in training; and its offsets [N, 3]."""
     # Whole pixels first: the region that is returned is the one that was scored.
-    whole = [Candidate(round(c.x), round(c.y), round(c.width), round(c.height), c.score) for c in candidates]
+    whole = [
+        dataclasses.replace(c, x=round(c.x), y=round(c.y), width=round(c.width), height=round(c.height))
+        for c in candidates
+    ]
     windows = np.stack([crop(frame, c.x, c.y, c.width, c.height, scorer.info.input_size) for c in whole])
     scores, offsets = scorer.locate(windows)
     return [dataclasses.replace(c, score=float(score)) for c, score in zip(whole, scores, strict=True)], offsets
 
 
-def suppress(candidates: Sequence[Candidate], overlap_max: float, keep_max: int) -> list[Candidate]:
-    """Non-maximum suppression: what is kept, best first.
+def agree(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that agree on a person become one, with their support; a place may have several of them still."""
+    places = np.array([(c.x + c.width / 2, c.y + c.height / 2, math.log(c.height)) for c in candidates])
+    weights = np.array([probability(c.score) for c in candidates])
+    chosen = suppress(candidates, START_OVERLAP_MAX, len(candidates))
+    starts = np.array([(c.x + c.width / 2, c.y + c.height / 2, math.log(c.height)) for c in chosen])
+    modes, supports = fuse(places, weights, starts)
+    fused = []
+    for start, (x, y, size), support in zip(chosen, modes.tolist(), supports.tolist(), strict=True):
+        height = math.exp(size)
+        width = height * start.width / start.height
+        fused.append(Candidate(x - width / 2, y - height / 2, width, height, start.score, support))
+    return fused
+
+
+def suppress(
+    candidates: Sequence[Candidate],
+    overlap_max: float,
+    keep_max: int,
+    key: Callable[[Candidate], float] = lambda candidate: candidate.score,
+) -> list[Candidate]:
+    """Non-maximum suppression: what is kept, best first by `key`.
 
     A window is dropped when the person in it shares more than `overlap_max` of the smaller of the two
     persons with a better one: legs and torsos go with their person.
@@ -180,7 +219,7 @@ def suppress(candidates: Sequence[Candidate], overlap_max: float, keep_max: int)
         return []
     boxes = np.array([person_box(c) for c in candidates])
     kept: list[int] = []
-    for index in np.argsort([-c.score for c in candidates], kind="stable"):
+    for index in np.argsort([-key(c) for c in candidates], kind="stable"):
         if len(kept) == keep_max:
             break
         if not kept or overlap(boxes[index], boxes[kept]).max() <= overlap_max:
@@ -210,15 +249,23 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings)
     scales = pyramid_scales(frame.shape[0], scorer.info.input_size[1], settings)
     candidates = list(dense_candidates(scorer, frame, scales))
     hopeful = [c for c in candidates if c.score >= HOPELESS] or [max(candidates, key=lambda c: c.score)]
-    chosen = suppress(hopeful, 0.8, settings.candidates_max)
-    found, offsets = rescore(scorer, frame, chosen)
-    if settings.refine:
-        found, _ = rescore(scorer, frame, [c.moved(offset) for c, offset in zip(found, offsets, strict=True)])
-    regions = [to_region(c) for c in suppress(found, settings.overlap_max, settings.candidates_max)]
+    height_min = HEIGHT_TOLERANCE * settings.person_height_min / PERSON_SHARE
+    fused = agree(hopeful)
+    supported = [c for c in fused if c.support >= SUPPORT_MIN and c.height >= height_min]
+    # Without any, the best one is looked at all the same: a frame always has a region.
+    chosen = supported or [max(fused, key=lambda c: c.support)]
+    chosen = suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
+    found, _ = rescore(scorer, frame, chosen)
+    regions = sorted((to_region(c) for c in found), key=lambda r: -r.probability)
     return [r for r in regions if r.probability >= scorer.threshold] or regions[:1]
 
 
 def to_region(candidate: Candidate) -> Region:
     """A candidate in whole pixels with P(person) for its logit difference."""
     x, y, width, height = (round(side) for side in (candidate.x, candidate.y, candidate.width, candidate.height))
-    return Region(x, y, width, height, (1 + math.tanh(candidate.score / 2)) / 2)
+    return Region(x, y, width, height, probability(candidate.score))
+
+
+def probability(score: float) -> float:
+    """P(person) for a logit difference."""
+    return (1 + math.tanh(score / 2)) / 2

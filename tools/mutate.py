@@ -101,7 +101,7 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
         ("importance", "if mean_of_inverse:", "if not mean_of_inverse:"),
     ],
     "incoming for outgoing weights": [
-        ("ranking", 'self.settings.weights == "outgoing"', 'self.settings.weights == "incoming"'),
+        ("ranking", 'if settings.weights == "outgoing"', 'if settings.weights == "incoming"'),
     ],
     "noise after the mean is subtracted": [
         ("perturbation", "return self.pixels * (1.0 + sigma * fields)", "return self.pixels + sigma * fields * 57"),

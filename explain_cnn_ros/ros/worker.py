@@ -87,7 +87,8 @@ class Worker:
         start = parameters()
         self.classifier = PersonClassifier.load(start.weights or None, start.device)
         self._own_threshold = self.classifier.threshold
-        Explainer(self.classifier, start.explain)  # layers that the network lacks are an error now, not later
+        # Layers that the network lacks are an error now, not later.
+        self._explainer = Explainer(self.classifier, start.explain)
         self._warm_up()
         self._frames: NewestSlot[Image | CompressedImage] = NewestSlot()
         self._requests: queue.Queue[ExplainRequest | None] = queue.Queue(start.explain_queue)
@@ -178,5 +179,6 @@ class Worker:
         frame = request.source if isinstance(request.source, ClassifiedFrame) else self._classify(request.source)
         region = request.region or frame.regions[0]
         whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
-        explainer = Explainer(self.classifier, request.settings)
-        return explainer.explain(frame.image, None if whole else region), frame
+        if request.settings != self._explainer.settings:
+            self._explainer = Explainer(self.classifier, request.settings)
+        return self._explainer.explain(frame.image, None if whole else region), frame
