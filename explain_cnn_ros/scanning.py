@@ -255,7 +255,10 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings)
     # Without any, the best one is looked at all the same: a frame always has a region.
     chosen = supported or [max(fused, key=lambda c: c.support)]
     chosen = suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
-    found, _ = rescore(scorer, frame, chosen)
+    found, offsets = rescore(scorer, frame, chosen)
+    if settings.refine:
+        found, _ = rescore(scorer, frame, [c.moved(offset) for c, offset in zip(found, offsets, strict=True)])
+        found = suppress(found, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
     regions = sorted((to_region(c) for c in found), key=lambda r: -r.probability)
     return [r for r in regions if r.probability >= scorer.threshold] or regions[:1]
 

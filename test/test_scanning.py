@@ -23,6 +23,7 @@ from explain_cnn_ros.scanning import (
     Candidate,
     Region,
     ScanSettings,
+    agree,
     crop,
     dense_candidates,
     overlap,
@@ -60,7 +61,7 @@ class BlobScorer:
         down = (rows[0] + rows[-1] + 1 - HEIGHT) / 2
         cut = rows[0] == 0 or rows[-1] == HEIGHT - 1 or columns[0] == 0 or columns[-1] == WIDTH - 1
         faint = (235 - window[bright].mean()) / 20
-        score = 7 - 25 * abs(size) - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint
+        score = 7 - 12 * abs(size) - 3 * (across / 16) ** 2 - 3 * (down / 32) ** 2 - 8 * cut - faint
         return float(score), (across / HEIGHT, down / HEIGHT, size)
 
     def logits(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -223,6 +224,24 @@ class TestScan:
             # Each of two moves may change the size by a quarter.
             assert 80 / 1.65 / PERSON_SHARE - 1 <= region.height <= 120 * 1.25 * 1.65 / PERSON_SHARE + 1
 
+    def test_alone_is_not_enough_beside_persons_that_have_support(self) -> None:
+        """One window of the dense pass is sure of a spot in which no other one sees anything."""
+
+        class Mistaken(BlobScorer):
+            def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                scores, offsets = super().locate_densely(image)
+                scores[0, 0], offsets[0, 0] = 20.0, 0.0
+                return scores, offsets
+
+            def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                scores, offsets = super().locate(windows)
+                return np.maximum(scores, 1.0), offsets
+
+        frame = street(320, 240, (200, 100, 96))
+        settings = ScanSettings(person_height_min=96, person_height_max=96)
+        (region,) = scan(Mistaken(), frame, settings)
+        assert common_over_all(region.person_box, (200, 100, 96 * PERSON_ASPECT, 96)) > 0.8
+
     def test_candidates_max_bounds_the_crops(self, scorer: BlobScorer) -> None:
         frame = street(320, 240, (32, 60, 96), (150, 30, 150), (250, 100, 80))
         assert len(scan(scorer, frame, ScanSettings(candidates_max=1))) == 1
@@ -302,6 +321,29 @@ class TestDenseCandidates:
         assert candidates
         for c in candidates:
             assert common_over_all(person_box(c), (*blob[:2], blob[2] * PERSON_ASPECT, blob[2])) > 0.9
+
+
+class TestAgree:
+    def test_windows_of_one_person_become_one_with_their_support(self) -> None:
+        rng = np.random.default_rng(0)
+        windows = [Candidate(100 + rng.normal(), 50 + rng.normal(), 64, 128, 9.0) for _ in range(10)]
+        fused = suppress(agree(windows), 0.5, 10, key=lambda c: c.support)
+        assert len(fused) == 1
+        assert (fused[0].x, fused[0].y) == pytest.approx((100, 50), abs=1)
+        assert (fused[0].width, fused[0].height) == pytest.approx((64, 128), rel=1e-6)
+        assert 9 < fused[0].support < 10
+        assert fused[0].score == 9.0
+
+    def test_unsure_windows_support_less(self) -> None:
+        support = [agree([Candidate(0, 0, 64, 128, score)] * 4)[0].support for score in (9.0, 0.0, -3.0)]
+        assert support == pytest.approx([4 / (1 + math.exp(-s)) for s in (9.0, 0.0, -3.0)], rel=1e-6)
+
+    def test_a_window_that_stands_alone_loses_to_many_that_agree(self) -> None:
+        """Even where it is surer than they are."""
+        many = [Candidate(100 + 2 * i, 50, 64, 128, 3.0) for i in range(5)]
+        alone = Candidate(130, 60, 64, 128, 8.0)
+        best = suppress(agree([alone, *many]), 0.3, 10, key=lambda c: c.support)[0]
+        assert best.x == pytest.approx(104, abs=2)
 
 
 class TestMoved:
