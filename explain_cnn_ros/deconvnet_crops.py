@@ -91,7 +91,8 @@ def deconvolve_crops(
         strongest = activations[layer][channels].flatten(1).argmax(1).tolist()
         places = {c: (p // width, p % width) for c, p in zip(channels, strongest, strict=True)}
         # Neurons as far from the borders as each other lose as much of their crops.
-        channels.sort(key=lambda c, p=places, h=height, w=width: (_from_border(p[c][1], w), _from_border(p[c][0], h)))
+        lost = {c: (_from_border(column, width), _from_border(row, height)) for c, (row, column) in places.items()}
+        channels.sort(key=lost.__getitem__)
         for start in range(0, len(channels), batch):
             chosen = [Neuron(layer, c) for c in channels[start : start + batch]]
             of_chosen = [places[n.channel] for n in chosen]
