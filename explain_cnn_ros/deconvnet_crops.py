@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from explain_cnn_ros.deconvnet import Neuron, Reconstructions, switch_mask
-from explain_cnn_ros.network import convolution_layers
+from explain_cnn_ros.network import convolution_layers, receptive_field
 
-#: Neurons that go down at a time, at most: more are no faster, and fewer have crops that are more alike.
-BATCH = 8
+#: Neurons that go down at a time: as many as have this many pixels in their receptive fields, within bounds. More are
+#: no faster, and fewer have crops that are more alike.
+BATCH_PIXELS = 50_000
+BATCH_MIN, BATCH_MAX = 8, 32
 
 
 @dataclass
@@ -70,7 +72,7 @@ def deconvolve_crops(
     activations: Mapping[int, Tensor],
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
     neurons: Sequence[Neuron],
-    batch: int = BATCH,
+    batch: int | None = None,
 ) -> list[Reconstructions]:
     """Reconstruct each neuron's strongest activation in the input; layer by layer, the deepest first.
 
@@ -78,7 +80,7 @@ def deconvolve_crops(
         features: a VGG's convolutions (3 x 3, padded by 1; pooling 2 x 2), without batch norm.
         activations: of the unperturbed image, after the ReLU, by layer: [C, R, C'].
         switches: of the unperturbed image, by index of the pooling: ([C, R, C'], size of the pooled map).
-        batch: neurons that go down at a time; bounds the memory.
+        batch: neurons that go down at a time; bounds the memory. None: by the size of their receptive fields.
     """
     layers = {layer.number: layer for layer in convolution_layers(features)}
     deepest = max((layers[n.layer].convolution for n in neurons), default=0)
@@ -93,8 +95,9 @@ def deconvolve_crops(
         # Neurons as far from the borders as each other lose as much of their crops.
         lost = {c: (_from_border(column, width), _from_border(row, height)) for c, (row, column) in places.items()}
         channels.sort(key=lost.__getitem__)
-        for start in range(0, len(channels), batch):
-            chosen = [Neuron(layer, c) for c in channels[start : start + batch]]
+        together = batch or min(max(BATCH_PIXELS // receptive_field(features, layer) ** 2, BATCH_MIN), BATCH_MAX)
+        for start in range(0, len(channels), together):
+            chosen = [Neuron(layer, c) for c in channels[start : start + together]]
             of_chosen = [places[n.channel] for n in chosen]
             parts.append(_descend(features, activations[layer], switches, masks, chosen, of_chosen))
     return parts
@@ -159,6 +162,8 @@ def _weight(module: nn.Module) -> Tensor:
 def _clear_outside(maps: Tensor, rows: _Axis, columns: _Axis) -> None:
     """Zero what lies outside of the map."""
     for axis, dimension in ((rows, 1), (columns, 2)):
+        if min(axis.origins) >= 0 and max(axis.origins) + axis.extent <= axis.size:
+            continue
         for of_neuron, span in zip(maps, axis.spans(), strict=True):
             for start, stop in ((0, span.start), (span.stop, axis.extent)):
                 if stop > start:

@@ -171,3 +171,19 @@ def fold_batch_norm(network: VGGClassifier) -> VGGClassifier:
     folded.classifier.load_state_dict(network.classifier.state_dict())
     folded.offset.load_state_dict(network.offset.state_dict())
     return folded.train(network.training)
+
+
+def receptive_field(features: nn.Sequential, layer: int) -> int:
+    """Side of the square of pixels that one position of a layer (counted from 1) sees."""
+    last = convolution_layers(features)[layer - 1].convolution
+    side, spacing = 1, 1
+    for module in features[: last + 1]:
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride = _square(module.kernel_size), _square(module.stride)
+            side += (kernel - 1) * spacing
+            spacing *= stride
+    return side
+
+
+def _square(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.scanning import Region
 
 
@@ -61,19 +60,3 @@ def to_frame(patch: Patch, window: tuple[int, int], region: Region, frame: tuple
     if right <= left or bottom <= top:
         return None
     return Patch(left, top, right - left, bottom - top)
-
-
-def receptive_field(features: nn.Sequential, layer: int) -> int:
-    """Side of the square of pixels that one position of a layer (counted from 1) sees."""
-    last = convolution_layers(features)[layer - 1].convolution
-    side, spacing = 1, 1
-    for module in features[: last + 1]:
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride = _square(module.kernel_size), _square(module.stride)
-            side += (kernel - 1) * spacing
-            spacing *= stride
-    return side
-
-
-def _square(size: int | tuple[int, ...]) -> int:
-    return size if isinstance(size, int) else size[0]

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from explain_cnn_ros.deconvnet import Neuron, deconvolve
 from explain_cnn_ros.deconvnet_crops import Reconstructions, deconvolve_crops
-from explain_cnn_ros.network import convolution_layers
-from explain_cnn_ros.patches import receptive_field
+from explain_cnn_ros.network import convolution_layers, receptive_field
 
 # captum says each time that it registers hooks.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")

@@ -9,7 +9,13 @@ import torch
 import torchvision
 from torch import nn
 
-from explain_cnn_ros.network import ConvolutionLayer, VGGClassifier, convolution_layers, fold_batch_norm
+from explain_cnn_ros.network import (
+    ConvolutionLayer,
+    VGGClassifier,
+    convolution_layers,
+    fold_batch_norm,
+    receptive_field,
+)
 
 #: number, name, convolution, ReLU, channels: read off torchvision's printed VGG-16.
 VGG16 = [
@@ -210,3 +216,14 @@ def test_unknown_architecture() -> None:
 def test_bad_window(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"{size[0]} x {size[1]}.*multiples of 32"):
         VGGClassifier("vgg11", size)
+
+
+def test_receptive_fields_of_vgg16(full_classifier) -> None:
+    sides = [receptive_field(full_classifier.network.features, layer) for layer in range(1, 14)]
+    assert sides == [3, 5, 10, 14, 24, 32, 40, 60, 76, 92, 132, 164, 196]
+
+
+def test_receptive_field_of_other_kernels_and_strides() -> None:
+    features = nn.Sequential(nn.Conv2d(3, 2, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(2, 2, 3), nn.ReLU())
+    assert receptive_field(features, 1) == 5
+    assert receptive_field(features, 2) == 5 + 2 * 2 + 2 * 4

@@ -34,7 +34,9 @@ def literal(value: Any) -> str:
 def allowed(default: Any, option: Option) -> str:
     """The range or the choices, in words."""
     if option.choices:
-        return ("some of " if isinstance(default, list) else "") + ", ".join(choice or "empty" for choice in option.choices)
+        return ("some of " if isinstance(default, list) else "") + ", ".join(
+            choice or "empty" for choice in option.choices
+        )
     if option.minimum is not None and option.maximum is not None:
         return f"{literal(_number(option.minimum))} to {literal(_number(option.maximum))}"
     return ""
