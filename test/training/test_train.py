@@ -100,6 +100,15 @@ def test_what_the_rounds_do_may_change_until_they_begin(data, tmp_path, monkeypa
     assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 9]
 
 
+def test_the_main_training_may_change_until_it_begins(data, tmp_path, monkeypatch):
+    original = train.Trainer.enlarge
+    monkeypatch.setattr(train.Trainer, "enlarge", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert train.main(arguments(data, tmp_path)) == 130
+    monkeypatch.setattr(train.Trainer, "enlarge", original)
+    assert train.main([*arguments(data, tmp_path), "--steps", "6"]) == 0
+    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 10]
+
+
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
