@@ -61,7 +61,8 @@ def test_metadata_is_complete(classifier: PersonClassifier) -> None:
     assert "INRIA" in info.training_data
     assert info.command
     assert datetime.date.fromisoformat(info.created[:10]).year >= 2026
-    assert len(info.accuracy) >= 3
+    assert info.accuracy["balanced_accuracy_at_threshold"] >= 0.985
+    assert info.accuracy["photos_with_alarm"] <= 0.05
     assert all(math.isfinite(figure) for figure in info.accuracy.values())
 
 
@@ -96,7 +97,7 @@ def test_people_and_the_street_without_them(classifier: PersonClassifier, street
     assert len(people) > 40
     found = classifier.probability(np.stack(people)) >= classifier.threshold
     alarms = classifier.probability(np.stack(elsewhere)) >= classifier.threshold
-    assert found.mean() >= 0.85
+    assert found.mean() >= 0.9
     assert alarms.mean() <= 0.05
 
 
@@ -112,7 +113,7 @@ def test_scanning_the_street(classifier: PersonClassifier, street) -> None:
     ]
     assert len(inside) == 5
     result = match(classifier.scan(frame[top : top + height, left : left + width]), inside)
-    assert result.found >= 3
+    assert result.found >= 4
     assert result.false_alarms <= 1
 
 

@@ -43,6 +43,9 @@ THRESHOLD_SHARE = 1 / 3
 #: Windows of the network that is shipped, (width, height).
 WINDOW = ModelInfo().input_size
 
+#: Settings that matter at the very end only.
+END_SETTINGS = {"threshold"}
+
 #: Settings that matter in the rounds of hard negatives only.
 ROUND_SETTINGS = {"rounds", "round_steps", "round_rate", "round_photos", "hard_share", "alarms"}
 
@@ -62,6 +65,7 @@ class TrainSettings:
     hard_share: share of hard negatives among the backgrounds of a round.
     held_out: share of the photos that training does not see.
     alarms: share of person-free photos that may alarm at the threshold that is chosen.
+    threshold: the threshold, P(person); 0: chosen by `alarms`.
     """
 
     small_steps: int = 2500
@@ -79,6 +83,7 @@ class TrainSettings:
     held_out: float = 0.15
     background_held_out: float = 0.375
     alarms: float = 0.02
+    threshold: float = 0.0
     seed: int = 0
     architecture: str = "vgg16"
     batch_norm: bool = True
@@ -216,10 +221,10 @@ class Trainer:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         wanted, made = dataclasses.asdict(self.settings), state["settings"]
         # What a stage does may change until it begins.
-        changeable = {"steps"} if state["small"] else set()
+        changeable = END_SETTINGS | ({"steps"} if state["small"] else set())
         if state["step"] <= made["small_steps"] + made["steps"] and not state["hard"].numel():
             changeable |= ROUND_SETTINGS
-        if any(wanted[name] != made[name] for name in wanted.keys() - changeable):
+        if any(wanted[name] != made.get(name) for name in wanted.keys() - changeable):
             raise ValueError(
                 f"{self.checkpoint} was made with other settings: give the same ones to go on, or another --output"
             )
@@ -337,8 +342,8 @@ class Trainer:
         # The figures are those of the network as it is used: folded, in half precision, in float32 arithmetic.
         network = fold_batch_norm(self.network.eval()).half().float()
         classifier = PersonClassifier(network, self.info, self.device)
-        threshold = 0.5
-        if self.data.threshold_photos:
+        threshold = self.settings.threshold or 0.5
+        if self.data.threshold_photos and not self.settings.threshold:
             maxima = scan_maxima(classifier, self.data.threshold_photos, "threshold")
             threshold = choose_threshold(maxima, self.settings.alarms)
         classifier.info = dataclasses.replace(self.info, threshold=threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -107,6 +108,17 @@ def test_the_main_training_may_change_until_it_begins(data, tmp_path, monkeypatc
     monkeypatch.setattr(train.Trainer, "enlarge", original)
     assert train.main([*arguments(data, tmp_path), "--steps", "6"]) == 0
     assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 10]
+
+
+def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(whole_run, output)
+    assert train.main([*arguments(data, output), "--threshold", "0.87"]) == 0
+    chosen, given = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, output))
+    assert given.threshold == 0.87 != chosen.threshold
+    assert "--threshold 0.87" in given.info.command
+    for name, value in chosen.network.state_dict().items():
+        assert torch.equal(value, given.network.state_dict()[name]), name
 
 
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
