@@ -26,6 +26,9 @@ IMAGE = "/camera/image_raw/compressed"
 START_TIMEOUT = 120.0
 ANSWER_TIMEOUT = 120.0
 
+#: Seconds without a new explanation after which none is expected any more: about twice what one takes on two cores.
+QUIET = 7.0
+
 
 def parse() -> argparse.Namespace:
     """Arguments of the command."""
@@ -110,6 +113,17 @@ def decided(output: Path) -> bool:
     return table.exists() and len(table.read_text().splitlines()) > 1
 
 
+def settle(asker: Asker, output: Path) -> None:
+    """Wait until no more explanations come: the node may have begun one by itself."""
+    end = time.monotonic() + ANSWER_TIMEOUT
+    count, since = -1, time.monotonic()
+    while time.monotonic() < end and time.monotonic() - since < QUIET:
+        asker.spin(0.5)
+        written = len(list(output.glob("*_explanation.json")))
+        if written != count:
+            count, since = written, time.monotonic()
+
+
 def summary(output: Path) -> list[str]:
     """What the folder holds, in a few lines."""
     with (output / "classifications.csv").open() as file:
@@ -191,7 +205,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\ndemo: the recording has ended; waiting for the last explanations ...", flush=True)
         asker.ask()
         asker.finish()
-        asker.spin(3.0)
+        settle(asker, output)
         if player.returncode != 0:
             print(f"demo: the player failed: see {output / 'player.log'}", file=sys.stderr)
             return 1
