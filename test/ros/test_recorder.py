@@ -44,8 +44,19 @@ def test_writes_explanation_overlay_sheet_and_table(graph, sample_frames, tmp_pa
         return classifications and len(table.read_text().splitlines()) > 1
 
     graph.wait_for(recorded, "a decision in the table")
-    assert graph.call(Explain, "/explain_node/explain", Explain.Request()).success
-    written = [tmp_path / "out" / f"000_{kind}" for kind in ("explanation.json", "overlay.png", "sheet.png")]
+    sheets = []
+
+    def drawn():
+        # The publisher may have found the recorder before the recorder found the publisher: the first frames are lost.
+        publisher.publish(frame)
+        graph.spin(0.5)
+        assert graph.call(Explain, "/explain_node/explain", Explain.Request()).success
+        sheets[:] = sorted((tmp_path / "out").glob("*_sheet.png"))
+        return sheets
+
+    graph.wait_for(drawn, "a sheet")
+    number = sheets[0].name[:3]
+    written = [tmp_path / "out" / f"{number}_{kind}" for kind in ("explanation.json", "overlay.png", "sheet.png")]
     graph.wait_for(lambda: all(path.exists() for path in written), "the files")
     assert graph.stop(recorder) == 0
 
