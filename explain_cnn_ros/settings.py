@@ -28,7 +28,8 @@ OUTPUTS = ("logit", "probability")
 
 
 #: Named settings of the noise: what they change of the defaults. paper: as the paper says. authors: as the authors'
-#: code does. stable: rankings that another seed gives as well, at the paper's n.
+#: code does. stable: meant to give rankings that another seed gives as well, at the paper's n;
+#: its sigma is a first guess (bench/stability.py measures it).
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"perturbations": 50, "sigma": 0.1, "noise": "white"},
     "authors": {"perturbations": 50, "sigma": 0.1, "noise": "ramp"},
