@@ -28,10 +28,10 @@ lint: setup ## ruff and mypy
 train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
 	@$(ENV) && train $(TRAIN_ARGS)
 
-mutations: setup ## does the test suite notice when the explainer is wrong? (half an hour)
+mutations: setup ## does the test suite notice when the explainer is wrong?
 	@$(ENV) && python tools/mutate.py
 
-bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/ (an hour)
+bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/stability.py
 
 clean: ## removes what was built and cached, but not .venv

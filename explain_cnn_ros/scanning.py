@@ -112,6 +112,11 @@ class Candidate:
     score: float
     support: float = 1.0
 
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Centre x, centre y, and logarithm of the height: what `fusion` works with."""
+        return (self.x + self.width / 2, self.y + self.height / 2, math.log(self.height))
+
     def moved(self, offset: NDArray[np.float32]) -> Candidate:
         """Moved onto its person, who is found at (right, below) of its middle and of a size.
 
@@ -191,11 +196,10 @@ def rescore(
 
 def agree(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Candidates that agree on a person become one, with their support; a place may have several of them still."""
-    places = np.array([(c.x + c.width / 2, c.y + c.height / 2, math.log(c.height)) for c in candidates])
+    places = np.array([c.place for c in candidates])
     weights = np.array([probability(c.score) for c in candidates])
     chosen = suppress(candidates, START_OVERLAP_MAX, len(candidates))
-    starts = np.array([(c.x + c.width / 2, c.y + c.height / 2, math.log(c.height)) for c in chosen])
-    modes, supports = fuse(places, weights, starts)
+    modes, supports = fuse(places, weights, np.array([c.place for c in chosen]))
     fused = []
     for start, (x, y, size), support in zip(chosen, modes.tolist(), supports.tolist(), strict=True):
         height = math.exp(size)

@@ -90,6 +90,11 @@ class TrainSettings:
     hidden: int = 256
     checkpoint_every: int = 100
 
+    def __post_init__(self) -> None:
+        # Now, not when hours of training end with it.
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}: give a P(person) between 0 and 1, or 0 to have it chosen")
+
     @property
     def rounds_from(self) -> int:
         """The step with which the rounds begin."""
@@ -397,9 +402,9 @@ def command_line(settings: TrainSettings) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 0 when weights were written, 1 with the reason otherwise, 130 when interrupted."""
     arguments = parse(argv)
-    settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
-    arguments.output.mkdir(parents=True, exist_ok=True)
     try:
+        settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
+        arguments.output.mkdir(parents=True, exist_ok=True)
         data = read_data(arguments.inria, arguments.background, settings)
         trainer = Trainer(data, settings, arguments.output, choose_device(arguments.device))
         trainer.resume()

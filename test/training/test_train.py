@@ -121,6 +121,13 @@ def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run
         assert torch.equal(value, given.network.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("threshold", ["-0.1", "1"])
+def test_a_threshold_that_is_none_is_refused_before_anything_is_trained(data, tmp_path, capsys, threshold):
+    assert train.main([*arguments(data, tmp_path / "run"), "--threshold", threshold]) == 1
+    assert "threshold is" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
