@@ -3,9 +3,10 @@
     python bench/explain.py [--sizes 64x128 224x224] [--perturbations 10 50 200 500] [--top-n 5 20] [--output DIR]
 
 All in one run, in turns, on the same inputs: the bare batched forward pass of the perturbed copies and the image
-itself; ours; and the obvious way (all activations kept, moments with numpy, one captum NeuronDeconvolution a neuron).
-Every measurement is a process of its own, so that its peak memory is its own. All n are measured with the first N,
-all N with n = 50 (or the first n). Prints a table; writes JSON and a plot; goes on where an interrupted run stopped.
+itself, as PyTorch does it; ours; and the obvious way (all activations kept, moments with numpy, one captum
+NeuronDeconvolution a neuron). At n = 50 also the bare pass with our convolutions, and ours with PyTorch's. Every
+measurement is a process of its own, so that its peak memory is its own. All n are measured with the first N, all N
+with n = 50 (or the first n). Prints a table; writes JSON and a plot; goes on where an interrupted run stopped.
 """
 
 from __future__ import annotations
@@ -32,71 +33,53 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from bench.inputs import classifier_for, image_for
+from explain_cnn_ros.arithmetic import prepare, resolve
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings
-from explain_cnn_ros.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.perturbation import Perturbations
-from explain_cnn_ros.sampling import CHUNK
+from explain_cnn_ros.sampling import chunk_size
 
-WAYS = ("bare", "ours", "obvious")
+#: Perturbations of the run that warms up: as many as fill a chunk.
+WARM_UP = 26
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a way, an image size (width, height), n and N."""
+    """What is measured: one of WAYS, an image size (width, height), n and N."""
 
     way: str
     width: int
     height: int
     perturbations: int
     top_n: int
-    arithmetic: str = "float32"
 
 
-def classifier_for(width: int, height: int) -> PersonClassifier:
-    """The shipped convolutions; for windows of another size under dense layers of random weights."""
-    shipped = PersonClassifier.load()
-    if (width, height) == shipped.info.input_size:
-        return shipped
-    torch.manual_seed(0)
-    network = VGGClassifier(shipped.info.architecture, (width, height), shipped.info.hidden)
-    network.features.load_state_dict(shipped.network.features.state_dict())
-    info = dataclasses.replace(shipped.info, input_size=(width, height))
-    return PersonClassifier(network, info, shipped.device)
-
-
-def image_for(width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Coarse colours and fine grain: about as alive as a photo."""
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(20, 235, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
-    return (coarse[:height, :width] + rng.uniform(-20, 20, (height, width, 3))).astype(np.uint8)
-
-
-def settings_for(case: Case) -> ExplainSettings:
+def settings_for(case: Case, arithmetic: str = "auto") -> ExplainSettings:
     """All six metrics of layers 3 to 9, patches for all."""
-    return ExplainSettings(perturbations=case.perturbations, top_n=case.top_n, arithmetic=case.arithmetic)
+    return ExplainSettings(perturbations=case.perturbations, top_n=case.top_n, arithmetic=arithmetic)
 
 
-def bare(case: Case) -> Callable[[], object]:
-    """Nothing but the forward passes, in the layout, the arithmetic and the chunks of ours."""
+def bare(case: Case, arithmetic: str = "float32") -> Callable[[], object]:
+    """Nothing but the forward passes, in the layout and the chunks of ours."""
     classifier, image = classifier_for(case.width, case.height), image_for(case.width, case.height)
+    network = prepare(classifier.network, resolve(arithmetic, classifier.device))
     pixels = classifier.to_pixels(image[None])
     copies = torch.cat([pixels, Perturbations(pixels[0], 0.1).take(case.perturbations)])
-    chunk = CHUNK[classifier.device.type]
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(case.arithmetic)
+    chunk = chunk_size(pixels)
 
     @torch.inference_mode()
     def run() -> None:
-        with torch.autocast(classifier.device.type, dtype, enabled=dtype is not None):
-            for first in range(0, len(copies), chunk):
-                classifier.network(classifier.normalise(copies[first : first + chunk]))
+        for first in range(0, len(copies), chunk):
+            network(classifier.normalise(copies[first : first + chunk]))
 
     return run
 
 
-def ours(case: Case) -> Callable[[], object]:
+def ours(case: Case, arithmetic: str = "auto") -> Callable[[], object]:
     """The explainer."""
-    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case))
+    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case, arithmetic))
     image = image_for(case.width, case.height)
     return lambda: explainer.explain(image)
 
@@ -164,13 +147,27 @@ def obvious(case: Case) -> Callable[[], object]:
     return run
 
 
+#: What each way is called, and how it is made.
+WAYS: dict[str, tuple[str, Callable[[Case], Callable[[], object]]]] = {
+    "bare": ("bare forward pass", bare),
+    "bare-auto": ("bare forward pass, our convolutions", lambda case: bare(case, "auto")),
+    "ours": ("explain_cnn_ros", ours),
+    "ours-float32": ("explain_cnn_ros, PyTorch's convolutions", lambda case: ours(case, "float32")),
+    "obvious": ("the obvious way", obvious),
+}
+
+#: The ways that are measured at every n.
+EVERYWHERE = ("bare", "ours", "obvious")
+
+
 def measure(case: Case) -> dict[str, float]:
     """Seconds of one run after a warm-up, and the process's peak memory, in MiB, above what it held before both."""
     warnings.simplefilter("ignore")
-    run = {"bare": bare, "ours": ours, "obvious": obvious}[case.way](case)
+    make = WAYS[case.way][1]
+    run = make(case)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if case.way != "obvious":
-        run()
+        make(dataclasses.replace(case, perturbations=min(WARM_UP, case.perturbations)))()
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
@@ -202,8 +199,7 @@ def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
     counts = [(n, arguments.top_n[0]) for n in arguments.perturbations]
     counts += [(usual, top_n) for top_n in arguments.top_n[1:]]
     return [
-        [Case(way, width, height, n, top_n, name) for way in arguments.ways]
-        for name in arguments.arithmetic
+        [Case(way, width, height, n, top_n) for way in WAYS if n == usual or way in EVERYWHERE]
         for width, height in sizes
         for n, top_n in counts
     ]
@@ -227,17 +223,12 @@ def summarise(group: list[Case], samples: dict[Case, list[dict[str, float] | Non
     return rows
 
 
-def print_table(rows: list[dict[str, Any]], base: str) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
     """To the terminal."""
-    print(
-        f"{'size':>9} {'n':>5} {'N':>4} {'arithmetic':>11} {'way':>8} {'seconds':>9} {'times ' + base:>11} "
-        f"{'peak MiB':>9} {'repeats':>8}"
-    )
+    print(f"{'size':>9} {'n':>5} {'N':>4} {'way':<40} {'seconds':>9} {'times bare':>11} {'peak MiB':>9} {'repeats':>8}")
     for row in rows:
-        head = (
-            f"{row['width']}x{row['height']:<5} {row['perturbations']:>5} {row['top_n']:>4} {row['arithmetic']:>11} "
-            f"{row['way']:>8} "
-        )
+        size = f"{row['width']}x{row['height']}"
+        head = f"{size:>9} {row['perturbations']:>5} {row['top_n']:>4} {WAYS[row['way']][0]:<40} "
         if row["seconds"] is None:
             print(head + "needs more memory than this machine has")
             continue
@@ -251,22 +242,21 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    rows = [r for r in rows if r["arithmetic"] == rows[0]["arithmetic"] and r["top_n"] == rows[0]["top_n"]]
+    rows = [r for r in rows if r["way"] in EVERYWHERE and r["top_n"] == rows[0]["top_n"]]
     sizes = list(dict.fromkeys((r["width"], r["height"]) for r in rows))
     colours = {"bare": "#888888", "ours": "#1b7837", "obvious": "#c2410c"}
-    names = {"bare": "bare forward pass", "ours": "explain_cnn_ros", "obvious": "the obvious way"}
     figure, axes = pyplot.subplots(2, len(sizes), figsize=(5 * len(sizes), 7), squeeze=False, layout="constrained")
     for column, size in enumerate(sizes):
         for line, (key, label) in enumerate((("seconds", "seconds"), ("peak_mib", "peak memory, MiB"))):
             axis = axes[line, column]
-            for way in WAYS:
+            for way in EVERYWHERE:
                 points = [
                     (r["perturbations"], r[key])
                     for r in rows
                     if r["way"] == way and (r["width"], r["height"]) == size and r[key] is not None
                 ]
                 if points:
-                    axis.plot(*zip(*points, strict=True), "o-", color=colours[way], label=names[way])
+                    axis.plot(*zip(*points, strict=True), "o-", color=colours[way], label=WAYS[way][0])
             axis.set(xscale="log", yscale="log", xlabel="perturbations n", ylabel=label)
             axis.set_title(f"{size[0]} x {size[1]} pixels")
             axis.set_xticks(sorted({r["perturbations"] for r in rows}), minor=False)
@@ -283,10 +273,8 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", default=["64x128", "224x224"], help="[%(default)s]")
     parser.add_argument("--perturbations", nargs="+", type=int, default=[10, 50, 200, 500], help="[%(default)s]")
     parser.add_argument("--top-n", nargs="+", type=int, default=[5, 20], help="[%(default)s]")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="[%(default)s]")
-    parser.add_argument("--arithmetic", nargs="+", default=["float32"], help="[%(default)s]")
     parser.add_argument("--repeats", type=int, default=5, help="[%(default)s]")
-    parser.add_argument("--seconds", type=float, default=300, help="of a comparison; fewer repeats then [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=900, help="of a comparison; fewer repeats then [%(default)s]")
     parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -320,7 +308,7 @@ def main() -> int:
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
         partial.replace(file)
-    print_table(rows, arguments.ways[0])
+    print_table(rows)
     plot(rows, arguments.output / "explain.png")
     print(f"figures are in {file}, a plot beside it")
     return 0

@@ -1,4 +1,4 @@
-"""The numbers that an explanation's passes calculate with."""
+"""The numbers that an explanation's passes calculate with, and how they are multiplied."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ from contextlib import contextmanager
 
 import torch
 
-#: float32: the reference. tf32: float32 with products of 10 bits, on NVIDIA GPUs from Ampere on; elsewhere the same as
-#: float32. bfloat16, float16: convolutions in half the bits; moments and scores stay in float32.
-ARITHMETICS = ("float32", "tf32", "bfloat16", "float16")
+from explain_cnn_ros.network import VGGClassifier
+from explain_cnn_ros.winograd import with_winograd
+
+#: auto: the fastest on the device whose top 5 agree with those of float32 (bench/precision.py measures it).
+#: float32: the reference. winograd: float32 with fewer multiplications, for CPUs. tf32: float32 with products of 10
+#: bits, on NVIDIA GPUs from Ampere on; elsewhere the same as float32. bfloat16, float16: convolutions in half the bits;
+#: moments and scores stay in float32.
+ARITHMETICS = ("auto", "float32", "winograd", "tf32", "bfloat16", "float16")
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve(name: str, device: torch.device) -> str:
+    """What "auto" means on a device; others stay as they are."""
+    if name != "auto":
+        return name
+    return "winograd" if device.type == "cpu" else "float32"
+
+
+def prepare(network: VGGClassifier, name: str) -> VGGClassifier:
+    """The network to run with one of ARITHMETICS, but "auto"; it shares the weights of the one that is given."""
+    return with_winograd(network) if name == "winograd" else network
 
 
 @contextmanager

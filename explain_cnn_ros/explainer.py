@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain_cnn_ros import importance
+from explain_cnn_ros.arithmetic import prepare, resolve
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier, check_image
 from explain_cnn_ros.deconvnet import Neuron, Reconstructions, deconvolve
 from explain_cnn_ros.deconvnet_crops import deconvolve_crops
@@ -46,7 +48,8 @@ class Explainer:
 
     def __init__(self, classifier: PersonClassifier, settings: ExplainSettings | None = None) -> None:
         self.classifier = classifier.without_batch_norm()
-        self.settings = settings or ExplainSettings()
+        settings = settings or ExplainSettings()
+        self.settings = replace(settings, arithmetic=resolve(settings.arithmetic, self.classifier.device))
         self.layers = {layer.number: layer for layer in convolution_layers(self.classifier.network.features)}
         unknown = [layer for layer in self.settings.layers if layer not in self.layers]
         if unknown:
@@ -54,6 +57,7 @@ class Explainer:
                 f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
                 f"{len(self.layers)}"
             )
+        self._network = prepare(self.classifier.network, self.settings.arithmetic)
         with torch.inference_mode():
             self._weight_scores = weight_scores(self.classifier.network, self.settings)
 
@@ -76,7 +80,7 @@ class Explainer:
                 window = crop(frame, region.x, region.y, region.width, region.height, size)
             pixels = self.classifier.to_pixels(window[None])
         with _timed(timings, "network", self.classifier.device):
-            sampler = Sampler(self.classifier, settings, pixels)
+            sampler = self.sampler(pixels)
             sampler.run(settings.perturbations if self._perturbed else 0)
         with _timed(timings, "metrics", self.classifier.device):
             evidence = self._evidence(sampler)
@@ -146,6 +150,10 @@ class Explainer:
             device=str(self.classifier.device),
             silencing=silencing,
         )
+
+    def sampler(self, pixels: Tensor) -> Sampler:
+        """Of the perturbed copies of one window, [1, 3, H, W], values of [0, 255], as the settings ask for them."""
+        return Sampler(self.classifier, self._network, self.settings, pixels)
 
     @property
     def _perturbed(self) -> bool:

@@ -18,6 +18,9 @@ from explain_cnn_ros.network import VGGClassifier, convolution_layers
 #: From perturbations: they have a stability.
 PERTURBATION_METRICS = ("activation_output_correlation", "activation_precision")
 
+#: Dimensions of [C, R, C'] that are positions. They are never flattened: that would copy maps whose channels come last.
+POSITIONS = (1, 2)
+
 METRICS = (*PERTURBATION_METRICS, "activation_sum", "activation_variance", "weight_sum", "weight_variance")
 
 
@@ -31,8 +34,8 @@ def activation_output_correlation(moments: Moments, live_share_min: float = 0.1)
     if not moments.output_varies:
         return variance.new_full((len(variance),), float("nan"))
     correlation = moments.covariance / (variance.sqrt() * moments.output_variance.sqrt())
-    strength = torch.where(live, correlation.abs().clamp_max(1), torch.zeros_like(correlation)).flatten(1).sum(1)
-    count = live.flatten(1).sum(1)
+    strength = correlation.abs_().clamp_max_(1).masked_fill_(~live, 0).sum(POSITIONS)
+    count = live.sum(POSITIONS)
     positions = live[0].numel()
     enough = (count > 0) & (count >= live_share_min * positions)
     return torch.where(enough, strength / count, torch.nan)
@@ -49,28 +52,30 @@ def activation_precision(
         mean_of_inverse: average 1/variance over the positions that vary, instead of the inverse of the average
             variance (which is what the authors' code does).
     """
-    mean, live = moments.mean.flatten(1), moments.varies.flatten(1)
-    variance = torch.where(live, moments.variance.flatten(1), 0)
+    live, mean = moments.varies, moments.mean.mean(POSITIONS)
+    variance = moments.variance.masked_fill(~live, 0)
     limit = lambda_ if lambda_absolute else lambda_ * mean.mean()
     if mean_of_inverse:
-        inverse = torch.where(live, 1 / variance, torch.zeros_like(variance))
-        precision = inverse.sum(1) / live.sum(1)
+        inverse = (1 / variance).masked_fill_(~live, 0)
+        precision = inverse.sum(POSITIONS) / live.sum(POSITIONS)
     else:
-        precision = 1 / variance.mean(1)
-    kept = (mean.mean(1) >= limit) & (mean.mean(1) > 0) & torch.isfinite(precision)
+        precision = 1 / variance.mean(POSITIONS)
+    kept = (mean >= limit) & (mean > 0) & torch.isfinite(precision)
     return torch.where(kept, precision, torch.nan)
 
 
 def activation_sum(activation: Tensor) -> Tensor:
     """Sum of the unperturbed activation [C, R, C'] over positions, [C]; a dead neuron has no value."""
-    flat = activation.flatten(1)
-    return torch.where((flat != 0).any(1), flat.sum(1), torch.nan)
+    return torch.where(_alive(activation), activation.sum(POSITIONS), torch.nan)
 
 
 def activation_variance(activation: Tensor) -> Tensor:
     """Variance of the unperturbed activation [C, R, C'] over positions, [C]; a dead neuron has no value."""
-    flat = activation.flatten(1)
-    return torch.where((flat != 0).any(1), flat.var(1, correction=0), torch.nan)
+    return torch.where(_alive(activation), activation.var(POSITIONS, correction=0), torch.nan)
+
+
+def _alive(activation: Tensor) -> Tensor:
+    return (activation != 0).any(2).any(1)
 
 
 def weight_sum(weights: Tensor) -> Tensor:

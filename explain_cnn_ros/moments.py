@@ -9,11 +9,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+#: Activations that a CPU sums at a time: what it works on stays in its caches.
+BLOCK = 131_072
+
 #: What merges by addition.
 SUMS = ("count", "output_sum", "output_square", "sum", "square", "product")
 
 #: What is computed from the sums once, until they change.
-DERIVED = ("mean", "variance", "varies", "covariance", "output_mean", "output_varies", "output_variance", "halves")
+DERIVED = (
+    "_mean_shift",
+    "_mean_square",
+    "mean",
+    "variance",
+    "varies",
+    "covariance",
+    "output_mean",
+    "output_varies",
+    "output_variance",
+    "halves",
+)
 
 
 @dataclass
@@ -60,17 +74,27 @@ class Moments:
 
     def update(self, activations: Tensor, outputs: Tensor, first: int) -> None:
         """Add a chunk: activations [N, C, R, C'] and outputs [N] of perturbations `first`, `first` + 1, ..."""
+        if not len(outputs):
+            return
         for name in DERIVED:
             self.__dict__.pop(name, None)
         o = (outputs - self.output_shift).to(self.shift.dtype)
-        index = torch.arange(first, first + len(o), device=o.device) // self.block
-        member = (index % self.groups == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
-        d = _rows(activations - self.shift, self.sum)
-        # One matrix product sums over the chunk for all groups at once: rows are weights of the perturbations.
-        first_order = torch.cat([member, member * o]) @ d
-        self.sum += _maps(first_order[: self.groups], self.sum)
-        self.product += _maps(first_order[self.groups :], self.sum)
-        self.square += _maps(member @ d.square_(), self.sum)
+        groups = [i // self.block % self.groups for i in range(first, first + len(o))]
+        low, high = min(groups), max(groups) + 1
+        index = torch.arange(first, first + len(o), device=o.device) // self.block % self.groups
+        # Matrix products sum over the chunk for its groups at once; rows are weights of the perturbations.
+        member = (index == torch.arange(low, high, device=o.device)[:, None]).to(o.dtype)
+        weighted = member * o
+        sum_, square, product = (_rows(sums[low:high]) for sums in (self.sum, self.square, self.product))
+        rows, shift = _rows(activations, self.sum), _rows(self.shift[None], self.sum)
+        step = BLOCK if rows.device.type == "cpu" else rows.shape[1]
+        for start in range(0, rows.shape[1], step):
+            part = slice(start, start + step)
+            d = rows[:, part] - shift[:, part]
+            sum_[:, part].addmm_(member, d)
+            product[:, part].addmm_(weighted, d)
+            square[:, part].addmm_(member, d.square_())
+        member = (index == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
         self.count += member.sum(1)
         self.output_sum += member @ o
         self.output_square += member @ (o * o)
@@ -109,27 +133,35 @@ class Moments:
         return (sums[0] if len(sums) == 1 else sums.sum(0)) / self.count.sum()
 
     @functools.cached_property
+    def _mean_shift(self) -> Tensor:
+        return self._total(self.sum)
+
+    @functools.cached_property
+    def _mean_square(self) -> Tensor:
+        return self._total(self.square)
+
+    @functools.cached_property
     def mean(self) -> Tensor:
         """Mean activation, [C, R, C']."""
-        return self.shift + self._total(self.sum)
+        return self.shift + self._mean_shift
 
     @functools.cached_property
     def variance(self) -> Tensor:
         """Variance of the activation, [C, R, C']."""
-        return (self._total(self.square) - self._total(self.sum).square()).clamp_min(0)
+        return torch.addcmul(self._mean_square, self._mean_shift, self._mean_shift, value=-1).clamp_min_(0)
 
     @functools.cached_property
     def varies(self) -> Tensor:
         """Where the activation varies by more than rounding can, bool [C, R, C']."""
         eps = torch.finfo(self.shift.dtype).eps
         # Of the sums: an activation that is the same in all perturbations, but not the unperturbed one, leaves a rest.
-        rest = eps * self.count.sum() * self._total(self.square)
-        return self.variance > rest + (eps * self.mean).square()
+        rest = self._mean_square * (eps * self.count.sum())
+        return self.variance > rest.addcmul_(self.mean, self.mean, value=eps**2)
 
     @functools.cached_property
     def covariance(self) -> Tensor:
         """Covariance of activation and output, [C, R, C']."""
-        return self._total(self.product) - self._total(self.sum) * self._total(self.output_sum)
+        return self._total(self.product).sub_(self._mean_shift * self._total(self.output_sum))
 
     @functools.cached_property
     def output_mean(self) -> Tensor:
@@ -154,9 +186,11 @@ def _memory_order(like: Tensor) -> list[int]:
     return sorted(range(1, like.dim()), key=like.stride, reverse=True)
 
 
-def _rows(activations: Tensor, like: Tensor) -> Tensor:
-    """[N, C, R, C'] -> [N, C R C'], in the order in which `like` lies in memory."""
-    return activations.permute(0, *_memory_order(like)).reshape(len(activations), like[0].numel())
+def _rows(maps: Tensor, like: Tensor | None = None) -> Tensor:
+    """[N, C, R, C'] -> [N, C R C'], in the order in which `like` lies in memory; without it, the same memory."""
+    if like is None:
+        return maps.permute(0, *_memory_order(maps)).view(len(maps), maps[0].numel())
+    return maps.permute(0, *_memory_order(like)).reshape(len(maps), like[0].numel())
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:

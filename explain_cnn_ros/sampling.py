@@ -13,12 +13,14 @@ from torch import Tensor
 from explain_cnn_ros.arithmetic import arithmetic
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
 from explain_cnn_ros.moments import Moments
+from explain_cnn_ros.network import VGGClassifier
 from explain_cnn_ros.perturbation import Perturbations
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.tracing import Trace, trace
 
-#: Windows that go through the network at a time, at most: more are no faster.
-CHUNK = {"cpu": 17, "cuda": 128}
+#: Pixels that go through the network at a time, at most: 13 windows of 64 x 128 on a CPU. More are no faster; on a CPU,
+#: they leave the caches, and maps of more than 32 MB are handed out by the system page by page.
+CHUNK_PIXELS = {"cpu": 110_000, "cuda": 1_000_000}
 
 #: Share of the free memory that a chunk may take.
 MEMORY_SHARE = 0.25
@@ -34,9 +36,16 @@ class Sampler:
         chunk: windows that go through the network at a time; halved when the device runs out of memory.
     """
 
-    def __init__(self, classifier: PersonClassifier, settings: ExplainSettings, pixels: Tensor) -> None:
-        """`pixels`: the window, [1, 3, H, W], values of [0, 255]."""
-        self._classifier, self._settings, self._pixels = classifier, settings, pixels
+    def __init__(
+        self, classifier: PersonClassifier, network: VGGClassifier, settings: ExplainSettings, pixels: Tensor
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            network: the classifier's, prepared for the settings' arithmetic.
+            pixels: the window, [1, 3, H, W], values of [0, 255].
+        """
+        self._classifier, self._network, self._settings, self._pixels = classifier, network, settings, pixels
         self._copies = Perturbations(pixels[0], settings.sigma, settings.noise, settings.noise_length, settings.seed)
         self.chunk = chunk_size(pixels)
         self.taken = 0
@@ -92,7 +101,7 @@ class Sampler:
         settings, classifier = self._settings, self._classifier
         with arithmetic(settings.arithmetic, classifier.device):
             passed = trace(
-                classifier.network,
+                self._network,
                 classifier.normalise(batch),
                 settings.layers,
                 switches=first,
@@ -129,6 +138,8 @@ def chunk_size(pixels: Tensor) -> int:
         free, _ = torch.cuda.mem_get_info(pixels.device)
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = pixels.shape[-2] * pixels.shape[-1]
     # Two maps of the first block are alive at a time, beside the maps that are kept of the later ones.
-    window = 6 * 64 * pixels.shape[-2] * pixels.shape[-1] * pixels.element_size()
-    return max(1, min(CHUNK.get(pixels.device.type, 16), int(MEMORY_SHARE * free / window)))
+    window = 6 * 64 * size * pixels.element_size()
+    at_most = CHUNK_PIXELS.get(pixels.device.type, CHUNK_PIXELS["cpu"]) // size
+    return max(1, min(at_most, int(MEMORY_SHARE * free / window)))

@@ -123,8 +123,9 @@ class ExplainSettings:
         1000,
     )
     arithmetic: str = option(
-        "float32",
-        "Arithmetic of the passes: float32, tf32 (on a GPU), bfloat16 or float16.",
+        "auto",
+        "Arithmetic of the passes: auto (the fastest whose rankings agree with float32), float32, winograd (float32 "
+        "with fewer multiplications, on a CPU), tf32 (on a GPU), bfloat16 or float16.",
         choices=ARITHMETICS,
     )
     stability_target: float = option(0.8, "A ranking of lower stability is marked as unstable.", 0.0, 1.0)

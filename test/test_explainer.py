@@ -468,8 +468,9 @@ class TestNetworkIsLeftAlone:
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
     @pytest.mark.parametrize("failing_pass", [1, 2, 3])
-    def test_after_a_failure(self, thin_network, window, failing_pass: int) -> None:
-        """Out of memory in the unperturbed pass, in the first chunk, or in the second."""
+    def test_after_a_failure(self, thin_network, window, failing_pass: int, monkeypatch) -> None:
+        """In the first chunk, in the second, or in the third."""
+        monkeypatch.setattr(sampling, "chunk_size", lambda pixels: 10)
 
         class Failing(nn.Linear):
             passes = 0
@@ -538,7 +539,8 @@ class TestEdges:
         assert math.isfinite(explanation.output)
 
     def test_settings_default_to_the_papers(self, thin_classifier) -> None:
-        assert Explainer(thin_classifier).settings == ExplainSettings()
+        """And say which arithmetic was chosen."""
+        assert Explainer(thin_classifier).settings == ExplainSettings(arithmetic="winograd")
 
 
 class TestSetSimilarity:
@@ -720,10 +722,12 @@ class TestOtherWaysDown:
         assert checked > 10
 
 
-@pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("arithmetic", ["auto", "winograd", "tf32", "bfloat16"])
 def test_arithmetic(thin_classifier, window, arithmetic: str) -> None:
     """Scores come out in float32 whatever the passes calculate with, and nearly the same."""
-    settings = ExplainSettings(perturbations=20, layers=(3, 9), metrics=("activation_sum", PRECISION))
+    settings = ExplainSettings(
+        perturbations=20, layers=(3, 9), metrics=("activation_sum", PRECISION), arithmetic="float32"
+    )
     exact = Explainer(thin_classifier, settings).explain(window)
     other = Explainer(thin_classifier, dataclasses.replace(settings, arithmetic=arithmetic)).explain(window)
     assert torch.get_autocast_dtype("cpu") == torch.bfloat16 and not torch.is_autocast_enabled("cpu")

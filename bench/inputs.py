@@ -1,0 +1,72 @@
+"""What the benchmarks run on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_typestore
+
+from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.network import VGGClassifier
+from explain_cnn_ros.scanning import PERSON_SHARE, crop, overlap
+from explain_cnn_ros.training.detection import read_labels
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def classifier_for(width: int, height: int) -> PersonClassifier:
+    """The shipped convolutions; for windows of another size under dense layers of random weights."""
+    shipped = PersonClassifier.load()
+    if (width, height) == shipped.info.input_size:
+        return shipped
+    torch.manual_seed(0)
+    network = VGGClassifier(shipped.info.architecture, (width, height), shipped.info.hidden)
+    network.features.load_state_dict(shipped.network.features.state_dict())
+    info = dataclasses.replace(shipped.info, input_size=(width, height))
+    return PersonClassifier(network, info, shipped.device)
+
+
+def image_for(width: int, height: int) -> NDArray[np.uint8]:
+    """Coarse colours and fine grain: about as alive as a photo."""
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(20, 235, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
+    return (coarse[:height, :width] + rng.uniform(-20, 20, (height, width, 3))).astype(np.uint8)
+
+
+def windows(count: int) -> list[NDArray[np.uint8]]:
+    """Windows of 64 x 128, three of four around persons; always the same."""
+    labels = read_labels(ROOT / "test/data/street_labels.csv")
+    types, rng = get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
+    persons, elsewhere = [], []
+    with BagReader(ROOT / "sample/street") as bag:
+        for index, message in enumerate(bag.messages([bag.image_topic().name])):
+            name = f"{200 + 2 * index:04d}.jpg"
+            if name not in labels:
+                continue
+            data: Any = types.deserialize_cdr(message.data, message.type)
+            bgr: Any = cv2.imdecode(np.frombuffer(bytes(data.data), np.uint8), cv2.IMREAD_COLOR)
+            frame = np.ascontiguousarray(bgr[..., ::-1])
+            boxes = []
+            for label in labels[name]:
+                x, y, width, height = label.box
+                tall = height / PERSON_SHARE
+                boxes.append((x + width / 2 - tall / 4, y + height / 2 - tall / 2, tall / 2, tall))
+            persons += [
+                crop(frame, *box, (64, 128)) for box, lab in zip(boxes, labels[name], strict=True) if not lab.ignore
+            ]
+            while True:
+                tall = rng.uniform(90, 180)
+                box = np.array([rng.uniform(0, 768 - tall / 2), rng.uniform(0, 576 - tall), tall / 2, tall])
+                if overlap(box, np.array(boxes)).max() < 0.05:
+                    elsewhere.append(crop(frame, *box, (64, 128)))
+                    break
+    others = count // 4
+    chosen = rng.permutation(len(persons))[: count - others]
+    return [persons[i] for i in chosen] + elsewhere[:others]

@@ -1,0 +1,170 @@
+"""How far faster arithmetics select the same neurons as float32, and how much faster they are.
+
+    python bench/precision.py [--windows 20] [--output DIR]
+
+Windows around labelled persons of the sample recording, and beside them; n = 50, layers 3 to 9, N = 5; the noise of
+two presets. The agreement of an arithmetic is the Jaccard index of its top 5 with those of float32, a mean over windows
+and layers: of correlation, of precision, and of all six metrics. `time` is that of the whole explanation against
+float32's, in turns. What this machine does not multiply natively is not timed, and its agreement is that of
+convolutions whose inputs, weights and results are rounded as such hardware rounds them, with sums in float32.
+`float32, regrouped` is float32 itself in other chunks: what rounding alone changes. Prints a table and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bench.inputs import windows
+from explain_cnn_ros import sampling
+from explain_cnn_ros.classifier import PersonClassifier, fast_low_precision
+from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
+from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
+
+#: Below this agreement (all metrics), an arithmetic is no default.
+AGREEMENT_MIN = 0.95
+
+Rounding = Callable[[Tensor], Tensor]
+
+
+def to_tf32(x: Tensor) -> Tensor:
+    """The nearest number of 10 bits of mantissa."""
+    bits = x.view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def to_dtype(dtype: torch.dtype) -> Rounding:
+    """The nearest number of a dtype, as float32."""
+    return lambda x: x.to(dtype).float()
+
+
+#: By arithmetic: how operands are rounded, and how results are.
+ROUNDINGS: dict[str, tuple[Rounding, Rounding]] = {
+    "tf32": (to_tf32, lambda x: x),
+    "bfloat16": (to_dtype(torch.bfloat16), to_dtype(torch.bfloat16)),
+    "float16": (to_dtype(torch.float16), to_dtype(torch.float16)),
+}
+
+
+@contextmanager
+def rounding(arithmetic: str) -> Iterator[None]:
+    """Layers calculate on rounded operands, and their results are rounded."""
+    operand, result = ROUNDINGS[arithmetic]
+
+    def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
+        return result(nn.functional.conv2d(operand(x), operand(layer.weight), layer.bias, padding=layer.padding))
+
+    def dense(layer: nn.Linear, x: Tensor) -> Tensor:
+        return result(nn.functional.linear(operand(x), operand(layer.weight), layer.bias))
+
+    with mock.patch.object(nn.Conv2d, "forward", convolution), mock.patch.object(nn.Linear, "forward", dense):
+        yield
+
+
+@contextmanager
+def regrouping() -> Iterator[None]:
+    """Other chunks."""
+    with mock.patch.object(sampling, "chunk_size", return_value=5):
+        yield
+
+
+def agreement(one: Explanation, other: Explanation) -> dict[str, list[float]]:
+    """Jaccard indices of the selected neurons, a value a layer, by metric."""
+    found: dict[str, list[float]] = {}
+    for a, b in zip(one.rankings, other.rankings, strict=True):
+        found.setdefault(a.metric, []).append(jaccard({n.channel for n in a.neurons}, {n.channel for n in b.neurons}))
+    return found
+
+
+def native(device: torch.device) -> list[str]:
+    """The arithmetics that a device multiplies by itself, float32 apart."""
+    names = ["winograd"]
+    if device.type == "cuda":
+        names += ["float16"] + (["tf32", "bfloat16"] if fast_low_precision(device) else [])
+    elif fast_low_precision(device):
+        names.append("bfloat16")
+    return names
+
+
+def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], preset: str) -> list[dict[str, Any]]:
+    """A row an arithmetic."""
+    at_hand = native(classifier.device)
+    explainers = {
+        name: Explainer(classifier, ExplainSettings.preset(preset, arithmetic=name)) for name in ("float32", *at_hand)
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in explainers}
+    found: dict[str, list[dict[str, list[float]]]] = {}
+    explainers["float32"].explain(images[0])
+    for image in tqdm(images, desc=preset, leave=False, mininterval=5):
+        results: dict[str, Explanation] = {}
+        for name, explainer in explainers.items():
+            start = time.perf_counter()
+            results[name] = explainer.explain(image)
+            seconds[name].append(time.perf_counter() - start)
+        with regrouping():
+            results["float32, regrouped"] = explainers["float32"].explain(image)
+        for name in ROUNDINGS:
+            if name not in at_hand:
+                with rounding(name):
+                    results[name] = explainers["float32"].explain(image)
+        for name, result in results.items():
+            found.setdefault(name, []).append(agreement(results["float32"], result))
+    rows = []
+    for name, of_images in found.items():
+        by_metric = {metric: [v for one in of_images for v in one[metric]] for metric in of_images[0]}
+        pairs = zip(seconds.get(name, ()), seconds["float32"], strict=False)
+        ratios = [mine / reference for mine, reference in pairs]
+        rows.append(
+            {
+                "preset": preset,
+                "arithmetic": name,
+                **{metric: float(np.nanmean(by_metric[metric])) for metric in PERTURBATION_METRICS},
+                "all": float(np.nanmean([v for values in by_metric.values() for v in values])),
+                "time": statistics.median(ratios) if ratios else None,
+            }
+        )
+    return rows
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--windows", type=int, default=20, help="[%(default)s]")
+    parser.add_argument("--presets", nargs="+", default=["paper", "stable"], help="[%(default)s]")
+    parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
+    arguments = parser.parse_args()
+    classifier = PersonClassifier.load()
+    images = windows(arguments.windows)
+    rows = [row for preset in arguments.presets for row in compare(classifier, images, preset)]
+    print(f"{'preset':>8} {'arithmetic':<20} {'correlation':>11} {'precision':>9} {'all six':>8} {'time':>6}")
+    for row in rows:
+        correlation, precision = (row[metric] for metric in PERTURBATION_METRICS)
+        shown = f"{row['time']:.2f}" if row["time"] else "-"
+        print(
+            f"{row['preset']:>8} {row['arithmetic']:<20} {correlation:>11.3f} {precision:>9.3f} {row['all']:>8.3f} "
+            f"{shown:>6}" + ("" if row["all"] >= AGREEMENT_MIN else f"   below {AGREEMENT_MIN:g}: no default")
+        )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "precision.json"
+    record = {"weights": classifier.model_hash, "device": str(classifier.device), "windows": len(images), "rows": rows}
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"figures are in {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

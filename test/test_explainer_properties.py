@@ -1,0 +1,130 @@
+"""What holds of every explanation, whatever the image and the network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
+from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
+from explain_cnn_ros.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.perturbation import NOISES
+
+#: A VGG-16 of one channel everywhere.
+BLOCKS_OF_ONE = ((1, 1), (1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1))
+
+
+class DoubleClassifier(PersonClassifier):
+    """In float64 from the pixels on."""
+
+    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        return super().to_pixels(images).double()
+
+
+def double(network: VGGClassifier) -> PersonClassifier:
+    return DoubleClassifier(network, ModelInfo(input_size=(32, 64), hidden=6), "cpu")
+
+
+def check_defined(explanation: Explanation) -> None:
+    """Every number is a number or knowingly none, and what is selected has a score, best first."""
+    for ranking in explanation.rankings:
+        scores = [neuron.score for neuron in ranking.neurons]
+        assert all(math.isfinite(score) for score in scores)
+        assert scores == sorted(scores, reverse=True)
+        assert len(scores) == min(explanation.settings.top_n, int((~np.isnan(ranking.scores)).sum()))
+        assert ranking.stability is None or math.isnan(ranking.stability) or 0 <= ranking.stability <= 1
+    assert 0 <= explanation.region.probability <= 1
+    json.dumps(explanation.to_dict(), allow_nan=False)
+
+
+@settings(max_examples=40)
+@given(
+    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    n=st.integers(2, 5),
+    noise=st.sampled_from(NOISES),
+    sigma=st.sampled_from([1e-6, 0.1, 10.0]),
+    groups=st.sampled_from([2, 4, 10]),
+)
+def test_plain_images_and_few_perturbations(thin_classifier, colour, n, noise, sigma, groups) -> None:
+    """Of one colour, black included; with so few perturbations that groups of them may be empty."""
+    asked = ExplainSettings(
+        perturbations=n, noise=noise, sigma=sigma, perturbation_groups=groups, layers=(3, 6, 9), silencing_draws=1
+    )
+    frame = np.full((64, 32, 3), colour, np.uint8)
+    check_defined(Explainer(thin_classifier, asked).explain(frame))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_channel_layers(vgg_like, thin_network, picture, seed: int) -> None:
+    network = thin_network(dtype=torch.float64)
+    network.features = vgg_like(BLOCKS_OF_ONE, seed)
+    network.classifier[1] = nn.Linear(2, 6, dtype=torch.float64).requires_grad_(False)
+    explanation = Explainer(double(network), ExplainSettings(perturbations=6)).explain(picture(32, 64))
+    check_defined(explanation)
+    for ranking in explanation.rankings:
+        assert ranking.scores.shape == (1,)
+        assert [neuron.channel for neuron in ranking.neurons] in ([], [0])
+    # Nothing can change places in such a layer.
+    assert all(r.stability in (None, 1.0) or math.isnan(r.stability) for r in explanation.rankings)
+
+
+def permuted(network: VGGClassifier, layer: int, order: list[int]) -> VGGClassifier:
+    """The same function, with the channels of one layer in another order: `order[i]` comes i-th."""
+    other = copy.deepcopy(network)
+    layers = convolution_layers(other.features)
+    here, following = (other.features[layers[number - 1].convolution] for number in (layer, layer + 1))
+    here.weight.data = here.weight.data[order]
+    here.bias.data = here.bias.data[order]
+    following.weight.data = following.weight.data[:, order]
+    return other
+
+
+@settings(max_examples=15)
+@given(layer=st.sampled_from([3, 5, 7, 8]), data=st.data())
+def test_the_order_of_channels_does_not_matter(thin_network, picture, layer: int, data) -> None:
+    network = thin_network(dtype=torch.float64)
+    channels = convolution_layers(network.features)[layer - 1].channels
+    order = data.draw(st.permutations(range(channels)))
+    asked = ExplainSettings(perturbations=12, top_n=3)
+    before = Explainer(double(network), asked).explain(picture(32, 64))
+    after = Explainer(double(permuted(network, layer, order)), asked).explain(picture(32, 64))
+    for one, other in zip(before.rankings, after.rankings, strict=True):
+        expected = one.scores[order] if one.layer == layer else one.scores
+        np.testing.assert_allclose(other.scores, expected, rtol=1e-8, atol=1e-12)
+        named = [order[n.channel] if one.layer == layer else n.channel for n in other.neurons]
+        assert named == [n.channel for n in one.neurons]
+        assert [n.patch for n in other.neurons] == [n.patch for n in one.neurons]
+        assert other.stability == one.stability or math.isnan(one.stability)
+
+
+def silence(network: VGGClassifier, layer: int, channels: set[int]) -> None:
+    """Nothing comes out of these neurons any more."""
+    convolution = network.features[convolution_layers(network.features)[layer - 1].convolution]
+    convolution.weight.data[list(channels)] = 0
+    convolution.bias.data[list(channels)] = -1
+
+
+@settings(max_examples=15)
+@given(dead=st.sets(st.integers(0, 7), min_size=1, max_size=7), seed=st.integers(0, 3))
+def test_dead_neurons_are_never_selected(thin_network: Callable[..., VGGClassifier], picture, dead, seed: int) -> None:
+    """By no metric of the image: those of the weights do not look at it."""
+    network = thin_network(seed, dtype=torch.float64)
+    silence(network, 6, dead)
+    asked = ExplainSettings(perturbations=6, layers=(6,), top_n=8)
+    explanation = Explainer(double(network), asked).explain(picture(32, 64, seed))
+    for ranking in explanation.rankings:
+        if not ranking.metric.startswith("weight"):
+            assert not dead & {neuron.channel for neuron in ranking.neurons}
+            assert np.isnan(ranking.scores[list(dead)]).all()
+        else:
+            assert all(n.patch is None for n in ranking.neurons if n.channel in dead)
