@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.network import VGGClassifier
-from explain_cnn_ros.scanning import PERSON_SHARE, crop, overlap
+from explain_cnn_ros.regions import PERSON_SHARE, crop, overlap
 from explain_cnn_ros.training.detection import read_labels
 
 ROOT = Path(__file__).resolve().parent.parent

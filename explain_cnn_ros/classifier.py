@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
-from explain_cnn_ros.scanning import Region, ScanSettings, scan
+from explain_cnn_ros.regions import Region
+from explain_cnn_ros.scanning import ScanSettings, scan
 
 #: The weights that ship with the package.
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_inria.safetensors"

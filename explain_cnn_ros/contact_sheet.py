@@ -40,7 +40,7 @@ from explain_cnn_ros.overlay import (
     trigger_text,
 )
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region, crop
+from explain_cnn_ros.regions import Region, crop
 
 #: The whole picture, pixels, and its parts from top to bottom and from left to right.
 WIDTH, HEIGHT = 1920, 1080

@@ -24,8 +24,8 @@ from explain_cnn_ros.importance import PERTURBATION_METRICS
 from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
 from explain_cnn_ros.ranking import Evidence, weight_scores
+from explain_cnn_ros.regions import Region, crop
 from explain_cnn_ros.sampling import Sampler
-from explain_cnn_ros.scanning import Region, crop
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.silencing import draw_channels, in_batches
 from explain_cnn_ros.tracing import Trace

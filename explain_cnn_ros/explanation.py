@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.settings import ExplainSettings
 
 

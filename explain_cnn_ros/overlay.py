@@ -28,7 +28,7 @@ from explain_cnn_ros.drawing import (
 )
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region, crop
+from explain_cnn_ros.regions import Region, crop
 
 #: A short text at a box.
 Tag = tuple[Rectangle, str, Colour]

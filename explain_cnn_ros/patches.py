@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from torch import Tensor
 NOISES = ("white", "smooth", "ramp", "orthogonal")
 
 
+#: Copies that a block of `orthogonal` noise may have: beyond, they are more than anyone waits for.
+BLOCK_MAX = 1000
+
+
 class Perturbations:
     """An endless, seeded sequence of perturbed copies of one image.
 
@@ -27,6 +31,9 @@ class Perturbations:
         noise: one of NOISES.
         length: pixels over which `smooth` and `orthogonal` noise stays the same: the distance of the knots.
         seed: of the sequence; the same seed on the same device gives the same copies.
+
+    Raises:
+        ValueError: there is no such noise, or `orthogonal` noise of this length has blocks of more than BLOCK_MAX.
 
     Attributes:
         taken: copies so far.
@@ -41,6 +48,11 @@ class Perturbations:
         height, width = pixels.shape[-2:]
         self._knots = tuple(math.ceil((side - 1) / length) + 1 for side in (height, width))
         self.block = self._knots[0] * self._knots[1] + 1 if noise == "orthogonal" else 1
+        if self.block > BLOCK_MAX:
+            raise ValueError(
+                f"orthogonal noise of length {length:g} has blocks of {self.block} copies in a window of {width} x "
+                f"{height} pixels, at most {BLOCK_MAX} are sensible: make noise_length larger"
+            )
         self._waiting: list[Tensor] = []  # copies of a block that were not taken yet
         self._generator = torch.Generator(pixels.device).manual_seed(seed)
 

@@ -5,6 +5,7 @@ What is kept is what an explanation needs: a trace of the window itself, and the
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -53,7 +54,14 @@ class Sampler:
         self.moments: dict[int, Moments]
 
     def run(self, perturbations: int) -> None:
-        """Go on until there are this many; the first call takes the unperturbed window along."""
+        """Go on until there are at least this many; the first call takes the unperturbed window along.
+
+        Noise that comes in blocks is balanced over whole ones only, and each half of the perturbations needs some: the
+        number is rounded up to pairs of blocks.
+        """
+        if self._copies.block > 1:
+            pair = 2 * self._copies.block
+            perturbations = math.ceil(perturbations / pair) * pair
         if not hasattr(self, "clean"):
             count = min(self.chunk - 1, perturbations)
             batch = torch.cat([self._pixels, self._copies.take(count)]) if count else self._pixels

@@ -149,3 +149,20 @@ def record() -> Callable[[nn.Sequential, Tensor], Recording]:
         return activations, switches
 
     return pass_through
+
+
+@pytest.fixture(scope="session")
+def gather() -> Callable[..., NDArray[np.uint8]]:
+    """Cut (left, top, width, height) out of a frame [H, W, 3]."""
+
+    def cut(frame: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Pixel by pixel; beyond the frame, the nearest of its pixels."""
+        result = np.empty((height, width, 3), np.uint8)
+        for row in range(height):
+            for column in range(width):
+                y = min(max(top + row, 0), frame.shape[0] - 1)
+                x = min(max(left + column, 0), frame.shape[1] - 1)
+                result[row, column] = frame[y, x]
+        return result
+
+    return cut

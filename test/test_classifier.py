@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from explain_cnn_ros import classifier as module
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier, check_image, choose_device, fast_low_precision
 from explain_cnn_ros.network import VGGClassifier
-from explain_cnn_ros.scanning import ScanSettings, crop
+from explain_cnn_ros.regions import crop
+from explain_cnn_ros.scanning import ScanSettings
 
 WINDOW = (64, 32, 3)
 

@@ -20,7 +20,7 @@ from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
 from explain_cnn_ros.network import VGGClassifier, convolution_layers
 from explain_cnn_ros.perturbation import Perturbations
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 
 # captum says each time that it registers hooks.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")

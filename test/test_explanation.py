@@ -11,7 +11,7 @@ import pytest
 
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.settings import ExplainSettings
 
 PRECISION, SUM = "activation_precision", "activation_sum"

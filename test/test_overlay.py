@@ -15,7 +15,7 @@ from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron,
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
 from explain_cnn_ros.overlay import draw_classification, draw_overlay
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.settings import ExplainSettings
 
 CORRELATION, PRECISION = PERTURBATION_METRICS

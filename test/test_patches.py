@@ -16,7 +16,7 @@ from torch import nn
 from explain_cnn_ros.deconvnet import Neuron, deconvolve
 from explain_cnn_ros.network import convolution_layers, receptive_field
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 
 
 def literal_box(image: np.ndarray, share: float) -> Patch | None:

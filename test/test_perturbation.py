@@ -201,6 +201,10 @@ class TestOrthogonal:
             assert noise.mean(0).abs().max() < 1e-9
             np.testing.assert_allclose(noise.T @ noise / len(noise), weights @ weights.T, atol=1e-9)
 
+    def test_blocks_that_nobody_waits_for_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"length 2 has blocks of 2146 copies.*64 x 128.*make noise_length larger"):
+            Perturbations(pixels(128, 64), 0.1, "orthogonal", 2)
+
     def test_blocks_differ(self) -> None:
         perturbations = Perturbations(pixels(9, 5), 0.1, "orthogonal", 3)
         one, other = (perturbations.take(perturbations.block) for _ in range(2))

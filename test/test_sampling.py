@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -101,4 +102,16 @@ def test_the_kept_window_does_not_hold_the_batch(thin_classifier, pixels) -> Non
     clean = sampled(thin_classifier, pixels, 40).clean
     for activation in clean.activations.values():
         assert activation.untyped_storage().nbytes() == activation.numel() * activation.element_size()
-    assert np.isfinite(clean.logits).all()
+    assert torch.isfinite(clean.logits).all()
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(0, 0), (1, 26), (26, 26), (27, 52)])
+def test_orthogonal_noise_is_taken_in_pairs_of_blocks(thin_classifier, pixels, asked: int, taken: int) -> None:
+    """Knots 21 pixels apart are 3 x 4 in a window of 32 x 64: blocks of 13, as many for one half as for the other."""
+    settings = dataclasses.replace(SETTINGS, noise="orthogonal", noise_length=21.0)
+    sampler = Sampler(thin_classifier, thin_classifier.network, settings, pixels)
+    sampler.run(asked)
+    assert sampler.taken == taken
+    if taken:
+        counts = sampler.moments[settings.layers[0]].count
+        assert counts.tolist() == [taken / 2, taken / 2]

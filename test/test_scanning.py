@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from explain_cnn_ros.network import OFFSET_UNITS
-from explain_cnn_ros.scanning import (
-    OFFSET_MAX,
+from explain_cnn_ros.regions import (
     PERSON_ASPECT,
     PERSON_SHARE,
     Candidate,
-    Region,
-    ScanSettings,
-    agree,
     crop,
-    dense_candidates,
-    overlap,
     person_box,
-    pyramid_scales,
-    rescore,
-    scan,
     suppress,
     to_region,
 )
-from explain_cnn_ros.training.augmentation import Placement
+from explain_cnn_ros.scanning import ScanSettings, agree, dense_candidates, pyramid_scales, rescore, scan
 
 WIDTH, HEIGHT = 64, 128
 
@@ -112,17 +99,6 @@ def common_over_all(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     common = max(0.0, width) * max(0.0, height)
     return common / (one[2] * one[3] + other[2] * other[3] - common)
-
-
-def gather(frame: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Pixel by pixel; beyond the frame, the nearest of its pixels."""
-    result = np.empty((height, width, 3), np.uint8)
-    for row in range(height):
-        for column in range(width):
-            y = min(max(top + row, 0), frame.shape[0] - 1)
-            x = min(max(left + column, 0), frame.shape[1] - 1)
-            result[row, column] = frame[y, x]
-    return result
 
 
 class TestScan:
@@ -281,7 +257,7 @@ class TestPyramid:
 
 class TestDenseCandidates:
     @pytest.mark.parametrize(("width", "height"), [(100, 150), (64, 128), (30, 40), (129, 131)])
-    def test_are_crops_at_the_frames_own_scale(self, still: StillScorer, width: int, height: int) -> None:
+    def test_are_crops_at_the_frames_own_scale(self, still: StillScorer, width: int, height: int, gather) -> None:
         frame = street(width, height, (10, 10, 96))
         candidates = list(dense_candidates(still, frame, [1.0]))
         for c in candidates:
@@ -346,97 +322,10 @@ class TestAgree:
         assert best.x == pytest.approx(104, abs=2)
 
 
-class TestMoved:
-    def test_by_hand(self) -> None:
-        """A person a tenth of the height to the right and 0.05 above, and 1.2 times as large."""
-        window = Candidate(100, 50, 64, 128, 3.0)
-        moved = window.moved(np.array([0.1, -0.05, math.log(1.2)], np.float32))
-        assert (moved.width, moved.height, moved.score) == (pytest.approx(76.8), pytest.approx(153.6), 3.0)
-        assert moved.x + moved.width / 2 == pytest.approx(132 + 12.8)
-        assert moved.y + moved.height / 2 == pytest.approx(114 - 6.4)
-
-    def test_is_what_training_means(self) -> None:
-        """A window drawn around a training person, moved by its own offset, is the window that fits the person."""
-        rng = np.random.default_rng(0)
-        for _ in range(50):
-            p = dataclasses.replace(Placement.draw(rng), mirror=False)
-            x, y = 48 + p.right - p.height / 4, 80 + p.below - p.height / 2
-            offset = np.array(p.offset()) * OFFSET_UNITS
-            moved = Candidate(x, y, p.height / 2, p.height, 0).moved(offset.astype(np.float32))
-            assert (moved.x, moved.y, moved.width, moved.height) == pytest.approx((16, 16, 64, 128), abs=1e-3)
-
-    @given(offset=hnp.arrays(np.float32, 3, elements=st.floats(-100, 100, width=32)))
-    def test_never_far(self, offset: NDArray[np.float32]) -> None:
-        moved = Candidate(0, 0, 64, 128, 0).moved(offset)
-        assert abs(moved.x + moved.width / 2 - 32) <= OFFSET_MAX[0] * 128 + 1e-6
-        assert abs(moved.y + moved.height / 2 - 64) <= OFFSET_MAX[1] * 128 + 1e-6
-        assert abs(math.log(moved.height / 128)) <= OFFSET_MAX[2] + 1e-6
-        assert moved.width * 2 == pytest.approx(moved.height)
-
-
-class TestCrop:
-    @given(
-        x=st.integers(-60, 60),
-        y=st.integers(-60, 60),
-        width=st.integers(1, 50),
-        height=st.integers(1, 50),
-        frame_width=st.integers(1, 40),
-        frame_height=st.integers(1, 40),
-    )
-    def test_is_a_gather(self, x: int, y: int, width: int, height: int, frame_width: int, frame_height: int) -> None:
-        """At scale 1, wherever the box lies: inside, partly outside or wholly."""
-        frame = np.random.default_rng(0).integers(0, 256, (frame_height, frame_width, 3), dtype=np.uint8)
-        expected = gather(frame, x, y, width, height)
-        np.testing.assert_array_equal(crop(frame, x, y, width, height, (width, height)), expected)
-
-    @pytest.mark.parametrize(
-        "box",
-        [
-            (10, 20, 30, 40),
-            (-100, 20, 30, 40),
-            (100, 20, 30, 40),
-            (10, -70, 30, 40),
-            (10, 95, 30, 40),
-            (-40, -50, 30, 40),
-            (-20, -20, 120, 140),
-            (70, 80, 30, 40),
-            (-30, 20, 30, 40),
-            (10, 90, 30, 40),
-        ],
-    )
-    @pytest.mark.parametrize("size", [(15, 20), (64, 128), (30, 40)])
-    def test_is_resized(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
-        frame = street(80, 90, (20, 10, 70))
-        source = gather(frame, *box)
-        how = cv2.INTER_AREA if box[3] > size[1] else cv2.INTER_LINEAR
-        np.testing.assert_array_equal(crop(frame, *box, size), cv2.resize(source, size, interpolation=how))
-
-    def test_shrinking_averages(self) -> None:
-        """By hand: each result pixel is the mean of 2 x 2."""
-        frame = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 4
-        expected = frame.reshape(2, 2, 2, 2, 3).mean((1, 3))
-        np.testing.assert_array_equal(crop(frame, 0, 0, 4, 4, (2, 2)), expected)
-
-    def test_rounds_to_whole_pixels(self) -> None:
-        frame = street(80, 90)
-        np.testing.assert_array_equal(crop(frame, 9.6, 20.4, 29.9, 39.7, (30, 40)), frame[20:60, 10:40])
-
-    def test_is_never_empty(self) -> None:
-        frame = street(8, 9)
-        np.testing.assert_array_equal(crop(frame, 3, 4, 0.2, 0.2, (1, 1))[0, 0], frame[4, 3])
-
-    def test_leaves_the_frame_alone(self) -> None:
-        frame = street(80, 90)
-        before = frame.copy()
-        crop(frame, 0, 0, 80, 90, (80, 90))[:] = 0
-        crop(frame, -5, -5, 20, 20, (20, 20))[:] = 0
-        np.testing.assert_array_equal(frame, before)
-
-
 class TestRescore:
     frame = street(320, 240, (100, 80, 96))
 
-    def test_scores_exact_crops(self, scorer: BlobScorer) -> None:
+    def test_scores_exact_crops(self, scorer: BlobScorer, gather) -> None:
         frame = street(320, 240, (100, 80, 96))
         candidates = [Candidate(*place, 64, 128, 0) for place in ((88, 64), (20, 3), (-30, -50), (300, 200))]
         found, offsets = rescore(scorer, frame, candidates)
@@ -463,65 +352,6 @@ class TestRescore:
     )
     def test_probability_of_a_score(self, score: float, probability: float) -> None:
         assert to_region(Candidate(0, 0, 64, 128, score)).probability == pytest.approx(probability, rel=1e-5)
-
-
-boxes = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
-
-
-class TestOverlap:
-    @given(box=boxes, others=st.lists(boxes, min_size=1, max_size=5))
-    def test_counts_pixels(self, box, others) -> None:
-        def pixels(b) -> set[tuple[int, int]]:
-            return {(x, y) for x in range(b[0], b[0] + b[2]) for y in range(b[1], b[1] + b[3])}
-
-        expected = [len(pixels(box) & pixels(o)) / min(len(pixels(box)), len(pixels(o))) for o in others]
-        actual = overlap(np.array(box, float), np.array(others, float))
-        np.testing.assert_allclose(actual, expected, rtol=1e-12)
-
-    def test_a_part_lies_wholly_in_its_whole(self) -> None:
-        assert overlap(np.array([0.0, 0, 40, 96]), np.array([[10.0, 50, 20, 40]])).tolist() == [1.0]
-
-
-class TestSuppress:
-    @given(
-        places=st.lists(
-            st.tuples(st.integers(0, 60), st.integers(0, 60), st.sampled_from([64, 96, 128, 200])), max_size=12
-        ),
-        scores=hnp.arrays(float, 12, elements=st.integers(0, 6).map(float)),
-        overlap_max=st.sampled_from([0.05, 0.3, 0.5, 0.8, 1.0]),
-        keep_max=st.integers(1, 13),
-    )
-    def test_is_greedy(self, places, scores, overlap_max: float, keep_max: int) -> None:
-        scores = scores[: len(places)].tolist()
-        windows = [Candidate(x, y, height / 2, height, s) for (x, y, height), s in zip(places, scores, strict=True)]
-        kept: list[int] = []
-        for index in sorted(range(len(windows)), key=lambda i: (-scores[i], i)):
-            x, y, width, height = person_box(windows[index])
-            shares = []
-            for other in (person_box(windows[k]) for k in kept):
-                across = max(0, min(x + width, other[0] + other[2]) - max(x, other[0]))
-                down = max(0, min(y + height, other[1] + other[3]) - max(y, other[1]))
-                shares.append(across * down / min(width * height, other[2] * other[3]))
-            if all(share <= overlap_max for share in shares) and len(kept) < keep_max:
-                kept.append(index)
-        assert suppress(windows, overlap_max, keep_max) == [windows[i] for i in kept]
-
-    def test_a_torso_goes_with_its_person(self) -> None:
-        person, torso = Candidate(0, 0, 64, 128, 0.9), Candidate(12, 30, 32, 64, 0.8)
-        neighbour = Candidate(40, 0, 64, 128, 0.7)
-        assert suppress([torso, neighbour, person], 0.5, 10) == [person, neighbour]
-
-    def test_nothing(self) -> None:
-        assert suppress([], 0.5, 10) == []
-
-
-class TestRegion:
-    def test_person_box(self) -> None:
-        """96 of the window's 128 pixels high, and 0.41 of that wide, in the middle."""
-        assert Region(10, 20, 64, 128, 0.5).person_box == pytest.approx((10 + 32 - 19.68, 36, 39.36, 96))
-
-    def test_person_box_of_a_candidate(self) -> None:
-        assert person_box(Candidate(10, 20, 64, 128, 0)) == Region(10, 20, 64, 128, 0.5).person_box
 
 
 class TestScanSettings:

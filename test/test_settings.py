@@ -95,12 +95,11 @@ def test_every_field_is_tried_above() -> None:
 def test_presets(name: str) -> None:
     settings = ExplainSettings.preset(name, top_n=7)
     assert settings.top_n == 7
-    assert settings.perturbations == 50
     assert (settings == ExplainSettings(top_n=7)) is (name == "paper")
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match=r"preset is 'best': it must be one of paper, authors, stable"):
+    with pytest.raises(ValueError, match=r"preset is 'best': it must be one of paper, authors, stable, stable_fine"):
         ExplainSettings.preset("best")
 
 

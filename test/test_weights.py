@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.classifier import DEFAULT_WEIGHTS, ModelInfo, PersonClassifier
-from explain_cnn_ros.scanning import PERSON_SHARE, crop, overlap
+from explain_cnn_ros.regions import PERSON_SHARE, crop, overlap
 from explain_cnn_ros.training.detection import Label, match, read_labels
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.scanning import Region, ScanSettings
+from explain_cnn_ros.regions import Region
+from explain_cnn_ros.scanning import ScanSettings
 from explain_cnn_ros.training.detection import Matches, match, read_labels
 
 LABELS = Path(__file__).resolve().parent.parent / "test/data/street_labels.csv"

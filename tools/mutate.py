@@ -31,7 +31,9 @@ TESTS = [
         "deconvnet_crops",
         "patches",
         "sampling",
+        "winograd",
         "explainer",
+        "explainer_properties",
     )
 ]
 
@@ -78,12 +80,14 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
         ("deconvnet_crops", "            _clear_outside(maps, rows, columns)", "            pass"),
     ],
     "moments that are not shifted back": [
-        ("moments", "return self.shift + self._total(self.sum)", "return self._total(self.sum)"),
+        ("moments", "return self.shift + self._mean_shift", "return self._mean_shift"),
     ],
     "variance of a sample instead of the population": [
-        ("moments", "return (self._total(self.square) - self._total(self.sum).square()).clamp_min(0)",
-         "return (self._total(self.square) - self._total(self.sum).square()).clamp_min(0)"
-         " * (self.count.sum() / (self.count.sum() - 1))"),
+        ("moments", "value=-1).clamp_min_(0)", "value=-1).clamp_min_(0) * (self.count.sum() / (self.count.sum() - 1))"),
+    ],
+    "groups that are summed by chunk": [
+        ("moments", "index = torch.arange(first, first + len(o), device=o.device)",
+         "index = torch.arange(0, len(o), device=o.device)"),
     ],
     "halves that share perturbations": [
         ("moments", "self.select(slice(1, None, 2))", "self.select(slice(0, None, 1))"),
@@ -92,7 +96,7 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
         ("importance", "return order[~torch.isnan(scores[order])][:top_n]", "return torch.topk(scores, top_n).indices"),
     ],
     "signed correlation": [
-        ("importance", "torch.where(live, correlation.abs()", "torch.where(live, correlation"),
+        ("importance", "correlation.abs_()", "correlation"),
     ],
     "no minimum of live positions": [
         ("importance", "(count >= live_share_min * positions)", "(count >= 0)"),
@@ -112,6 +116,9 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "P(person) for the logit": [
         ("sampling", 'self._settings.output == "probability"', 'self._settings.output != "probability"'),
+    ],
+    "tiles that overlap too little": [
+        ("winograd", "edges = (0, 0, 1, 1 +", "edges = (0, 0, 0, 2 +"),
     ],
     "patches rounded inwards": [
         ("patches", "math.ceil(region.x +", "math.floor(region.x +"),

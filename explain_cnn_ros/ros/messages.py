@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from explain_cnn_ros import msg
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.settings import ExplainSettings
 
 # Field checks are off outside of tests, and numpy scalars would arrive as garbage: every scalar is made Python's own.

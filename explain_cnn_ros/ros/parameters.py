@@ -59,7 +59,8 @@ class NodeParameters:
     preset: str = option(
         "",
         "Noise by name, in place of the explain.* parameters that it names: paper (explain.* as they come), authors "
-        "(ramp), stable (orthogonal: for rankings that another seed gives as well); empty: explain.* as set.",
+        "(ramp), stable (orthogonal, n = 14: for rankings that another seed gives as well), stable_fine (the same of "
+        "finer structure, n = 50); empty: explain.* as set.",
         choices=("", *PRESETS),
     )
     overlay_metric: str = option(

@@ -23,10 +23,10 @@ from std_msgs.msg import Header
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.explanation import Explanation
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.ros.images import ImageError, to_rgb
 from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
-from explain_cnn_ros.scanning import Region
 from explain_cnn_ros.settings import ExplainSettings
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.scanning import PERSON_ASPECT, Region
+from explain_cnn_ros.regions import PERSON_ASPECT, Region
 
 Box = tuple[float, float, float, float]
 

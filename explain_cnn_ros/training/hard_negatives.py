@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.scanning import ScanSettings, crop, dense_candidates, pyramid_scales, suppress
+from explain_cnn_ros.regions import crop, suppress
+from explain_cnn_ros.scanning import ScanSettings, dense_candidates, pyramid_scales
 
 Image = NDArray[np.uint8]
 

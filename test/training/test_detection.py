@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from explain_cnn_ros.scanning import Region
+from explain_cnn_ros.regions import Region
 from explain_cnn_ros.training.detection import (
     Label,
     Matches,
