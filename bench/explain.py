@@ -14,17 +14,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import signal
 import statistics
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ from explain_cnn_ros.explainer import Explainer, ExplainSettings
 from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.perturbation import Perturbations
 from explain_cnn_ros.sampling import chunk_size
+
+#: Each measurement has a process, forked from one that has everything imported, and has run nothing.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["bench.explain", "captum.attr"])
+
+#: The paper's noise.
+SIGMA = 0.1
 
 #: Perturbations of the run that warms up: as many as fill a chunk.
 WARM_UP = 26
@@ -58,15 +66,15 @@ class Case:
 
 def settings_for(case: Case, arithmetic: str = "auto") -> ExplainSettings:
     """All six metrics of layers 3 to 9, patches for all."""
-    return ExplainSettings(perturbations=case.perturbations, top_n=case.top_n, arithmetic=arithmetic)
+    return ExplainSettings(perturbations=case.perturbations, sigma=SIGMA, top_n=case.top_n, arithmetic=arithmetic)
 
 
 def bare(case: Case, arithmetic: str = "float32") -> Callable[[], object]:
     """Nothing but the forward passes, in the layout and the chunks of ours."""
     classifier, image = classifier_for(case.width, case.height), image_for(case.width, case.height)
-    network = prepare(classifier.network, resolve(arithmetic, classifier.device))
+    network = prepare(classifier.network, resolve(arithmetic, classifier.device, SIGMA))
     pixels = classifier.to_pixels(image[None])
-    copies = torch.cat([pixels, Perturbations(pixels[0], 0.1).take(case.perturbations)])
+    copies = torch.cat([pixels, Perturbations(pixels[0], SIGMA).take(case.perturbations)])
     chunk = chunk_size(pixels)
 
     @torch.inference_mode()
@@ -156,6 +164,9 @@ WAYS: dict[str, tuple[str, Callable[[Case], Callable[[], object]]]] = {
     "obvious": ("the obvious way", obvious),
 }
 
+#: The obvious way is repeated for no longer than this, seconds, except where all ways are compared.
+OBVIOUS_SECONDS = 60.0
+
 #: The ways that are measured at every n.
 EVERYWHERE = ("bare", "ours", "obvious")
 
@@ -166,8 +177,8 @@ def measure(case: Case) -> dict[str, float]:
     make = WAYS[case.way][1]
     run = make(case)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if case.way != "obvious":
-        make(dataclasses.replace(case, perturbations=min(WARM_UP, case.perturbations)))()
+    warming = bare if case.way == "obvious" else make
+    warming(dataclasses.replace(case, perturbations=min(WARM_UP, case.perturbations)))()
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
@@ -176,13 +187,19 @@ def measure(case: Case) -> dict[str, float]:
 
 def measure_apart(case: Case) -> dict[str, float] | None:
     """`measure` in a process of its own; None if it needs more memory than there is."""
-    command = [sys.executable, __file__, "--case", json.dumps(dataclasses.asdict(case))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == -signal.SIGKILL or "MemoryError" in done.stderr or "not enough memory" in done.stderr:
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=_measure_into, args=(sender, case))
+    process.start()
+    sender.close()
+    try:
+        result: dict[str, float] | str | None = receiver.recv()
+    except EOFError:
+        result = ""
+    process.join()
+    if process.exitcode == -signal.SIGKILL:
         return None
-    if done.returncode:
-        raise RuntimeError(f"{case} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    if process.exitcode or isinstance(result, str):
+        raise RuntimeError(f"{case} failed: {result}")
     return result
 
 
@@ -192,6 +209,15 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (total, total))
 
 
+def _measure_into(sender: Connection, case: Case) -> None:
+    limit_memory()
+    try:
+        sender.send(measure(case))
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, MemoryError) or "not enough memory" in str(error)
+        sender.send(None if short else f"{type(error).__name__}: {error}")
+
+
 def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
     """What is compared side by side: a case for each way."""
     sizes = [tuple(map(int, size.split("x"))) for size in arguments.sizes]
@@ -199,10 +225,19 @@ def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
     counts = [(n, arguments.top_n[0]) for n in arguments.perturbations]
     counts += [(usual, top_n) for top_n in arguments.top_n[1:]]
     return [
-        [Case(way, width, height, n, top_n) for way in WAYS if n == usual or way in EVERYWHERE]
+        [
+            Case(way, width, height, n, top_n)
+            for way in WAYS
+            if way in EVERYWHERE or (n, top_n) == (usual, arguments.top_n[0])
+        ]
         for width, height in sizes
         for n, top_n in counts
     ]
+
+
+def spent(samples: list[dict[str, float] | None]) -> float:
+    """Seconds of all measurements so far."""
+    return sum(sample["seconds"] for sample in samples if sample is not None)
 
 
 def summarise(group: list[Case], samples: dict[Case, list[dict[str, float] | None]]) -> list[dict[str, Any]]:
@@ -276,12 +311,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="[%(default)s]")
     parser.add_argument("--seconds", type=float, default=900, help="of a comparison; fewer repeats then [%(default)s]")
     parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.case:
-        limit_memory()
-        print(json.dumps(measure(Case(**json.loads(arguments.case)))))
-        return 0
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / "explain.json"
     machine = {
@@ -300,7 +330,8 @@ def main() -> int:
         # In turns: the machine's moods strike all ways alike.
         for _ in range(arguments.repeats):
             for case in group:
-                if None not in samples[case]:
+                enough = case.way == "obvious" and len(group) < len(WAYS) and spent(samples[case]) > OBVIOUS_SECONDS
+                if None not in samples[case] and not enough:
                     samples[case].append(measure_apart(case))
             if time.perf_counter() - start > arguments.seconds:
                 break

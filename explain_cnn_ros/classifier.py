@@ -194,8 +194,11 @@ class PersonClassifier:
 
     def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 [N, H, W, 3] RGB -> float32 [N, 3, H, W] on the device, values in [0, 255]."""
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        return tensor.permute(0, 3, 1, 2).float()
+        tensor = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cuda":
+            # From pinned memory, the host need not wait for the copy.
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An image of any size -> one window, uint8 [128, 64, 3]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import time
@@ -21,7 +22,7 @@ from explain_cnn_ros.deconvnet import Neuron, Reconstructions, deconvolve
 from explain_cnn_ros.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.importance import PERTURBATION_METRICS
-from explain_cnn_ros.network import convolution_layers
+from explain_cnn_ros.network import VGGClassifier, convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
 from explain_cnn_ros.ranking import Evidence, weight_scores
 from explain_cnn_ros.regions import Region, crop
@@ -42,22 +43,41 @@ class Explainer:
     Any VGG is explained, 11 to 19; batch norm is folded into the convolutions first. Weights are those of the moment
     when the explainer is made.
 
+    Attributes:
+        asked: the settings as they were given.
+        settings: the same, with the arithmetic that "auto" stands for.
+
     Raises:
         ValueError: the settings ask for layers that the network does not have.
     """
 
     def __init__(self, classifier: PersonClassifier, settings: ExplainSettings | None = None) -> None:
         self.classifier = classifier.without_batch_norm()
-        settings = settings or ExplainSettings()
-        self.settings = replace(settings, arithmetic=resolve(settings.arithmetic, self.classifier.device))
         self.layers = {layer.number: layer for layer in convolution_layers(self.classifier.network.features)}
-        unknown = [layer for layer in self.settings.layers if layer not in self.layers]
+        on_gpu = self.classifier.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self.classifier.device) if on_gpu else None
+        self._prepared: dict[str, VGGClassifier] = {}
+        self._set(settings or ExplainSettings())
+
+    def with_settings(self, settings: ExplainSettings) -> Explainer:
+        """Another explainer of the same network, which shares with this one what preparing it took."""
+        other = copy.copy(self)
+        other._set(settings)
+        return other
+
+    def _set(self, settings: ExplainSettings) -> None:
+        unknown = [layer for layer in settings.layers if layer not in self.layers]
         if unknown:
             raise ValueError(
-                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
+                f"layers {unknown} do not exist: {self.classifier.info.architecture} has convolutions 1 to "
                 f"{len(self.layers)}"
             )
-        self._network = prepare(self.classifier.network, self.settings.arithmetic)
+        self.asked = settings
+        arithmetic = resolve(settings.arithmetic, self.classifier.device, settings.sigma)
+        self.settings = replace(settings, arithmetic=arithmetic)
+        if arithmetic not in self._prepared:
+            self._prepared[arithmetic] = prepare(self.classifier.network, arithmetic)
+        self._network = self._prepared[arithmetic]
         with torch.inference_mode():
             self._weight_scores = weight_scores(self.classifier.network, self.settings)
 
@@ -65,10 +85,16 @@ class Explainer:
     def explain(self, frame: NDArray[np.uint8], region: Region | None = None) -> Explanation:
         """Explain what the classifier says of a frame, uint8 [H, W, 3] RGB.
 
+        On a GPU, it runs on a stream of its own.
+
         Args:
             region: the window to explain, in frame pixels; its probability is not used. None: the whole frame.
         """
         check_image(frame)
+        with own_stream(self._stream):
+            return self._explain(frame, region)
+
+    def _explain(self, frame: NDArray[np.uint8], region: Region | None) -> Explanation:
         timings: dict[str, float] = {}
         settings, size = self.settings, self.classifier.info.input_size
         with _timed(timings, "window", self.classifier.device):
@@ -272,5 +298,19 @@ def _timed(timings: dict[str, float], step: str, device: torch.device) -> Iterat
     start = time.perf_counter()
     yield
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
     timings[step] = time.perf_counter() - start
+
+
+@contextmanager
+def own_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Run the body on a stream, after what is queued on the current one; None is for CPUs.
+
+    What is queued afterwards does not wait: what leaves the body must have left the GPU.
+    """
+    if stream is None:
+        yield
+        return
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        yield

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain_cnn_ros import sampling
+from explain_cnn_ros import arithmetic, sampling, winograd
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
@@ -541,6 +541,20 @@ class TestEdges:
     def test_settings_default_to_the_papers(self, thin_classifier) -> None:
         """And say which arithmetic was chosen."""
         assert Explainer(thin_classifier).settings == ExplainSettings(arithmetic="winograd")
+
+
+def test_other_settings_share_what_was_prepared(full_classifier, monkeypatch) -> None:
+    """Transforming the filters takes a quarter of a second: not for every request with other metrics."""
+    explainer = Explainer(full_classifier)
+    monkeypatch.setattr(winograd, "with_winograd", None)
+    monkeypatch.setattr(arithmetic, "with_winograd", None)
+    asked = ExplainSettings(metrics=("weight_sum",), layers=(3,))
+    other = explainer.with_settings(asked)
+    assert other.asked == asked
+    assert explainer.asked == ExplainSettings()
+    assert other.explain(np.zeros((128, 64, 3), np.uint8)).settings == dataclasses.replace(asked, arithmetic="winograd")
+    with pytest.raises(ValueError, match=r"layers \[14\] do not exist"):
+        explainer.with_settings(ExplainSettings(layers=(14,)))
 
 
 class TestSetSimilarity:

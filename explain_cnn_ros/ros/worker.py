@@ -179,6 +179,6 @@ class Worker:
         frame = request.source if isinstance(request.source, ClassifiedFrame) else self._classify(request.source)
         region = request.region or frame.regions[0]
         whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
-        if request.settings != self._explainer.settings:
-            self._explainer = Explainer(self.classifier, request.settings)
+        if request.settings != self._explainer.asked:
+            self._explainer = self._explainer.with_settings(request.settings)
         return self._explainer.explain(frame.image, None if whole else region), frame
