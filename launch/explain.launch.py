@@ -3,8 +3,8 @@
 ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
 """
 
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -15,7 +15,8 @@ from launch import LaunchDescription
 def generate_launch_description() -> LaunchDescription:
     """The arguments and the node."""
     image = LaunchConfiguration("image")
-    default_parameters = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config", "explain.yaml"])
+    config = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config"])
+    default_parameters = PathJoinSubstitution([config, "explain.yaml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument("image", default_value="image", description="Image topic, without /compressed."),
@@ -24,6 +25,9 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="raw",
                 choices=["raw", "compressed"],
                 description="Subscribe to the topic itself, or to the topic with /compressed behind it.",
+            ),
+            DeclareLaunchArgument(
+                "camera_info", default_value="camera_info", description="CameraInfo topic, for the markers."
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
@@ -37,6 +41,14 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["true", "false"],
                 description="Configure and activate the lifecycle node at the start.",
             ),
+            DeclareLaunchArgument(
+                "dds_profile",
+                default_value=EnvironmentVariable(
+                    "FASTRTPS_DEFAULT_PROFILES_FILE", default_value=PathJoinSubstitution([config, "fastdds.xml"])
+                ),
+                description="Fast DDS profile with room for images; the camera's process needs it as well.",
+            ),
+            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
             Node(
                 package="explain_cnn_ros",
@@ -53,7 +65,11 @@ def generate_launch_description() -> LaunchDescription:
                     },
                 ],
                 # Remapping a topic leaves the topics below it alone: the compressed one has a rule of its own.
-                remappings=[("image", image), ("image/compressed", [image, "/compressed"])],
+                remappings=[
+                    ("image", image),
+                    ("image/compressed", [image, "/compressed"]),
+                    ("camera_info", LaunchConfiguration("camera_info")),
+                ],
                 arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             ),
         ]

@@ -10,6 +10,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.patches import Patch
 from explain_cnn_ros.regions import Region
@@ -56,6 +57,25 @@ def classification_message(
         image_height=int(image_size[1]),
         inference_seconds=float(inference_seconds),
         model=model,
+    )
+
+
+def model_message(classifier: PersonClassifier) -> msg.ModelInfo:
+    """What is known of a network, without a stamp."""
+    info = classifier.info
+    return msg.ModelInfo(
+        architecture=info.architecture,
+        model=classifier.model_hash,
+        input_width=int(info.input_size[0]),
+        input_height=int(info.input_size[1]),
+        classes=list(info.classes),
+        threshold=float(info.threshold),
+        training_data=info.training_data,
+        command=info.command,
+        created=info.created,
+        accuracy_names=list(info.accuracy),
+        accuracy_values=[float(value) for value in info.accuracy.values()],
+        device=str(classifier.device),
     )
 
 

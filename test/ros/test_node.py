@@ -12,16 +12,19 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool
+from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings
-from explain_cnn_ros.msg import Classification, Explanation, Region
+from explain_cnn_ros.msg import Classification, Explanation, ModelInfo, Region
 from explain_cnn_ros.ros.messages import explanation_from
 from explain_cnn_ros.srv import Explain
 
@@ -253,6 +256,161 @@ def test_life_cycle_by_hand(graph, raw_image, frame):
             change = ChangeState.Request(transition=Transition(id=transition))
             assert graph.call(ChangeState, "/explain_node/change_state", change).success
     assert graph.stop(process) == 0
+
+
+def statuses(reports: list[Any]) -> dict[str, Any]:
+    """The newest report's statuses by their part, with values as a dictionary."""
+    return {
+        status.name.rpartition(": ")[2]: (status, {item.key: item.value for item in status.values})
+        for status in reports[-1].status
+    }
+
+
+def test_diagnostics_say_what_happens(graph, raw_image, frame):
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    graph.start_node(**QUICK)
+    publisher = graph.publisher(Image, "/image")
+    broken = raw_image(frame)
+    broken.encoding = "jpeg2000"
+    publish_until(graph, publisher, raw_image(frame), classifications, 5)
+    assert graph.call(Explain, "/explain_node/explain", Explain.Request()).success
+
+    def rejected() -> bool:
+        publisher.publish(broken)
+        graph.spin(0.1)
+        return bool(reports) and "rejected: encoding" in statuses(reports)["images"][1]
+
+    graph.wait_for(rejected, "a rejected frame in the diagnostics")
+    found = statuses(reports)
+    assert [status.name for status in reports[-1].status] == [
+        f"/explain_node: {part}" for part in ("images", "classification", "explanations", "device")
+    ]
+    images, values = found["images"]
+    assert images.level == DiagnosticStatus.WARN
+    assert "frames are rejected: encoding" in images.message
+    assert (values["topic"], values["reliability"]) == ("/image", "reliable")
+    assert int(values["received"]) >= 6
+    classification, values = found["classification"]
+    assert classification.level == DiagnosticStatus.OK
+    assert (values["state"], values["enabled"], values["failed"]) == ("active", "true", "0")
+    assert (
+        0 < float(values["median of the decision itself (ms)"]) <= float(values["95 % from arrival to decision (ms)"])
+    )
+    assert found["explanations"][1]["explained"] == "1"
+    assert found["device"][1]["model"] == PersonClassifier.load(device="cpu").model_hash
+
+
+def test_nothing_to_see_is_explained(graph):
+    """A publisher that the node cannot hear, since it asked for reliable frames; and a topic of another type."""
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    graph.start_node(**QUICK, reliability="reliable")
+    graph.node.create_publisher(Image, "/image", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+
+    def complains() -> bool:
+        return bool(reports) and "does not match" in statuses(reports)["images"][0].message
+
+    graph.wait_for(complains, "the mismatch")
+    message = statuses(reports)["images"][0].message
+    assert "the node asks for reliable, offered are: partner best_effort; set the parameter reliability" in message
+    graph.wait_for(lambda: "does not match" in graph.log, "the same in the log")
+
+
+def test_set_enabled(graph, raw_image, frame):
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    graph.start_node(**QUICK)
+    publisher = graph.publisher(Image, "/image")
+    publish_until(graph, publisher, raw_image(frame), classifications)
+    assert graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=False)).success
+    graph.spin(1.0)
+    before = len(classifications)
+    for _ in range(5):
+        publisher.publish(raw_image(frame))
+        graph.spin(0.1)
+    assert len(classifications) == before
+    assert graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=True)).success
+    publish_until(graph, publisher, raw_image(frame), classifications, before + 1)
+
+
+def test_boxes_for_viewers_and_the_cameras_calibration(graph, raw_image, frame):
+    """Markers project to the patches, annotations are the patches; all with the image's own stamp."""
+    arrays = graph.collect(MarkerArray, "/explain_node/markers")
+    outlines = graph.collect(ImageMarker, "/explain_node/annotations")
+    infos = graph.collect(CameraInfo, "/explain_node/camera_info")
+    graph.collect(CompressedImage, "/explain_node/overlay/compressed")
+    graph.start_node(**QUICK, overlay_metric="activation_sum")
+    calibration = CameraInfo(width=320, height=240, p=[300.0, 0, 160, 0, 0, 310.0, 120, 0, 0, 0, 1, 0])
+    message = raw_image(frame)
+    calibration.header = message.header
+    camera = graph.publisher(CameraInfo, "/camera_info")
+
+    def drawn() -> bool:
+        camera.publish(calibration)
+        graph.spin(0.1)
+        answer = graph.call(Explain, "/explain_node/explain", Explain.Request(image=message))
+        assert answer.success, answer.message
+        explained.append(answer.explanation)
+        return bool(arrays and outlines and infos)
+
+    explained: list[Any] = []
+    graph.wait_for(drawn, "markers, annotations and the calibration")
+    assert infos[-1] == calibration
+    patches = [
+        (ranking.layer, patch.x, patch.y, patch.width, patch.height)
+        for ranking in explained[-1].rankings
+        if ranking.metric == "activation_sum"
+        for neuron in ranking.neurons
+        for patch in neuron.patch
+    ]
+    assert patches
+    deleting, *markers = arrays[-1].markers
+    assert deleting.action == deleting.DELETEALL
+    assert all(m.header == message.header for m in arrays[-1].markers)
+    assert outlines[-1].header == message.header
+    corners = {(p.x, p.y) for p in outlines[-1].points}
+    for layer, x, y, width, height in patches:
+        assert {(x, y), (x + width, y), (x + width, y + height), (x, y + height)} <= corners
+        (marker,) = [m for m in markers if m.id == layer]
+        pixels = np.array([(300 * p.x / p.z + 160, 310 * p.y / p.z + 120) for p in marker.points])
+        for corner in ((x, y), (x + width, y + height)):
+            assert np.abs(pixels - corner).max(1).min() < 0.5
+
+
+def test_latecomers_learn_which_network_decides(graph):
+    graph.start_node(**QUICK)
+    graph.call(Explain, "/explain_node/explain", Explain.Request())
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    models = graph.collect(ModelInfo, "/explain_node/model", kept)
+    graph.wait_for(lambda: models, "the model")
+    expected = PersonClassifier.load(device="cpu")
+    assert (models[0].model, models[0].architecture, models[0].device) == (expected.model_hash, "vgg16", "cpu")
+    assert (models[0].input_width, models[0].input_height) == (64, 128)
+    assert dict(zip(models[0].accuracy_names, models[0].accuracy_values, strict=True)) == expected.info.accuracy
+
+
+def test_status_and_its_exit_code(graph, raw_image, frame):
+    """One screen: of a node that does not run, of one without images, and of one that works."""
+    status = "explain_cnn_ros.ros.status"
+    process = graph.start("--once", module=status)
+    graph.wait_for(lambda: process.poll() is not None, "a screen")
+    assert process.returncode == 1
+    assert "does not report on /diagnostics" in graph.log
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    graph.start_node(**QUICK)
+    publisher = graph.publisher(Image, "/image")
+    publish_until(graph, publisher, raw_image(frame), classifications, 3)
+    process = graph.start("--once", module=status)
+    publish_until(graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
+
+    def ended() -> bool:
+        publisher.publish(raw_image(frame))
+        graph.spin(0.1)
+        return process.poll() is not None
+
+    graph.wait_for(ended, "another screen")
+    assert process.returncode == 0, graph.log
+    for text in ("frames/s", "decisions/s", "topic /image", "P(person)", "vgg16"):
+        assert text in graph.log
 
 
 def test_checks_of_message_fields_are_on():

@@ -1,0 +1,205 @@
+"""What is missing on this machine for this package, and how to get it.
+
+    ros2 run explain_cnn_ros doctor
+
+One line a check: ok, warning or missing, what was found, and the cure. Needs nothing but Python itself to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Free shared memory that camera images need, bytes: the segment of config/fastdds.xml, for two processes.
+SHARED_MEMORY = 2 * 33_554_432
+
+#: A decision that takes longer than this keeps up with no camera, seconds.
+SLOW = 0.2
+
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    level: "ok", "warning" (it works, but not as well as it could) or "missing" (it does not work).
+    cure: what to do; "" when nothing is wrong.
+    """
+
+    level: str
+    text: str
+    cure: str = ""
+
+
+def check_python() -> Finding:
+    """The interpreter."""
+    return Finding("ok", f"Python {platform.python_version()}, {sys.executable}")
+
+
+def module_check(name: str, cure: str, needed: bool = True) -> Callable[[], Finding]:
+    """Whether a module can be imported."""
+
+    def check() -> Finding:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            return Finding("missing" if needed else "warning", f"{name}: {type(error).__name__}: {error}", cure)
+        version = getattr(module, "__version__", "")
+        return Finding("ok", f"{name} {version}".strip())
+
+    return check
+
+
+def check_opencv() -> Finding:
+    """OpenCV, in a version that this package knows."""
+    found = module_check("cv2", "apt install python3-opencv, or pip install 'opencv-python>=4.6,<5'")()
+    if found.level == "ok" and found.text.split()[1].split(".")[0] != "4":
+        return Finding("warning", found.text, "this package is tested with OpenCV 4: pip install 'opencv-python<5'")
+    return found
+
+
+def check_messages() -> Finding:
+    """The messages of this package."""
+    try:
+        importlib.import_module("explain_cnn_ros.msg")
+    except Exception as error:
+        return Finding(
+            "missing", f"messages: {error}", "build the package (colcon build) and source install/setup.bash"
+        )
+    return Finding("ok", "messages of explain_cnn_ros are built")
+
+
+def check_device() -> Finding:
+    """What the network runs on."""
+    try:
+        torch = importlib.import_module("torch")
+    except Exception:
+        return Finding("missing", "no device without torch", "see above")
+    if torch.cuda.is_available():
+        return Finding("ok", f"GPU {torch.cuda.get_device_name(0)}")
+    gpu = shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()
+    if gpu:
+        return Finding(
+            "warning",
+            "there is an NVIDIA GPU, but PyTorch cannot use it",
+            "install a PyTorch with CUDA that fits the driver (nvidia-smi names its CUDA version)",
+        )
+    return Finding("ok", f"CPU, {torch.get_num_threads()} threads; no NVIDIA GPU")
+
+
+def check_weights() -> Finding:
+    """The shipped weights, and how long a decision takes."""
+    try:
+        import numpy as np
+
+        from explain_cnn_ros.classifier import PersonClassifier
+
+        classifier = PersonClassifier.load()
+        width, height = classifier.info.input_size
+        window = np.zeros((1, height, width, 3), np.uint8)
+        classifier.probability(window)
+        start = time.perf_counter()
+        classifier.probability(window)
+        seconds = time.perf_counter() - start
+    except Exception as error:
+        return Finding(
+            "missing",
+            f"weights: {error}",
+            "the file is part of the package: fetch it again (git checkout, or reinstall)",
+        )
+    text = f"weights {classifier.model_hash}, a decision takes {1e3 * seconds:.0f} ms on {classifier.device}"
+    if seconds > SLOW:
+        return Finding("warning", text, "too slow for a camera: is the machine busy? A GPU helps")
+    return Finding("ok", text)
+
+
+def check_middleware() -> Finding:
+    """Which DDS, and whether large images fit through it."""
+    name = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    if name != "rmw_fastrtps_cpp":
+        return Finding("ok", f"middleware {name}: it needs settings of its own for large images")
+    for variable in PROFILES:
+        profile = os.environ.get(variable)
+        if profile:
+            if not Path(profile).is_file():
+                return Finding("missing", f"{variable}={profile}", "there is no such file: Fast DDS ignores it")
+            return Finding("ok", f"Fast DDS with the profile {profile}")
+    return Finding(
+        "warning",
+        "Fast DDS as it comes: raw images between processes are lost or late",
+        "set FASTRTPS_DEFAULT_PROFILES_FILE to config/fastdds.xml of this package, for the camera's process as well",
+    )
+
+
+def check_shared_memory() -> Finding:
+    """Room for images in shared memory."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return Finding("warning", "no /dev/shm", "Fast DDS falls back to UDP: start the container with --shm-size=256m")
+    free = shutil.disk_usage(folder).free
+    text = f"shared memory: {free / 2**20:.0f} MiB free"
+    if free < SHARED_MEMORY:
+        return Finding("warning", text, "start the container with --shm-size=256m, or delete stale /dev/shm/fastrtps_*")
+    return Finding("ok", text)
+
+
+def check_domain() -> Finding:
+    """Who hears whom."""
+    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    if not domain.isdigit() or int(domain) > 232:
+        return Finding("missing", f"ROS_DOMAIN_ID={domain}", "use a number from 0 to 101")
+    return Finding("ok", f"ROS_DOMAIN_ID {domain}, discovery {reach}: camera and node must have the same")
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "python": check_python,
+    "rclpy": module_check("rclpy", "install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash; or run `make setup`"),
+    "messages": check_messages,
+    "cv_bridge": module_check("cv_bridge", "apt install ros-jazzy-cv-bridge", needed=False),
+    "numpy": module_check("numpy", "apt install python3-numpy"),
+    "opencv": check_opencv,
+    "torch": module_check("torch", "pip install torch torchvision, in the environment that ROS's Python uses"),
+    "torchvision": module_check("torchvision", "pip install torchvision"),
+    "safetensors": module_check("safetensors", "pip install safetensors"),
+    "rosbags": module_check("rosbags", "pip install rosbags (for play_bag and analyses of recordings)", needed=False),
+    "device": check_device,
+    "weights": check_weights,
+    "middleware": check_middleware,
+    "shared memory": check_shared_memory,
+    "domain": check_domain,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit code 1 when something is missing."""
+    argparse.ArgumentParser(
+        prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args(argv)
+    findings = []
+    for name, check in CHECKS.items():
+        try:
+            finding = check()
+        except Exception as error:
+            finding = Finding("warning", f"the check itself failed: {type(error).__name__}: {error}", "tell us")
+        findings.append(finding)
+        print(f"{finding.level:>8}  {name:<14} {finding.text}", flush=True)
+        if finding.cure:
+            print(f"{'':>8}  {'':<14} -> {finding.cure}")
+    missing = sum(finding.level == "missing" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    print(f"{missing} missing, {warnings} warnings")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

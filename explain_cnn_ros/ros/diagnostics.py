@@ -1,0 +1,160 @@
+"""The node's state for /diagnostics."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.time import Time
+
+from explain_cnn_ros.ros.source import ImageSource
+from explain_cnn_ros.ros.statistics import Statistics
+from explain_cnn_ros.ros.worker import Worker
+
+#: What counts of rejected frames begin with.
+REJECTED = "rejected: "
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def report(
+    name: str, now: Time, state: str, enabled: bool, source: ImageSource, statistics: Statistics, worker: Worker | None
+) -> DiagnosticArray:
+    """Four statuses: images, classification, explanations, device.
+
+    Args:
+        name: the node's, with its namespace.
+        state: of the life cycle.
+    """
+    array = DiagnosticArray()
+    array.header.stamp = now.to_msg()
+    counts = statistics.counts
+    array.status = [
+        _images(name, source, statistics, counts),
+        _classification(name, state, enabled, statistics, counts),
+        _explanations(name, statistics, counts, worker),
+        _device(name, worker),
+    ]
+    return array
+
+
+def _images(name: str, source: ImageSource, statistics: Statistics, counts: dict[str, int]) -> DiagnosticStatus:
+    problem = source.problem
+    rejected = {key.removeprefix(REJECTED): n for key, n in sorted(counts.items()) if key.startswith(REJECTED)}
+    level, text = OK, f"{statistics.rate('received'):.1f} frames/s"
+    if not source.active:
+        text = "not active"
+    elif problem:
+        level, text = WARN, problem
+    elif statistics.rate("rejected"):
+        level, text = WARN, f"frames are rejected: {', '.join(f'{why} {n}' for why, n in rejected.items())}"
+    return _status(
+        f"{name}: images",
+        level,
+        text,
+        [
+            ("topic", source.topic),
+            ("reliability", source.reliability or "not subscribed"),
+            ("received", counts.get("received", 0)),
+            ("rate (1/s)", statistics.rate("received")),
+            ("lost on the way (%)", 100 * statistics.lost),
+            ("age at arrival, median (ms)", 1e3 * statistics.percentile("received", 0.5)),
+            ("rejected", sum(rejected.values())),
+            *((f"rejected: {why}", n) for why, n in rejected.items()),
+        ],
+    )
+
+
+def _classification(
+    name: str, state: str, enabled: bool, statistics: Statistics, counts: dict[str, int]
+) -> DiagnosticStatus:
+    level, text = OK, f"{statistics.rate('classified'):.1f} decisions/s"
+    if statistics.rate("failed"):
+        level, text = ERROR, "classifications or explanations fail: see the log"
+    elif state != "active":
+        text = f"the node is {state}"
+    elif not enabled:
+        text = "disabled by ~/set_enabled"
+    return _status(
+        f"{name}: classification",
+        level,
+        text,
+        [
+            ("state", state),
+            ("enabled", str(enabled).lower()),
+            ("classified", counts.get("classified", 0)),
+            ("rate (1/s)", statistics.rate("classified")),
+            ("dropped, since a newer frame came", counts.get("dropped", 0)),
+            ("failed", counts.get("failed", 0)),
+            *_percentiles(statistics, "latency", "from arrival to decision"),
+            *_percentiles(statistics, "classified", "of the decision itself"),
+            ("P(person), median", statistics.percentile("probability", 0.5)),
+        ],
+    )
+
+
+def _explanations(name: str, statistics: Statistics, counts: dict[str, int], worker: Worker | None) -> DiagnosticStatus:
+    return _status(
+        f"{name}: explanations",
+        OK,
+        f"{counts.get('explained', 0)} so far",
+        [
+            ("explained", counts.get("explained", 0)),
+            ("waiting", worker.waiting if worker is not None else 0),
+            ("joined to one that waited", counts.get("explanations joined", 0)),
+            ("refused, since too many waited", counts.get("explanations refused", 0)),
+            ("seconds, median", statistics.percentile("explained", 0.5)),
+        ],
+    )
+
+
+def _device(name: str, worker: Worker | None) -> DiagnosticStatus:
+    values: list[tuple[str, object]] = [
+        ("resident memory (MiB)", resident_memory() / 2**20),
+    ]
+    if worker is None:
+        return _status(f"{name}: device", OK, "no network is loaded", values)
+    classifier = worker.classifier
+    values += [("model", classifier.model_hash), ("architecture", classifier.info.architecture)]
+    if classifier.device.type == "cuda":
+        values += [
+            ("GPU", torch.cuda.get_device_name(classifier.device)),
+            ("GPU memory in use (MiB)", torch.cuda.memory_allocated(classifier.device) / 2**20),
+        ]
+    else:
+        values.append(("threads", torch.get_num_threads()))
+    return _status(f"{name}: device", OK, str(classifier.device), values)
+
+
+def resident_memory() -> float:
+    """Of this process, bytes; NaN where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, IndexError):
+        return math.nan
+
+
+def _percentiles(statistics: Statistics, name: str, what: str) -> list[tuple[str, object]]:
+    return [
+        (f"{label} {what} (ms)", 1e3 * statistics.percentile(name, share))
+        for label, share in (("median", 0.5), ("95 %", 0.95), ("maximum", 1.0))
+    ]
+
+
+def _status(name: str, level: bytes, text: str, values: Sequence[tuple[str, object]]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=text,
+        values=[KeyValue(key=key, value=_text(value)) for key, value in values],
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)

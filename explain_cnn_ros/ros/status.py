@@ -1,0 +1,169 @@
+"""A live screen of what a node does, in the terminal.
+
+    ros2 run explain_cnn_ros status [--node /explain_node] [--once]
+
+State, rates, latencies, drops, P(person), and the last explanation; what is wrong, and what to do about it. Ends with
+Ctrl-C. Where the output is no terminal, a screen is printed below the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from explain_cnn_ros import msg
+
+#: Seconds between two screens, and without a report after which the node is taken for gone.
+PERIOD, GONE = 0.5, 5.0
+
+#: What is shown of each part of a report, in order.
+SHOWN = {
+    "images": ("topic", "reliability", "age at arrival, median (ms)", "lost on the way (%)", "rejected"),
+    "classification": (
+        "state",
+        "dropped, since a newer frame came",
+        "median from arrival to decision (ms)",
+        "95 % from arrival to decision (ms)",
+        "failed",
+    ),
+    "explanations": ("waiting", "refused, since too many waited", "seconds, median"),
+    "device": ("architecture", "model", "threads", "resident memory (MiB)", "GPU memory in use (MiB)"),
+}
+
+CLEAR, BOLD, YELLOW, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+#: Marks of a part's level: a sign beside the colour, for those who do not see it.
+LEVELS = {DiagnosticStatus.OK: ("", " "), DiagnosticStatus.WARN: (YELLOW, "!"), DiagnosticStatus.ERROR: (RED, "X")}
+
+
+class Watcher(Node):
+    """Listens to one node."""
+
+    def __init__(self, watched: str) -> None:
+        super().__init__("explain_status")
+        self.watched = watched
+        self.report: list[DiagnosticStatus] = []
+        self.heard = 0.0
+        self.classification: msg.Classification | None = None
+        self.explanation: msg.Explanation | None = None
+        self.model: msg.ModelInfo | None = None
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
+        self.create_subscription(msg.Classification, f"{watched}/classification", self._on_classification, 1)
+        self.create_subscription(msg.Explanation, f"{watched}/explanation", self._on_explanation, 1)
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(msg.ModelInfo, f"{watched}/model", self._on_model, kept)
+
+    def _on_report(self, array: DiagnosticArray) -> None:
+        mine = [status for status in array.status if status.name.startswith(f"{self.watched}: ")]
+        if mine:
+            self.report, self.heard = mine, time.monotonic()
+
+    def _on_classification(self, message: msg.Classification) -> None:
+        self.classification = message
+
+    def _on_explanation(self, message: msg.Explanation) -> None:
+        self.explanation = message
+
+    def _on_model(self, message: msg.ModelInfo) -> None:
+        self.model = message
+
+    @property
+    def alive(self) -> bool:
+        """Whether the node has reported lately."""
+        return bool(self.report) and time.monotonic() - self.heard < GONE
+
+
+def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
+    """The lines to show."""
+
+    def paint(text: str, code: str) -> str:
+        return f"{code}{text}{PLAIN}" if colour and code else text
+
+    lines = [paint(f"{watcher.watched}  {time.strftime('%H:%M:%S')}", BOLD)]
+    if not watcher.alive:
+        said = "has stopped reporting" if watcher.report else "does not report"
+        lines.append(
+            paint(f"! the node {said} on /diagnostics: is it running, in ROS_DOMAIN_ID and under that name?", RED)
+        )
+    for status in watcher.report:
+        part = status.name.rpartition(": ")[2]
+        code, sign = LEVELS.get(status.level, (RED, "X"))
+        lines.append(paint(f"{sign} {part:<15} {status.message}", code))
+        values = {item.key: item.value for item in status.values}
+        shown = [f"{key} {values[key]}" for key in SHOWN.get(part, ()) if values.get(key, "-") != "-"]
+        if shown:
+            lines.append(f"{'':<18}" + ", ".join(shown))
+    if watcher.classification is not None:
+        c = watcher.classification
+        lines.append(
+            f"  {'decision':<15} {'person' if c.person else 'no person'}, P(person) {c.probability:.3f} "
+            f"{bar(c.probability)} threshold {c.threshold:.2f}" + (", not sure" if c.low_confidence else "")
+        )
+    if watcher.explanation is not None:
+        first, *others = told(watcher.explanation)
+        lines.append(f"  {'explanation':<15} {first}")
+        lines += [f"{'':<18}{line}" for line in others]
+    return [line if colour else line[:width] for line in lines]
+
+
+def bar(probability: float, length: int = 20) -> str:
+    """A P(person) to look at."""
+    full = round(probability * length)
+    return f"[{'#' * full}{'.' * (length - full)}]"
+
+
+def told(explanation: msg.Explanation) -> list[str]:
+    """An explanation in a few lines."""
+    seconds = sum(timing.seconds for timing in explanation.timings)
+    unstable = sum(ranking.unstable for ranking in explanation.rankings)
+    perturbed = sum(ranking.stability == ranking.stability for ranking in explanation.rankings)
+    lines = [
+        f"stamp {explanation.header.stamp.sec}.{explanation.header.stamp.nanosec:09d}, {explanation.trigger}, "
+        f"P(person) {explanation.region.probability:.3f}, n = {explanation.perturbations}, {seconds:.2f} s",
+    ]
+    if perturbed:
+        lines.append(f"unstable rankings {unstable} of {perturbed}, set similarity {explanation.set_similarity:.2f}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit code 1 with --once when the node does not report or something is wrong."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="status", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--node", default="/explain_node", help="the node's full name [%(default)s]")
+    parser.add_argument("--once", action="store_true", help="one screen, then exit code 0 if all is well")
+    options = parser.parse_args(rclpy.utilities.remove_ros_args(["status", *arguments])[1:])
+    rclpy.init(args=arguments)
+    watcher = Watcher("/" + options.node.strip("/"))
+    terminal = sys.stdout.isatty()
+    try:
+        end = time.monotonic() + GONE
+        while True:
+            until = time.monotonic() + PERIOD
+            while (left := until - time.monotonic()) > 0:
+                rclpy.spin_once(watcher, timeout_sec=left)
+            if options.once and not watcher.alive and time.monotonic() < end:
+                continue
+            width = shutil.get_terminal_size().columns
+            lines = screen(watcher, width, terminal)
+            print((CLEAR if terminal and not options.once else "") + "\n".join(lines), flush=True)
+            if options.once:
+                well = watcher.alive and all(s.level == DiagnosticStatus.OK for s in watcher.report)
+                return 0 if well else 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        watcher.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

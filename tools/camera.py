@@ -1,0 +1,62 @@
+"""A camera for tests and benchmarks: raw images at a steady rate, stamped when they are sent.
+
+    python tools/camera.py [--topic /image] [--size 640x480] [--rate 30] [--seconds 5] [--best-effort]
+
+Waits for a subscription first. Prints how many images it sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import sys
+import time
+
+import numpy as np
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--topic", default="/image", help="[%(default)s]")
+    parser.add_argument("--size", default="640x480", help="[%(default)s]")
+    parser.add_argument("--rate", type=float, default=30.0, help="images a second [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="[%(default)s]")
+    parser.add_argument("--best-effort", action="store_true", help="offer best effort, not reliable")
+    arguments = parser.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    rclpy.init()
+    node = rclpy.create_node("camera")
+    policy = ReliabilityPolicy.BEST_EFFORT if arguments.best_effort else ReliabilityPolicy.RELIABLE
+    publisher = node.create_publisher(Image, arguments.topic, QoSProfile(depth=10, reliability=policy))
+    deadline = time.monotonic() + 60
+    while publisher.get_subscription_count() == 0:
+        if time.monotonic() > deadline:
+            print("camera: nobody subscribes", file=sys.stderr)
+            return 1
+        time.sleep(0.05)
+    time.sleep(0.5)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    message = Image(
+        width=width, height=height, encoding="rgb8", step=3 * width, data=array.array("B", pixels.tobytes())
+    )
+    message.header.frame_id = "camera"
+    count = round(arguments.rate * arguments.seconds)
+    start = time.monotonic()
+    for i in range(count):
+        time.sleep(max(0.0, start + i / arguments.rate - time.monotonic()))
+        message.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(message)
+    # What is on its way shall arrive.
+    time.sleep(1.0)
+    print(count)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
