@@ -32,7 +32,8 @@ mutations: setup ## does the test suite notice when the explainer is wrong?
 	@$(ENV) && python tools/mutate.py
 
 bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/
-	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py
+	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
+		python bench/node.py
 
 clean: ## removes what was built and cached, but not .venv
 	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -339,7 +339,9 @@ def test_boxes_for_viewers_and_the_cameras_calibration(graph, raw_image, frame):
     infos = graph.collect(CameraInfo, "/explain_node/camera_info")
     graph.collect(CompressedImage, "/explain_node/overlay/compressed")
     graph.start_node(**QUICK, overlay_metric="activation_sum")
-    calibration = CameraInfo(width=320, height=240, p=[300.0, 0, 160, 0, 0, 310.0, 120, 0, 0, 0, 1, 0])
+    calibration = CameraInfo(
+        width=320, height=240, p=[300.0, 0.0, 160.0, 0.0, 0.0, 310.0, 120.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    )
     message = raw_image(frame)
     calibration.header = message.header
     camera = graph.publisher(CameraInfo, "/camera_info")
