@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from explain_cnn_ros.arithmetic import prepare
 from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.regions import Region
 from explain_cnn_ros.scanning import ScanSettings, scan
@@ -28,6 +29,9 @@ BACKGROUND, PERSON = 0, 1
 
 #: Windows that go through the network at once: more is no faster, and memory stays bounded.
 BATCH = 64
+
+#: As many pixels as in this many windows are faster with Winograd's convolutions.
+WINDOWS_FOR_WINOGRAD = 2
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class PersonClassifier:
         self.model_hash = model_hash
         self.autocast = autocast
         self.search_autocast = autocast or fast_low_precision(self.device)
+        self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}
         self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
 
@@ -169,6 +174,25 @@ class PersonClassifier:
             return self
         info = dataclasses.replace(self.info, architecture=network.architecture)
         return PersonClassifier(network, info, self.device, self.model_hash, self.autocast)
+
+    def prepared(self, arithmetic: str) -> VGGClassifier:
+        """The network to run with one of `arithmetic.ARITHMETICS`, but "auto"; it shares the weights.
+
+        What it takes to prepare it is kept as long as the weights stay as they are.
+        """
+        # PyTorch counts how often each tensor was changed in place; but for changes through `.data`.
+        versions = [0 if p.is_inference() else p._version for p in self.network.parameters()]
+        known = self._prepared.get(arithmetic)
+        if known is None or known[0] != versions:
+            self._prepared[arithmetic] = known = (versions, prepare(self.network, arithmetic))
+        return known[1]
+
+    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None) -> VGGClassifier:
+        """What is fastest for a batch [N, 3, H, W]: few pixels do not repay four times as many weights."""
+        width, height = self.info.input_size
+        many = len(batch) * batch.shape[-1] * batch.shape[-2] >= WINDOWS_FOR_WINOGRAD * width * height
+        direct = not many or autocast is not None or self.device.type != "cpu"
+        return self.network if direct else self.prepared("winograd")
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and metadata as safetensors; half precision by default."""
@@ -229,7 +253,7 @@ class PersonClassifier:
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             for first in range(0, len(windows), BATCH):
                 batch = self.normalise(self.to_pixels(windows[first : first + BATCH]))
-                parts.append(self.network.forward_with_offsets(batch))
+                parts.append(self._fast_network(batch, self.autocast).forward_with_offsets(batch))
         logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
         return logits, offsets
 
@@ -256,7 +280,8 @@ class PersonClassifier:
         """
         dtype = self.search_autocast
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits, offsets = self.network.dense_forward(self.normalise(self.to_pixels(image[None])))
+            batch = self.normalise(self.to_pixels(image[None]))
+            logits, offsets = self._fast_network(batch, dtype).dense_forward(batch)
         return self._located(logits[0].float().permute(1, 2, 0), offsets[0].float().permute(1, 2, 0))
 
     @staticmethod

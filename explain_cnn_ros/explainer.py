@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain_cnn_ros import importance
-from explain_cnn_ros.arithmetic import prepare, resolve
+from explain_cnn_ros.arithmetic import resolve
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier, check_image
 from explain_cnn_ros.deconvnet import Neuron, Reconstructions, deconvolve
 from explain_cnn_ros.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.importance import PERTURBATION_METRICS
-from explain_cnn_ros.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.network import convolution_layers
 from explain_cnn_ros.patches import Patch, bounding_boxes, to_frame
 from explain_cnn_ros.ranking import Evidence, weight_scores
 from explain_cnn_ros.regions import Region, crop
@@ -56,7 +56,6 @@ class Explainer:
         self.layers = {layer.number: layer for layer in convolution_layers(self.classifier.network.features)}
         on_gpu = self.classifier.device.type == "cuda"
         self._stream = torch.cuda.Stream(self.classifier.device) if on_gpu else None
-        self._prepared: dict[str, VGGClassifier] = {}
         self._set(settings or ExplainSettings())
 
     def with_settings(self, settings: ExplainSettings) -> Explainer:
@@ -75,9 +74,7 @@ class Explainer:
         self.asked = settings
         arithmetic = resolve(settings.arithmetic, self.classifier.device, settings.sigma)
         self.settings = replace(settings, arithmetic=arithmetic)
-        if arithmetic not in self._prepared:
-            self._prepared[arithmetic] = prepare(self.classifier.network, arithmetic)
-        self._network = self._prepared[arithmetic]
+        self._network = self.classifier.prepared(arithmetic)
         with torch.inference_mode():
             self._weight_scores = weight_scores(self.classifier.network, self.settings)
 

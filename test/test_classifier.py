@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from explain_cnn_ros import classifier as module
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier, check_image, choose_device, fast_low_precision
-from explain_cnn_ros.network import VGGClassifier
+from explain_cnn_ros.network import VGGClassifier, initialise
 from explain_cnn_ros.regions import crop
 from explain_cnn_ros.scanning import ScanSettings
 
@@ -444,3 +444,32 @@ def test_good_images_are_not() -> None:
 def test_the_network_is_ready_for_inference(vgg11_classifier: PersonClassifier) -> None:
     assert not any(m.training for m in vgg11_classifier.network.modules())
     assert not any(p.requires_grad for p in vgg11_classifier.network.parameters())
+
+
+class TestPrepared:
+    """The network in another arithmetic, kept as long as the weights stay as they are."""
+
+    def test_is_kept(self, full_classifier) -> None:
+        assert full_classifier.prepared("winograd") is full_classifier.prepared("winograd")
+        assert full_classifier.prepared("float32") is full_classifier.network
+
+    def test_changed_weights_are_seen(self) -> None:
+        """`check_randomisation` changes one network from stage to stage."""
+        classifier = PersonClassifier(VGGClassifier(hidden=4), ModelInfo(hidden=4), "cpu")
+        before = classifier.prepared("winograd")
+        initialise(classifier.network.features[21])
+        after = classifier.prepared("winograd")
+        assert after is not before
+        batch = torch.randn(2, 3, 128, 64)
+        with torch.inference_mode():
+            torch.testing.assert_close(after(batch), classifier.network(batch), rtol=1e-3, atol=1e-5)
+
+    def test_few_windows_and_many_get_the_same_decisions(self, full_classifier, picture) -> None:
+        windows = np.stack([picture(64, 128, seed) for seed in range(4)])
+        assert full_classifier._fast_network(torch.zeros(1, 3, 128, 64), None) is full_classifier.network
+        assert full_classifier._fast_network(torch.zeros(4, 3, 128, 64), None) is not full_classifier.network
+        assert full_classifier._fast_network(torch.zeros(4, 3, 128, 64), torch.bfloat16) is full_classifier.network
+        scores, offsets = full_classifier.locate(windows)
+        one_by_one = [full_classifier.locate(window[None]) for window in windows]
+        np.testing.assert_allclose(scores, np.concatenate([s for s, _ in one_by_one]), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(offsets, np.concatenate([o for _, o in one_by_one]), rtol=1e-3, atol=1e-5)
