@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.inputs import classifier_for, image_for
-from explain_cnn_ros.arithmetic import prepare, resolve
+from explain_cnn_ros.arithmetic import resolve
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings
 from explain_cnn_ros.network import convolution_layers
@@ -72,7 +72,7 @@ def settings_for(case: Case, arithmetic: str = "auto") -> ExplainSettings:
 def bare(case: Case, arithmetic: str = "float32") -> Callable[[], object]:
     """Nothing but the forward passes, in the layout and the chunks of ours."""
     classifier, image = classifier_for(case.width, case.height), image_for(case.width, case.height)
-    network = prepare(classifier.network, resolve(arithmetic, classifier.device, SIGMA))
+    network = classifier.prepared(resolve(arithmetic, classifier.device, SIGMA))
     pixels = classifier.to_pixels(image[None])
     copies = torch.cat([pixels, Perturbations(pixels[0], SIGMA).take(case.perturbations)])
     chunk = chunk_size(pixels)

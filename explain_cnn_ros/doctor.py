@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from explain_cnn_ros.ros import transport
+
 #: Free shared memory that camera images need, bytes: the segment of config/fastdds.xml, for two processes.
 SHARED_MEMORY = 2 * 33_554_432
 
 #: A decision that takes longer than this keeps up with no camera, seconds.
 SLOW = 0.2
-
-PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,14 @@ def check_middleware() -> Finding:
     name = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     if name != "rmw_fastrtps_cpp":
         return Finding("ok", f"middleware {name}: it needs settings of its own for large images")
-    for variable in PROFILES:
-        profile = os.environ.get(variable)
-        if profile:
-            if not Path(profile).is_file():
-                return Finding("missing", f"{variable}={profile}", "there is no such file: Fast DDS ignores it")
-            return Finding("ok", f"Fast DDS with the profile {profile}")
-    return Finding(
-        "warning",
-        "Fast DDS as it comes: raw images between processes are lost or late",
-        "set FASTRTPS_DEFAULT_PROFILES_FILE to config/fastdds.xml of this package, for the camera's process as well",
-    )
+    profile = transport.profile_in_force()
+    if not profile:
+        return Finding(
+            "warning", "Fast DDS as it comes: raw images between processes are lost or late", transport.cure()
+        )
+    if not Path(profile).is_file():
+        return Finding("missing", f"the Fast DDS profile {profile}", "there is no such file: Fast DDS ignores it")
+    return Finding("ok", f"Fast DDS with the profile {profile}")
 
 
 def check_shared_memory() -> Finding:

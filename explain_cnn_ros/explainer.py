@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import time
@@ -54,27 +53,18 @@ class Explainer:
     def __init__(self, classifier: PersonClassifier, settings: ExplainSettings | None = None) -> None:
         self.classifier = classifier.without_batch_norm()
         self.layers = {layer.number: layer for layer in convolution_layers(self.classifier.network.features)}
-        on_gpu = self.classifier.device.type == "cuda"
-        self._stream = torch.cuda.Stream(self.classifier.device) if on_gpu else None
-        self._set(settings or ExplainSettings())
-
-    def with_settings(self, settings: ExplainSettings) -> Explainer:
-        """Another explainer of the same network, which shares with this one what preparing it took."""
-        other = copy.copy(self)
-        other._set(settings)
-        return other
-
-    def _set(self, settings: ExplainSettings) -> None:
-        unknown = [layer for layer in settings.layers if layer not in self.layers]
+        self.asked = settings or ExplainSettings()
+        unknown = [layer for layer in self.asked.layers if layer not in self.layers]
         if unknown:
             raise ValueError(
-                f"layers {unknown} do not exist: {self.classifier.info.architecture} has convolutions 1 to "
+                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
                 f"{len(self.layers)}"
             )
-        self.asked = settings
-        arithmetic = resolve(settings.arithmetic, self.classifier.device, settings.sigma)
-        self.settings = replace(settings, arithmetic=arithmetic)
-        self._network = self.classifier.prepared(arithmetic)
+        device = self.classifier.device
+        self.settings = replace(self.asked, arithmetic=resolve(self.asked.arithmetic, device, self.asked.sigma))
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # What takes time once, now: explanations begin at once.
+        self.classifier.prepared(self.settings.arithmetic)
         with torch.inference_mode():
             self._weight_scores = weight_scores(self.classifier.network, self.settings)
 
@@ -176,7 +166,7 @@ class Explainer:
 
     def sampler(self, pixels: Tensor) -> Sampler:
         """Of the perturbed copies of one window, [1, 3, H, W], values of [0, 255], as the settings ask for them."""
-        return Sampler(self.classifier, self._network, self.settings, pixels)
+        return Sampler(self.classifier, self.settings, pixels)
 
     @property
     def _perturbed(self) -> bool:

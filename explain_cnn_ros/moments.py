@@ -82,8 +82,9 @@ class Moments:
         groups = [i // self.block % self.groups for i in range(first, first + len(o))]
         low, high = min(groups), max(groups) + 1
         index = torch.arange(first, first + len(o), device=o.device) // self.block % self.groups
+        members = (index == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
         # Matrix products sum over the chunk for its groups at once; rows are weights of the perturbations.
-        member = (index == torch.arange(low, high, device=o.device)[:, None]).to(o.dtype)
+        member = members[low:high]
         weighted = member * o
         sum_, square, product = (_rows(sums[low:high]) for sums in (self.sum, self.square, self.product))
         rows, shift = _rows(activations, self.sum), _rows(self.shift[None], self.sum)
@@ -94,10 +95,9 @@ class Moments:
             sum_[:, part].addmm_(member, d)
             product[:, part].addmm_(weighted, d)
             square[:, part].addmm_(member, d.square_())
-        member = (index == torch.arange(self.groups, device=o.device)[:, None]).to(o.dtype)
-        self.count += member.sum(1)
-        self.output_sum += member @ o
-        self.output_square += member @ (o * o)
+        self.count += members.sum(1)
+        self.output_sum += members @ o
+        self.output_square += members @ (o * o)
 
     def __add__(self, other: Moments) -> Moments:
         """Merge with the moments of other perturbations of the same image."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from explain_cnn_ros.arithmetic import arithmetic
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
 from explain_cnn_ros.moments import Moments
-from explain_cnn_ros.network import VGGClassifier
 from explain_cnn_ros.perturbation import Perturbations
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.tracing import Trace, trace
@@ -37,16 +36,10 @@ class Sampler:
         chunk: windows that go through the network at a time; halved when the device runs out of memory.
     """
 
-    def __init__(
-        self, classifier: PersonClassifier, network: VGGClassifier, settings: ExplainSettings, pixels: Tensor
-    ) -> None:
-        """Nothing runs yet.
-
-        Args:
-            network: the classifier's, prepared for the settings' arithmetic.
-            pixels: the window, [1, 3, H, W], values of [0, 255].
-        """
-        self._classifier, self._network, self._settings, self._pixels = classifier, network, settings, pixels
+    def __init__(self, classifier: PersonClassifier, settings: ExplainSettings, pixels: Tensor) -> None:
+        """`pixels`: the window, [1, 3, H, W], values of [0, 255]."""
+        self._classifier, self._settings, self._pixels = classifier, settings, pixels
+        self._network = classifier.prepared(settings.arithmetic)
         self._copies = Perturbations(pixels[0], settings.sigma, settings.noise, settings.noise_length, settings.seed)
         self.chunk = chunk_size(pixels)
         self.taken = 0

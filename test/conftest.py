@@ -77,6 +77,19 @@ def thin_classifier(thin_network: Callable[..., VGGClassifier]) -> PersonClassif
     return PersonClassifier(thin_network(), ModelInfo(input_size=(32, 64), hidden=6), "cpu")
 
 
+class DoubleClassifier(PersonClassifier):
+    """In float64 from the pixels on."""
+
+    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        return super().to_pixels(images).double()
+
+
+@pytest.fixture(scope="session")
+def in_float64() -> Callable[[VGGClassifier], PersonClassifier]:
+    """Make a classifier in float64 of a thin network in float64."""
+    return lambda network: DoubleClassifier(network, ModelInfo(input_size=(32, 64), hidden=6), "cpu")
+
+
 @pytest.fixture(scope="session")
 def vgg11_classifier() -> PersonClassifier:
     """VGG-11 with random weights and narrow dense layers, windows of 32 x 64 pixels; shared: leave it as it is."""

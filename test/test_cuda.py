@@ -62,8 +62,8 @@ def test_the_same_seed_gives_the_same_explanation(classifier, window) -> None:
 
 def test_sampling_never_waits_for_the_gpu(classifier, window, request) -> None:
     pixels = classifier.to_pixels(window[None])
-    Sampler(classifier, classifier.network, SETTINGS, pixels).run(40)  # what is allocated once, is allocated now
-    sampler = Sampler(classifier, classifier.network, SETTINGS, pixels)
+    Sampler(classifier, SETTINGS, pixels).run(40)  # what is allocated once, is allocated now
+    sampler = Sampler(classifier, SETTINGS, pixels)
     sampler.chunk = 16
     request.getfixturevalue("no_waiting")
     sampler.run(40)

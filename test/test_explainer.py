@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain_cnn_ros import arithmetic, sampling, winograd
+from explain_cnn_ros import arithmetic, sampling
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS
@@ -30,17 +30,10 @@ CORRELATION, PRECISION = PERTURBATION_METRICS
 Scores = dict[tuple[str, int], NDArray[np.float64]]
 
 
-class DoubleClassifier(PersonClassifier):
-    """In float64 from the pixels on."""
-
-    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        return super().to_pixels(images).double()
-
-
 @pytest.fixture(scope="module")
-def exact(thin_network) -> PersonClassifier:
+def exact(thin_network, in_float64) -> PersonClassifier:
     """The thin VGG-16 in float64; shared: leave it as it is."""
-    return DoubleClassifier(thin_network(dtype=torch.float64), ModelInfo(input_size=(32, 64), hidden=6), "cpu")
+    return in_float64(thin_network(dtype=torch.float64))
 
 
 @pytest.fixture(scope="module")
@@ -543,18 +536,14 @@ class TestEdges:
         assert Explainer(thin_classifier).settings == ExplainSettings(arithmetic="winograd")
 
 
-def test_other_settings_share_what_was_prepared(full_classifier, monkeypatch) -> None:
+def test_explainers_share_what_was_prepared(full_classifier, monkeypatch) -> None:
     """Transforming the filters takes a quarter of a second: not for every request with other metrics."""
-    explainer = Explainer(full_classifier)
-    monkeypatch.setattr(winograd, "with_winograd", None)
+    Explainer(full_classifier)
     monkeypatch.setattr(arithmetic, "with_winograd", None)
     asked = ExplainSettings(metrics=("weight_sum",), layers=(3,))
-    other = explainer.with_settings(asked)
+    other = Explainer(full_classifier, asked)
     assert other.asked == asked
-    assert explainer.asked == ExplainSettings()
     assert other.explain(np.zeros((128, 64, 3), np.uint8)).settings == dataclasses.replace(asked, arithmetic="winograd")
-    with pytest.raises(ValueError, match=r"layers \[14\] do not exist"):
-        explainer.with_settings(ExplainSettings(layers=(14,)))
 
 
 class TestSetSimilarity:

@@ -5,34 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
 from explain_cnn_ros.network import VGGClassifier, convolution_layers
 from explain_cnn_ros.perturbation import NOISES
 
 #: A VGG-16 of one channel everywhere.
 BLOCKS_OF_ONE = ((1, 1), (1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1))
-
-
-class DoubleClassifier(PersonClassifier):
-    """In float64 from the pixels on."""
-
-    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        return super().to_pixels(images).double()
-
-
-def double(network: VGGClassifier) -> PersonClassifier:
-    return DoubleClassifier(network, ModelInfo(input_size=(32, 64), hidden=6), "cpu")
 
 
 def check_defined(explanation: Explanation) -> None:
@@ -65,11 +51,11 @@ def test_plain_images_and_few_perturbations(thin_classifier, colour, n, noise, s
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_one_channel_layers(vgg_like, thin_network, picture, seed: int) -> None:
+def test_one_channel_layers(vgg_like, thin_network, in_float64, picture, seed: int) -> None:
     network = thin_network(dtype=torch.float64)
     network.features = vgg_like(BLOCKS_OF_ONE, seed)
     network.classifier[1] = nn.Linear(2, 6, dtype=torch.float64).requires_grad_(False)
-    explanation = Explainer(double(network), ExplainSettings(perturbations=6)).explain(picture(32, 64))
+    explanation = Explainer(in_float64(network), ExplainSettings(perturbations=6)).explain(picture(32, 64))
     check_defined(explanation)
     for ranking in explanation.rankings:
         assert ranking.scores.shape == (1,)
@@ -91,13 +77,13 @@ def permuted(network: VGGClassifier, layer: int, order: list[int]) -> VGGClassif
 
 @settings(max_examples=15)
 @given(layer=st.sampled_from([3, 5, 7, 8]), data=st.data())
-def test_the_order_of_channels_does_not_matter(thin_network, picture, layer: int, data) -> None:
+def test_the_order_of_channels_does_not_matter(thin_network, in_float64, picture, layer: int, data) -> None:
     network = thin_network(dtype=torch.float64)
     channels = convolution_layers(network.features)[layer - 1].channels
     order = data.draw(st.permutations(range(channels)))
     asked = ExplainSettings(perturbations=12, top_n=3)
-    before = Explainer(double(network), asked).explain(picture(32, 64))
-    after = Explainer(double(permuted(network, layer, order)), asked).explain(picture(32, 64))
+    before = Explainer(in_float64(network), asked).explain(picture(32, 64))
+    after = Explainer(in_float64(permuted(network, layer, order)), asked).explain(picture(32, 64))
     for one, other in zip(before.rankings, after.rankings, strict=True):
         expected = one.scores[order] if one.layer == layer else one.scores
         np.testing.assert_allclose(other.scores, expected, rtol=1e-8, atol=1e-12)
@@ -116,12 +102,12 @@ def silence(network: VGGClassifier, layer: int, channels: set[int]) -> None:
 
 @settings(max_examples=15)
 @given(dead=st.sets(st.integers(0, 7), min_size=1, max_size=7), seed=st.integers(0, 3))
-def test_dead_neurons_are_never_selected(thin_network: Callable[..., VGGClassifier], picture, dead, seed: int) -> None:
+def test_dead_neurons_are_never_selected(thin_network, in_float64, picture, dead, seed: int) -> None:
     """By no metric of the image: those of the weights do not look at it."""
     network = thin_network(seed, dtype=torch.float64)
     silence(network, 6, dead)
     asked = ExplainSettings(perturbations=6, layers=(6,), top_n=8)
-    explanation = Explainer(double(network), asked).explain(picture(32, 64, seed))
+    explanation = Explainer(in_float64(network), asked).explain(picture(32, 64, seed))
     for ranking in explanation.rankings:
         if not ranking.metric.startswith("weight"):
             assert not dead & {neuron.channel for neuron in ranking.neurons}

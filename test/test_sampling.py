@@ -22,7 +22,7 @@ def pixels(thin_classifier: PersonClassifier, picture) -> Tensor:
 
 
 def sampled(classifier: PersonClassifier, pixels: Tensor, *steps: int) -> Sampler:
-    sampler = Sampler(classifier, classifier.network, SETTINGS, pixels)
+    sampler = Sampler(classifier, SETTINGS, pixels)
     with torch.inference_mode():
         for step in steps:
             sampler.run(step)
@@ -109,7 +109,7 @@ def test_the_kept_window_does_not_hold_the_batch(thin_classifier, pixels) -> Non
 def test_orthogonal_noise_is_taken_in_pairs_of_blocks(thin_classifier, pixels, asked: int, taken: int) -> None:
     """Knots 21 pixels apart are 3 x 4 in a window of 32 x 64: blocks of 13, as many for one half as for the other."""
     settings = dataclasses.replace(SETTINGS, noise="orthogonal", noise_length=21.0)
-    sampler = Sampler(thin_classifier, thin_classifier.network, settings, pixels)
+    sampler = Sampler(thin_classifier, settings, pixels)
     sampler.run(asked)
     assert sampler.taken == taken
     if taken:

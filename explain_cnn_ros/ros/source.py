@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
@@ -16,6 +14,7 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.statistics import Statistics
+from explain_cnn_ros.ros.transport import cure, profile_in_force
 
 #: Seconds without an image after which something is wrong.
 SILENCE = 5.0
@@ -28,8 +27,6 @@ LOST_MAX = 0.05
 
 #: Calibrations that are kept for images that are still being explained.
 CALIBRATIONS = 100
-
-PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def steady_seconds() -> float:
@@ -126,8 +123,8 @@ class ImageSource:
         return f"its publishers are silent ({offered}): is the camera running?"
 
     def _loss_hint(self) -> str:
-        if not any(os.environ.get(name) for name in PROFILES):
-            return f"set FASTRTPS_DEFAULT_PROFILES_FILE={profile_path()} for the camera's process and for this one"
+        if not profile_in_force():
+            return cure()
         if self.reliability == "best_effort":
             return "is the machine too busy? A reliable publisher loses none (parameter reliability)"
         return "is the machine too busy, or does the camera's process lack the Fast DDS profile?"
@@ -177,12 +174,3 @@ class ImageSource:
             return exact
         of_camera = [info for info in list(self._calibrations.values()) if info.header.frame_id == header.frame_id]
         return of_camera[-1] if of_camera else None
-
-
-def profile_path() -> str:
-    """Where the Fast DDS profile lies that ships with this package."""
-    try:
-        share = get_package_share_directory("explain_cnn_ros")
-    except PackageNotFoundError:
-        share = "$(ros2 pkg prefix --share explain_cnn_ros)"
-    return f"{share}/config/fastdds.xml"

@@ -159,7 +159,7 @@ class Worker:
         region = request.region or frame.regions[0]
         whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
         if request.settings != self._explainer.asked:
-            self._explainer = self._explainer.with_settings(request.settings)
+            self._explainer = Explainer(self.classifier, request.settings)
         return self._explainer.explain(frame.image, None if whole else region), frame
 
 

@@ -92,22 +92,19 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(data, whole_run, capsys):
     assert "made with other settings" in capsys.readouterr().err
 
 
-def test_what_the_rounds_do_may_change_until_they_begin(data, tmp_path, monkeypatch):
-    original = train.Trainer.score_round
-    monkeypatch.setattr(train.Trainer, "score_round", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(train.Trainer, "score_round", original)
-    assert train.main([*arguments(data, tmp_path), "--round-steps", "3"]) == 0
-    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 9]
-
-
-def test_the_main_training_may_change_until_it_begins(data, tmp_path, monkeypatch):
-    original = train.Trainer.enlarge
-    monkeypatch.setattr(train.Trainer, "enlarge", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(train.Trainer, "enlarge", original)
-    assert train.main([*arguments(data, tmp_path), "--steps", "6"]) == 0
-    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == [2, 4, 6, 8, 10]
+@pytest.mark.parametrize(
+    ("begins_with", "change", "steps"),
+    [
+        ("score_round", ["--round-steps", "3"], [2, 4, 6, 8, 9]),
+        ("enlarge", ["--steps", "6"], [2, 4, 6, 8, 10]),
+    ],
+)
+def test_what_a_stage_does_may_change_until_it_begins(data, tmp_path, monkeypatch, begins_with, change, steps):
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Trainer, begins_with, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train.main(arguments(data, tmp_path)) == 130
+    assert train.main([*arguments(data, tmp_path), *change]) == 0
+    assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == steps
 
 
 def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run, tmp_path):
