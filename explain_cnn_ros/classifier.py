@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from explain_cnn_ros import int8
 from explain_cnn_ros.arithmetic import prepare
 from explain_cnn_ros.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.regions import Region
@@ -119,7 +120,8 @@ class PersonClassifier:
         model_hash: first 12 hex digits of the SHA-256 of the weights file; "" for weights that were never a file.
         device: where the network lives.
         autocast: dtype of the arithmetic, None for float32.
-        search_autocast: the same for `locate_densely`.
+        search_autocast: the same for searching.
+        search_int8: whether searching multiplies integers of 8 bits instead; where the CPU is made for it.
     """
 
     def __init__(
@@ -135,7 +137,8 @@ class PersonClassifier:
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.model_hash = model_hash
         self.autocast = autocast
-        self.search_autocast = autocast or fast_low_precision(self.device)
+        self.search_int8 = autocast is None and self.device.type == "cpu" and int8.available()
+        self.search_autocast = autocast if self.search_int8 else autocast or fast_low_precision(self.device)
         self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}
         self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
@@ -176,7 +179,7 @@ class PersonClassifier:
         return PersonClassifier(network, info, self.device, self.model_hash, self.autocast)
 
     def prepared(self, arithmetic: str) -> VGGClassifier:
-        """The network to run with one of `arithmetic.ARITHMETICS`, but "auto"; it shares the weights.
+        """The network to run with one of `arithmetic.ARITHMETICS`, but "auto", or "int8"; it shares the weights.
 
         What it takes to prepare it is kept as long as the weights stay as they are.
         """
@@ -184,11 +187,21 @@ class PersonClassifier:
         versions = [0 if p.is_inference() else p._version for p in self.network.parameters()]
         known = self._prepared.get(arithmetic)
         if known is None or known[0] != versions:
-            self._prepared[arithmetic] = known = (versions, prepare(self.network, arithmetic))
+            self._prepared[arithmetic] = known = (versions, self._prepare(arithmetic))
         return known[1]
 
-    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None) -> VGGClassifier:
+    def _prepare(self, arithmetic: str) -> VGGClassifier:
+        if arithmetic != "int8":
+            return prepare(self.network, arithmetic)
+        low, high = (
+            float(extreme) for extreme in ((-self._mean / self._std).min(), ((255 - self._mean) / self._std).max())
+        )
+        return int8.with_int8(self.network, low, high)
+
+    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None, search: bool) -> VGGClassifier:
         """What is fastest for a batch [N, 3, H, W]: few pixels do not repay four times as many weights."""
+        if search and self.search_int8:
+            return self.prepared("int8")
         width, height = self.info.input_size
         many = len(batch) * batch.shape[-1] * batch.shape[-2] >= WINDOWS_FOR_WINOGRAD * width * height
         direct = not many or autocast is not None or self.device.type != "cpu"
@@ -239,7 +252,7 @@ class PersonClassifier:
         return self._logits_and_offsets(windows)[0]
 
     @torch.inference_mode()
-    def _logits_and_offsets(self, windows: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def _logits_and_offsets(self, windows: NDArray[np.uint8], search: bool = False) -> tuple[Tensor, Tensor]:
         width, height = self.info.input_size
         if windows.ndim != 4 or windows.shape[1:] != (height, width, 3) or windows.dtype != np.uint8:
             raise ValueError(
@@ -250,10 +263,11 @@ class PersonClassifier:
             none = torch.zeros(0, device=self.device)
             return none.view(0, len(self.info.classes)), none.view(0, len(OFFSET_UNITS))
         parts = []
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        dtype = self.search_autocast if search else self.autocast
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             for first in range(0, len(windows), BATCH):
                 batch = self.normalise(self.to_pixels(windows[first : first + BATCH]))
-                parts.append(self._fast_network(batch, self.autocast).forward_with_offsets(batch))
+                parts.append(self._fast_network(batch, dtype, search).forward_with_offsets(batch))
         logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
         return logits, offsets
 
@@ -261,15 +275,20 @@ class PersonClassifier:
         """P(person) of windows: uint8 [N, 128, 64, 3] RGB -> float32 [N]."""
         return self.logits(windows).softmax(1)[:, PERSON].cpu().numpy()
 
-    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def locate(
+        self, windows: NDArray[np.uint8], search: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Whether there is a person in windows uint8 [N, 128, 64, 3] RGB, and where.
+
+        Args:
+            search: in low precision where that is fast, for what will be looked at again.
 
         Returns:
             Logit of person minus logit of background, float32 [N]; and the person's middle right of and below the
             window's, as shares of the window's height, and the logarithm of the person's size, 0 for one that fits
             the window: float32 [N, 3]. The latter mean nothing where there is no person.
         """
-        return self._located(*self._logits_and_offsets(windows))
+        return self._located(*self._logits_and_offsets(windows, search))
 
     @torch.inference_mode()
     def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -281,7 +300,7 @@ class PersonClassifier:
         dtype = self.search_autocast
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             batch = self.normalise(self.to_pixels(image[None]))
-            logits, offsets = self._fast_network(batch, dtype).dense_forward(batch)
+            logits, offsets = self._fast_network(batch, dtype, search=True).dense_forward(batch)
         return self._located(logits[0].float().permute(1, 2, 0), offsets[0].float().permute(1, 2, 0))
 
     @staticmethod

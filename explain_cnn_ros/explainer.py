@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -30,10 +30,14 @@ from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.silencing import draw_channels, in_batches
 from explain_cnn_ros.tracing import Trace
 
-__all__ = ["ExplainSettings", "Explainer", "Explanation"]
+__all__ = ["ExplainSettings", "Explainer", "Explanation", "ExplanationCancelledError"]
 
 #: Factor by which the perturbations grow from one look at the stability to the next.
 GROWTH = 1.5
+
+
+class ExplanationCancelledError(Exception):
+    """An explanation was given up, because its caller said so."""
 
 
 class Explainer:
@@ -69,19 +73,34 @@ class Explainer:
             self._weight_scores = weight_scores(self.classifier.network, self.settings)
 
     @torch.inference_mode()
-    def explain(self, frame: NDArray[np.uint8], region: Region | None = None) -> Explanation:
+    def explain(
+        self,
+        frame: NDArray[np.uint8],
+        region: Region | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Explanation:
         """Explain what the classifier says of a frame, uint8 [H, W, 3] RGB.
 
         On a GPU, it runs on a stream of its own.
 
         Args:
             region: the window to explain, in frame pixels; its probability is not used. None: the whole frame.
+            cancelled: asked between passes, several times a second; once it says True, the explanation is given up.
+
+        Raises:
+            ValueError: the frame is no image, or the region lies outside of it.
+            ExplanationCancelledError: `cancelled` said so.
         """
         check_image(frame)
-        with own_stream(self._stream):
-            return self._explain(frame, region)
 
-    def _explain(self, frame: NDArray[np.uint8], region: Region | None) -> Explanation:
+        def check() -> None:
+            if cancelled():
+                raise ExplanationCancelledError("the explanation was cancelled")
+
+        with own_stream(self._stream):
+            return self._explain(frame, region, check)
+
+    def _explain(self, frame: NDArray[np.uint8], region: Region | None, check: Callable[[], None]) -> Explanation:
         timings: dict[str, float] = {}
         settings, size = self.settings, self.classifier.info.input_size
         with _timed(timings, "window", self.classifier.device):
@@ -93,7 +112,7 @@ class Explainer:
                 window = crop(frame, region.x, region.y, region.width, region.height, size)
             pixels = self.classifier.to_pixels(window[None])
         with _timed(timings, "network", self.classifier.device):
-            sampler = self.sampler(pixels)
+            sampler = self.sampler(pixels, check)
             sampler.run(settings.perturbations if self._perturbed else 0)
         with _timed(timings, "metrics", self.classifier.device):
             evidence = self._evidence(sampler)
@@ -111,11 +130,12 @@ class Explainer:
                 key: evidence.interval_half_widths(*key, channels).tolist() for key, channels in selected.items()
             }
         with _timed(timings, "deconvnet", self.classifier.device):
+            check()
             patches = self._patches(sampler.clean, selected)
         silencing: tuple[Silencing, ...] = ()
         if settings.silencing_draws:
             with _timed(timings, "silencing", self.classifier.device):
-                silencing = self._silence(pixels, evidence, selected)
+                silencing = self._silence(pixels, evidence, selected, check)
         probability = float(sampler.clean.logits.softmax(1)[0, PERSON])
         region = Region(region.x, region.y, region.width, region.height, probability)
         image_size = (frame.shape[1], frame.shape[0])
@@ -164,9 +184,9 @@ class Explainer:
             silencing=silencing,
         )
 
-    def sampler(self, pixels: Tensor) -> Sampler:
+    def sampler(self, pixels: Tensor, before_pass: Callable[[], None] = lambda: None) -> Sampler:
         """Of the perturbed copies of one window, [1, 3, H, W], values of [0, 255], as the settings ask for them."""
-        return Sampler(self.classifier, self.settings, pixels)
+        return Sampler(self.classifier, self.settings, pixels, before_pass)
 
     @property
     def _perturbed(self) -> bool:
@@ -228,12 +248,17 @@ class Explainer:
         return patches
 
     def _silence(
-        self, pixels: Tensor, evidence: Evidence, selected: dict[tuple[str, int], list[int]]
+        self,
+        pixels: Tensor,
+        evidence: Evidence,
+        selected: dict[tuple[str, int], list[int]],
+        check: Callable[[], None],
     ) -> tuple[Silencing, ...]:
         """What the decision becomes without each metric's neurons, and without random ones."""
         settings, results = self.settings, []
         window = self.classifier.normalise(pixels)
         for metric in settings.metrics:
+            check()
             chosen = {layer: selected[metric, layer] for layer in settings.layers}
             # The same draws for all metrics that select as many.
             sets = [chosen]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,8 +37,15 @@ class Sampler:
         chunk: windows that go through the network at a time; halved when the device runs out of memory.
     """
 
-    def __init__(self, classifier: PersonClassifier, settings: ExplainSettings, pixels: Tensor) -> None:
-        """`pixels`: the window, [1, 3, H, W], values of [0, 255]."""
+    def __init__(
+        self,
+        classifier: PersonClassifier,
+        settings: ExplainSettings,
+        pixels: Tensor,
+        before_pass: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`pixels`: the window, [1, 3, H, W], values of [0, 255]. What `before_pass` raises ends a run."""
+        self._before_pass = before_pass
         self._classifier, self._settings, self._pixels = classifier, settings, pixels
         self._network = classifier.prepared(settings.arithmetic)
         self._copies = Perturbations(pixels[0], settings.sigma, settings.noise, settings.noise_length, settings.seed)
@@ -99,6 +107,7 @@ class Sampler:
             start += len(passed.logits)
 
     def _pass(self, batch: Tensor, first: bool = False) -> Trace:
+        self._before_pass()
         settings, classifier = self._settings, self._classifier
         with arithmetic(settings.arithmetic, classifier.device):
             passed = trace(

@@ -77,7 +77,9 @@ class WindowScorer(Protocol):
     def threshold(self) -> float: ...
     @property
     def info(self) -> Any: ...
-    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def locate(
+        self, windows: NDArray[np.uint8], search: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
     def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
@@ -115,16 +117,20 @@ def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Seq
 
 
 def rescore(
-    scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate]
+    scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate], search: bool = False
 ) -> tuple[list[Candidate], NDArray[np.float32]]:
-    """Each candidate in whole pixels, scored as an exact crop, as in training; and its offsets [N, 3]."""
+    """Each candidate in whole pixels, scored as an exact crop, as in training; and its offsets [N, 3].
+
+    Args:
+        search: they will be looked at once more; see `PersonClassifier.locate`.
+    """
     # Whole pixels first: the region that is returned is the one that was scored.
     whole = [
         dataclasses.replace(c, x=round(c.x), y=round(c.y), width=round(c.width), height=round(c.height))
         for c in candidates
     ]
     windows = np.stack([crop(frame, c.x, c.y, c.width, c.height, scorer.info.input_size) for c in whole])
-    scores, offsets = scorer.locate(windows)
+    scores, offsets = scorer.locate(windows, search)
     return [dataclasses.replace(c, score=float(score)) for c, score in zip(whole, scores, strict=True)], offsets
 
 
@@ -153,7 +159,7 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings)
     # Without any, the best one is looked at all the same: a frame always has a region.
     chosen = supported or [max(fused, key=lambda c: c.support)]
     chosen = suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
-    found, offsets = rescore(scorer, frame, chosen)
+    found, offsets = rescore(scorer, frame, chosen, search=settings.refine)
     if settings.refine:
         found, _ = rescore(scorer, frame, [c.moved(offset) for c, offset in zip(found, offsets, strict=True)])
         found = suppress(found, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)

@@ -1,8 +1,9 @@
 """A camera for tests and benchmarks: raw images at a steady rate, stamped when they are sent.
 
-    python tools/camera.py [--topic /image] [--size 640x480] [--rate 30] [--seconds 5] [--best-effort]
+    python tools/camera.py [--topic /image] [--size 640x480] [--rate 30] [--seconds 5] [--best-effort] [--zoom 2.5]
 
-Waits for a subscription first. Prints how many images it sent.
+Shows noise, or with --zoom the middle of the sample recording's images, so many times as large. Waits for a
+subscription first. Prints how many images it sent.
 """
 
 from __future__ import annotations
@@ -11,11 +12,34 @@ import argparse
 import array
 import sys
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.ros.images import to_rgb
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample/street"
+
+
+def pictures(width: int, height: int, zoom: float) -> list[np.ndarray]:
+    """What the camera sees, in turn: uint8 [H, W, 3] RGB. Zoom 0: noise."""
+    if not zoom:
+        return [np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)]
+    shown = []
+    with BagReader(SAMPLE) as bag:
+        for message in bag.messages([bag.image_topic().name]):
+            frame = to_rgb(deserialize_message(message.data, CompressedImage))
+            rows, columns = round(height / zoom), round(width / zoom)
+            top, left = (frame.shape[0] - rows) // 2, (frame.shape[1] - columns) // 2
+            part = frame[max(top, 0) : max(top, 0) + rows, max(left, 0) : max(left, 0) + columns]
+            shown.append(cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC))
+    return shown
 
 
 def main() -> int:
@@ -26,6 +50,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=30.0, help="images a second [%(default)s]")
     parser.add_argument("--seconds", type=float, default=5.0, help="[%(default)s]")
     parser.add_argument("--best-effort", action="store_true", help="offer best effort, not reliable")
+    parser.add_argument("--zoom", type=float, default=0.0, help="show the sample, so many times as large; 0: noise")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     rclpy.init()
@@ -39,15 +64,17 @@ def main() -> int:
             return 1
         time.sleep(0.05)
     time.sleep(0.5)
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    message = Image(
-        width=width, height=height, encoding="rgb8", step=3 * width, data=array.array("B", pixels.tobytes())
-    )
-    message.header.frame_id = "camera"
+    messages = [
+        Image(width=width, height=height, encoding="rgb8", step=3 * width, data=array.array("B", pixels.tobytes()))
+        for pixels in pictures(width, height, arguments.zoom)
+    ]
     count = round(arguments.rate * arguments.seconds)
     start = time.monotonic()
     for i in range(count):
         time.sleep(max(0.0, start + i / arguments.rate - time.monotonic()))
+        # Each picture for a fifth of a second, as the sample has them.
+        message = messages[int(i * 5 / arguments.rate) % len(messages)]
+        message.header.frame_id = "camera"
         message.header.stamp = node.get_clock().now().to_msg()
         publisher.publish(message)
     # What is on its way shall arrive.

@@ -8,7 +8,8 @@ import sys
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -26,7 +27,7 @@ from explain_cnn_ros.ros.parameters import ParameterServer
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
-from explain_cnn_ros.ros.worker import Worker
+from explain_cnn_ros.ros.worker import Worker, WorkerThreads
 
 #: Seconds between looks at what the images do, and between reports on /diagnostics.
 WATCH_PERIOD, REPORT_PERIOD = 0.2, 1.0
@@ -43,6 +44,7 @@ class ExplainNode(LifecycleNode):
         self.parameters = ParameterServer(self)
         self.statistics = Statistics()
         self._worker: Worker | None = None
+        self._threads = WorkerThreads()
         self._state, self._enabled = "unconfigured", True
         self._newest: ClassifiedFrame | None = None
         self._explained_at: Time | None = None
@@ -52,6 +54,9 @@ class ExplainNode(LifecycleNode):
         # Reentrant: callers wait for their explanations side by side.
         self.create_service(srv.Explain, "~/explain", self._on_explain, callback_group=ReentrantCallbackGroup())
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
+        # A recording that starts again under simulated time: what was explained in a round before does not count.
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._on_jump = self.get_clock().create_jump_callback(back, post_callback=self._on_clock_jump)
         # Timers of the node's clock would stand still until /clock comes, when simulated time is used.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCH_PERIOD, self._source.watch, clock=steady)
@@ -68,6 +73,7 @@ class ExplainNode(LifecycleNode):
                 self._on_explained,
                 self._on_rejected,
                 self._on_failed,
+                self._threads,
             )
             self._outputs.publish_model(self._worker.classifier)
         except Exception as error:
@@ -109,6 +115,12 @@ class ExplainNode(LifecycleNode):
         """Whatever went wrong: a node that can be configured again."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """End the threads as well."""
+        self.close()
+        self._threads.close()
+        super().destroy_node()
 
     def close(self) -> None:
         """Let the worker go, if there is one."""
@@ -162,9 +174,10 @@ class ExplainNode(LifecycleNode):
     def _cooled_down(self, cooldown: float) -> bool:
         if self._explained_at is None:
             return True
-        elapsed = (self.get_clock().now() - self._explained_at).nanoseconds / 1e9
-        # The clock jumps back when a bag starts again under simulated time.
-        return elapsed < 0 or elapsed >= cooldown
+        return (self.get_clock().now() - self._explained_at).nanoseconds / 1e9 >= cooldown
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        self._explained_at = None
 
     def _on_rejected(self, error: ImageError) -> None:
         self.statistics.add("rejected")
@@ -274,7 +287,6 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.close()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

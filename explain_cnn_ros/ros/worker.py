@@ -6,21 +6,25 @@ during an explanation. Results leave through callbacks, which run in these threa
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.explainer import Explainer, ExplanationCancelledError
 from explain_cnn_ros.explanation import Explanation
 from explain_cnn_ros.regions import Region
 from explain_cnn_ros.ros.images import ImageError, to_rgb
@@ -28,8 +32,27 @@ from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 
-#: Frames that the network sees before the first one counts.
-WARM_UP = 3
+#: Frames that the network sees before the first one counts, and their size (height, width).
+WARM_UP, WARM_UP_SIZE = 3, (480, 640)
+
+#: What callers hear whose explanation will not come any more.
+CLOSING = "the node stops working"
+
+
+class WorkerThreads:
+    """One thread that classifies and one that explains; they outlive the workers that use them.
+
+    The libraries below PyTorch keep memory for each thread that ever calculated: new ones for each worker would leak.
+    """
+
+    def __init__(self) -> None:
+        self.classify = ThreadPoolExecutor(1, "classify")
+        self.explain = ThreadPoolExecutor(1, "explain")
+
+    def close(self) -> None:
+        """End them, once their worker is closed."""
+        self.classify.shutdown()
+        self.explain.shutdown()
 
 
 class Worker:
@@ -41,6 +64,7 @@ class Worker:
         explained: called with each explanation, its frame and its trigger; gives the message that listeners get.
         rejected: called with the ImageError of each frame that is no image.
         failed: called with what went wrong otherwise; the worker goes on.
+        threads: where it works; for one worker after the other.
     """
 
     def __init__(
@@ -50,6 +74,7 @@ class Worker:
         explained: Callable[[Explanation, ClassifiedFrame, str], msg.Explanation],
         rejected: Callable[[ImageError], None],
         failed: Callable[[str], None],
+        threads: WorkerThreads,
     ) -> None:
         self._parameters = parameters
         self._classified, self._explained, self._rejected, self._failed = classified, explained, rejected, failed
@@ -61,13 +86,11 @@ class Worker:
         self._stream = _urgent_stream(self.classifier.device)
         self._frames: NewestSlot[tuple[Image | CompressedImage, float]] = NewestSlot()
         self._requests = RequestQueue(start.explain_queue)
-        self._warm = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._classify_forever, name="classify", daemon=True),
-            threading.Thread(target=self._explain_forever, name="explain", daemon=True),
+        self._warm, self._closing = threading.Event(), threading.Event()
+        self._running = [
+            threads.classify.submit(self._classify_forever),
+            threads.explain.submit(self._explain_forever),
         ]
-        for thread in self._threads:
-            thread.start()
         self._warm.wait()
 
     @property
@@ -85,16 +108,18 @@ class Worker:
 
     def close(self) -> None:
         """Stop the threads, answer what still waits, and free the device's memory."""
+        self._closing.set()
         self._frames.close()
         for waiting in self._requests.close():
-            waiting.done(None, "the node is shutting down")
-        for thread in self._threads:
-            thread.join()
+            waiting.done(None, CLOSING)
+        for running in self._running:
+            running.result()
         device = self.classifier.device
         del self.classifier, self._explainer
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        _give_back_memory()
 
     # The thread that classifies.
 
@@ -121,9 +146,8 @@ class Worker:
 
     def _warm_up(self) -> None:
         """The first frames of a thread take much longer than the following ones."""
-        width, height = self.classifier.info.input_size
         for _ in range(WARM_UP):
-            self.classifier.probability(np.zeros((1, height, width, 3), np.uint8))
+            self._decide(np.zeros((*WARM_UP_SIZE, 3), np.uint8), self._parameters())
 
     def _classify(self, message: Image | CompressedImage) -> ClassifiedFrame:
         start = time.perf_counter()
@@ -132,12 +156,14 @@ class Worker:
         threshold = parameters.threshold or self._own_threshold
         if threshold != self.classifier.threshold:
             self.classifier.info = dataclasses.replace(self.classifier.info, threshold=threshold)
-        if parameters.regions == "scan":
-            regions = self.classifier.scan(image, parameters.scan)
-        else:
-            probability = float(self.classifier.probability(self.classifier.resize(image)[None])[0])
-            regions = [Region(0, 0, image.shape[1], image.shape[0], probability)]
+        regions = self._decide(image, parameters)
         return ClassifiedFrame(message.header, image, regions, threshold, time.perf_counter() - start)
+
+    def _decide(self, image: NDArray[np.uint8], parameters: NodeParameters) -> list[Region]:
+        if parameters.regions == "scan":
+            return self.classifier.scan(image, parameters.scan)
+        probability = float(self.classifier.probability(self.classifier.resize(image)[None])[0])
+        return [Region(0, 0, image.shape[1], image.shape[0], probability)]
 
     # The thread that explains.
 
@@ -149,6 +175,8 @@ class Worker:
             except ImageError as error:
                 self._rejected(error)
                 request.done(None, str(error))
+            except ExplanationCancelledError:
+                request.done(None, CLOSING)
             except Exception as error:
                 request.done(None, f"{type(error).__name__}: {error}")
             else:
@@ -160,12 +188,18 @@ class Worker:
         whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
         if request.settings != self._explainer.asked:
             self._explainer = Explainer(self.classifier, request.settings)
-        return self._explainer.explain(frame.image, None if whole else region), frame
+        return self._explainer.explain(frame.image, None if whole else region, self._closing.is_set), frame
 
 
 def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
     """A stream whose kernels go before those of explanations; None on a CPU."""
     return torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+
+
+def _give_back_memory() -> None:
+    """What was freed goes back to the system; glibc would keep it, for each thread that there ever was by itself."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _be_modest() -> None:

@@ -48,13 +48,13 @@ class Graph:
         self._logs: list[Path] = []
 
     def start(
-        self, *arguments: str, module: str = "explain_cnn_ros.ros.node", **variables: str
+        self, *arguments: str, module: str = "explain_cnn_ros.ros.node", code: str = "", **variables: str
     ) -> subprocess.Popen[bytes]:
-        """Start a command of the package with environment variables; its output is in `log`."""
+        """Start a module's command, or code, with environment variables; its output is in `log`."""
         log = self._folder / f"{len(self._logs)}.log"
         self._logs.append(log)
         environment = os.environ | {"ROS_DOMAIN_ID": str(self._domain), "PYTHONUNBUFFERED": "1"} | variables
-        code = f"import sys; from {module} import main; sys.exit(main())"
+        code = code or f"import sys; from {module} import main; sys.exit(main())"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],

@@ -13,8 +13,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -229,33 +227,6 @@ def test_wrong_parameter_at_the_start_ends_with_the_reason(graph):
     graph.wait_for(lambda: process.poll() is not None, "the end of the node")
     assert process.returncode == 1
     assert "regions is 'everywhere': it must be one of whole, scan" in graph.log
-
-
-def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
-    process = graph.start_node(weights=str(tmp_path / "none.safetensors"))
-    state = graph.call(GetState, "/explain_node/get_state", GetState.Request())
-    assert state.current_state.id == State.PRIMARY_STATE_UNCONFIGURED
-    graph.wait_for(lambda: "configuring failed: no weights at" in graph.log, "the reason in the log")
-    answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
-    assert "not active" in answer.message
-    assert process.poll() is None
-    change = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-    assert not graph.call(ChangeState, "/explain_node/change_state", change).success
-
-
-def test_life_cycle_by_hand(graph, raw_image, frame):
-    """Not started by itself, then configured, activated, cleaned up and brought back."""
-    process = graph.start_node(autostart=False, **QUICK)
-    for round_ in range(2):
-        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            change = ChangeState.Request(transition=Transition(id=transition))
-            assert graph.call(ChangeState, "/explain_node/change_state", change).success
-        request = Explain.Request(image=raw_image(frame, stamp=round_), metrics=["activation_sum"])
-        assert graph.call(Explain, "/explain_node/explain", request).success
-        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
-            change = ChangeState.Request(transition=Transition(id=transition))
-            assert graph.call(ChangeState, "/explain_node/change_state", change).success
-    assert graph.stop(process) == 0
 
 
 def statuses(reports: list[Any]) -> dict[str, Any]:
