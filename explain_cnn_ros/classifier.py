@@ -198,7 +198,7 @@ class PersonClassifier:
         )
         return int8.with_int8(self.network, low, high)
 
-    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None, search: bool) -> VGGClassifier:
+    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None, search: bool = False) -> VGGClassifier:
         """What is fastest for a batch [N, 3, H, W]: few pixels do not repay four times as many weights."""
         if search and self.search_int8:
             return self.prepared("int8")

@@ -66,7 +66,8 @@ class Int8Features(nn.Module):
         super().__init__()
         self.scale = (high - low) / STEPS
         self.zero = round(-low / self.scale)
-        scale, zero, layers = self.scale, self.zero, []
+        scale, zero = self.scale, self.zero
+        layers: list[nn.Module] = []
         remaining = iter(ranges)
         for module in features:
             if isinstance(module, nn.Conv2d):

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 #: Every max pooling of a VGG halves the image; there are five.
 TOTAL_STRIDE = 32
+
+#: Convolutions of each block, and their channels (table 1 of Simonyan & Zisserman 2015).
+BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CHANNELS = (64, 128, 256, 512, 512)
+
+#: A block's pooling follows its convolutions; with batch norm between each of them and its ReLU, or without.
+ARCHITECTURES = (*BLOCKS, *(f"{name}_bn" for name in BLOCKS))
 
 #: What 1 means in each number of an offset: the person's middle lies a sixteenth of the window's height right of the
 #: window's, as much below it, and the person is exp(0.15) times as tall as the window is made for. About the spread of
@@ -51,6 +57,27 @@ def convolution_layers(features: nn.Sequential) -> list[ConvolutionLayer]:
     return layers
 
 
+def vgg_features(architecture: str) -> nn.Sequential:
+    """What torchvision calls `features` of a VGG, layer for layer, without memory for its weights.
+
+    Made here, since importing torchvision takes longer than everything else that a node needs at its start.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: use one of {', '.join(ARCHITECTURES)}")
+    layers: list[nn.Module] = []
+    before = 3
+    with torch.device("meta"):
+        for count, channels in zip(BLOCKS[architecture.removesuffix("_bn")], CHANNELS, strict=True):
+            for _ in range(count):
+                layers.append(nn.Conv2d(before, channels, 3, padding=1))
+                if architecture.endswith("_bn"):
+                    layers.append(nn.BatchNorm2d(channels))
+                layers.append(nn.ReLU(inplace=True))
+                before = channels
+            layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers)
+
+
 class VGGClassifier(nn.Module):
     """torchvision's VGG `features` under three dense layers, for windows of one size.
 
@@ -72,14 +99,9 @@ class VGGClassifier(nn.Module):
         classes: int = 2,
     ) -> None:
         super().__init__()
-        known = torchvision.models.list_models(include="vgg*")
-        if architecture not in known:
-            raise ValueError(f"unknown architecture {architecture!r}: use one of {', '.join(known)}")
+        features = vgg_features(architecture)
         if any(side <= 0 or side % TOTAL_STRIDE for side in input_size):
             raise ValueError(f"the window is {input_size[0]} x {input_size[1]} pixels; both must be multiples of 32")
-        # torchvision's dense layers hold 120 million numbers that are not needed: never allocate them.
-        with torch.device("meta"):
-            features = torchvision.models.get_model(architecture, weights=None).features
         self.features = features.to_empty(device="cpu")
         self.architecture, self.input_size, self.hidden, self.classes = architecture, input_size, hidden, classes
         self.grid = (input_size[1] // TOTAL_STRIDE, input_size[0] // TOTAL_STRIDE)

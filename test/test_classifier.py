@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from explain_cnn_ros import classifier as module
+from explain_cnn_ros import int8
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier, check_image, choose_device, fast_low_precision
 from explain_cnn_ros.network import VGGClassifier, initialise
 from explain_cnn_ros.regions import crop
@@ -369,7 +370,7 @@ class TestLocateDensely:
     def exact(self, vgg11_classifier: PersonClassifier) -> PersonClassifier:
         """In float32, wherever this runs."""
         classifier = copy.copy(vgg11_classifier)
-        classifier.search_autocast = None
+        classifier.search_autocast, classifier.search_int8 = None, False
         return classifier
 
     def test_of_one_window_is_where_it_is(self, exact: PersonClassifier) -> None:
@@ -395,6 +396,20 @@ class TestLocateDensely:
         for actual, expected in zip(low.locate_densely(image), exact.locate_densely(image), strict=True):
             assert actual.dtype == np.float32
             np.testing.assert_allclose(actual, expected, atol=0.1 * np.abs(expected).max())
+
+    @pytest.mark.skipif(not int8.available(), reason="this CPU does not multiply integers of 8 bits (VNNI)")
+    def test_in_8_bits_it_is_nearly_the_same(self, exact: PersonClassifier, picture) -> None:
+        searching = copy.copy(exact)
+        searching.search_int8, searching._prepared = True, {}
+        image = picture(100, 130)
+        for actual, expected in zip(searching.locate_densely(image), exact.locate_densely(image), strict=True):
+            assert actual.dtype == np.float32
+            assert not np.array_equal(actual, expected)
+            np.testing.assert_allclose(actual, expected, atol=0.2 * np.abs(expected).max())
+        window = searching.resize(image)[None]
+        for actual, expected in zip(searching.locate(window), exact.locate(window), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+        assert not np.array_equal(searching.locate(window, search=True)[0], exact.locate(window)[0])
 
 
 class TestScan:

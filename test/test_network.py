@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +12,13 @@ import torchvision
 from torch import nn
 
 from explain_cnn_ros.network import (
+    ARCHITECTURES,
     ConvolutionLayer,
     VGGClassifier,
     convolution_layers,
     fold_batch_norm,
     receptive_field,
+    vgg_features,
 )
 
 #: number, name, convolution, ReLU, channels: read off torchvision's printed VGG-16.
@@ -57,14 +61,25 @@ def test_layers_with_batch_norm() -> None:
         assert isinstance(features[layer.activation], nn.ReLU)
 
 
-def test_features_are_torchvisions(full_classifier) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_features_are_torchvisions(architecture: str) -> None:
     with torch.device("meta"):
-        expected = torchvision.models.vgg16(weights=None).features
-    features = full_classifier.network.features
+        expected = torchvision.models.get_model(architecture, weights=None).features
+    features = vgg_features(architecture)
     assert [repr(m) for m in features] == [repr(m) for m in expected]
     assert {k: v.shape for k, v in features.state_dict().items()} == {
         k: v.shape for k, v in expected.state_dict().items()
     }
+
+
+def test_every_vgg_of_torchvision_is_known() -> None:
+    assert set(ARCHITECTURES) == set(torchvision.models.list_models(include="vgg*"))
+
+
+def test_the_package_starts_without_torchvision() -> None:
+    """Importing it takes seconds, which everybody who starts a node would wait for."""
+    code = "import sys, explain_cnn_ros.explainer; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_forward_is_the_features_under_three_dense_layers(vgg11: VGGClassifier) -> None:

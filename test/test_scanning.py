@@ -32,7 +32,9 @@ class BlobScorer:
     threshold = 0.5
     info = SimpleNamespace(input_size=(WIDTH, HEIGHT))
 
-    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def locate(
+        self, windows: NDArray[np.uint8], search: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         located = [self.locate_one(window.mean(2)) for window in windows]
         return np.array([s for s, _ in located], np.float32), np.array([o for _, o in located], np.float32)
 
@@ -69,7 +71,9 @@ class BlobScorer:
 class StillScorer(BlobScorer):
     """Takes every person for centred: windows stay where they are."""
 
-    def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def locate(
+        self, windows: NDArray[np.uint8], search: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scores, offsets = super().locate(windows)
         return scores, np.zeros_like(offsets)
 
@@ -177,7 +181,9 @@ class TestScan:
         """A scorer that sees half of the way there: with the dense pass alone a quarter is left of what was a half."""
 
         class Hesitant(BlobScorer):
-            def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            def locate(
+                self, windows: NDArray[np.uint8], search: bool = False
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
                 scores, offsets = super().locate(windows)
                 return scores, offsets / 2
 
@@ -189,6 +195,22 @@ class TestScan:
                 x, y, _, _ = scan(Hesitant(), frame, settings)[0].person_box
                 distances[refined] += math.hypot(x - left, y - top)
         assert distances[True] < 0.75 * distances[False]
+
+    @pytest.mark.parametrize("refine", [True, False])
+    def test_what_is_returned_was_scored_exactly(self, refine: bool) -> None:
+        """A scorer that is a little wrong when it is told that it may be: its scores do not come out."""
+
+        class Rough(BlobScorer):
+            def locate(
+                self, windows: NDArray[np.uint8], search: bool = False
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                scores, offsets = super().locate(windows)
+                return scores + 0.5 * search, offsets
+
+        frame, settings = street(180, 180, (51, 47, 96)), ScanSettings(90, 100, refine=refine)
+        for region in scan(Rough(), frame, settings):
+            window = crop(frame, region.x, region.y, region.width, region.height, (WIDTH, HEIGHT))
+            assert region.probability == pytest.approx(float(BlobScorer().probability(window[None])[0]), rel=1e-5)
 
     def test_is_repeatable(self, scorer: BlobScorer) -> None:
         frame = street(320, 240, (32, 60, 96), (150, 30, 150))
@@ -209,7 +231,9 @@ class TestScan:
                 scores[0, 0], offsets[0, 0] = 20.0, 0.0
                 return scores, offsets
 
-            def locate(self, windows: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            def locate(
+                self, windows: NDArray[np.uint8], search: bool = False
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
                 scores, offsets = super().locate(windows)
                 return np.maximum(scores, 1.0), offsets
 

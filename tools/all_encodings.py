@@ -145,9 +145,9 @@ def raw_frames() -> Iterator[Encoded]:
         yield Encoded(name, raw(name, np.concatenate([y, colour])), rgb_of(y, *both), 1)
     for order in ("rggb", "bggr", "gbrg", "grbg"):
         mosaic = np.zeros((HEIGHT, WIDTH), np.uint8)
-        for position, colour in enumerate(order):
+        for position, letter in enumerate(order):
             i, j = divmod(position, 2)
-            mosaic[i::2, j::2] = rgb[i::2, j::2, "rgb".index(colour)]
+            mosaic[i::2, j::2] = rgb[i::2, j::2, "rgb".index(letter)]
         name, expected = f"bayer_{order}", demosaiced(mosaic.astype(float), order)
         yield Encoded(f"{name}8", raw(f"{name}8", mosaic), expected, 1, 1)
         wide = mosaic.astype(np.uint16) * 257

@@ -18,6 +18,9 @@ NAMESPACE = "explanation"
 #: Metres in front of the camera that boxes are drawn at: where they project to the right pixels, it does not matter.
 DISTANCE = 1.0
 
+#: Width of the lines of markers, pixels of the image.
+LINE = 1.5
+
 #: What the explained window is called among the layers, which count from 1.
 WINDOW = 0
 
@@ -29,7 +32,6 @@ class Outline:
     layer: of the neuron whose patch it is; WINDOW for the explained window.
     x, y, width, height: pixels of the image.
     colour: RGB, 0 to 255.
-    line: width of the line, pixels.
     """
 
     layer: int
@@ -38,7 +40,6 @@ class Outline:
     width: float
     height: float
     colour: tuple[int, int, int]
-    line: int
 
     @property
     def lines(self) -> list[tuple[float, float]]:
@@ -51,10 +52,10 @@ class Outline:
 def outlines(explanation: Explanation, metric: str) -> list[Outline]:
     """The explained window and the patches of the neurons that a metric selects, as the overlay draws them."""
     region = explanation.region
-    found = [Outline(WINDOW, region.x, region.y, region.width, region.height, EXPLAINED, 1)]
+    found = [Outline(WINDOW, region.x, region.y, region.width, region.height, EXPLAINED)]
     for box in neuron_boxes(chosen_rankings(explanation, metric), None):
         patch, style = box.patch, layer_style(box.neuron.layer)
-        found.append(Outline(box.neuron.layer, patch.x, patch.y, patch.width, patch.height, style.colour, style.width))
+        found.append(Outline(box.neuron.layer, patch.x, patch.y, patch.width, patch.height, style.colour))
     return found
 
 
@@ -89,7 +90,7 @@ def markers(header: Header, boxes: Sequence[Outline], info: CameraInfo, image_si
         of_layer = [box for box in boxes if box.layer == layer]
         marker = Marker(header=header, ns=NAMESPACE, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
         marker.pose.orientation = Quaternion(w=1.0)
-        marker.scale.x = of_layer[0].line * DISTANCE / info.p[0]
+        marker.scale.x = LINE * DISTANCE / info.p[0]
         marker.color = colour(of_layer[0])
         for box in of_layer:
             for u, v in box.lines:

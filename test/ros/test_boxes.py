@@ -40,7 +40,6 @@ boxes = st.builds(
     width=st.floats(1, 200),
     height=st.floats(1, 200),
     colour=st.just((255, 70, 60)),
-    line=st.just(2),
 )
 
 
@@ -62,14 +61,14 @@ def test_projecting_a_marker_back_gives_its_boxes(found: list[Outline], tx: floa
 
 
 def test_lines_are_closed() -> None:
-    box = Outline(3, 10, 20, 30, 40, (1, 2, 3), 1)
+    box = Outline(3, 10, 20, 30, 40, (1, 2, 3))
     pairs = list(zip(box.lines[::2], box.lines[1::2], strict=True))
     assert pairs == [((10, 20), (40, 20)), ((40, 20), (40, 60)), ((40, 60), (10, 60)), ((10, 60), (10, 20))]
 
 
 def test_images_that_are_smaller_than_what_p_is_for() -> None:
     """Binned by two, and a cut-out: boxes lie where the same pixels lie in the full image."""
-    header, box = Header(), Outline(3, 10, 20, 30, 40, (1, 2, 3), 1)
+    header, box = Header(), Outline(3, 10, 20, 30, 40, (1, 2, 3))
     full = camera()
     binned = markers(header, [box], full, (320, 240)).markers[1]
     np.testing.assert_allclose(projected(full, binned)[0], (20, 40), atol=1e-9)
@@ -88,7 +87,7 @@ def test_an_uncalibrated_camera() -> None:
 def test_annotations_are_in_pixels_a_colour_a_line() -> None:
     header = Header(frame_id="camera")
     header.stamp.sec, header.stamp.nanosec = 7, 123
-    found = [Outline(WINDOW, 0, 0, 64, 128, (255, 255, 255), 1), Outline(5, 10, 20, 30, 40, (60, 215, 95), 2)]
+    found = [Outline(WINDOW, 0, 0, 64, 128, (255, 255, 255)), Outline(5, 10, 20, 30, 40, (60, 215, 95))]
     marker = annotations(header, found)
     assert (marker.header, marker.type, marker.action) == (header, ImageMarker.LINE_LIST, ImageMarker.ADD)
     assert [(p.x, p.y) for p in marker.points] == [corner for box in found for corner in box.lines]

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rosbags.typesys import Stores, get_typestore
+
+from explain_cnn_ros.bags.reader import BagReader
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -37,12 +40,22 @@ def test_executables_exist(path):
             assert (ROOT / "scripts" / keywords["executable"].value).is_file()
 
 
-def test_rviz_configuration_shows_the_overlay():
+def test_rviz_configuration_shows_what_the_node_publishes():
     configuration = yaml.safe_load((ROOT / "rviz/explain.rviz").read_text())
-    (display,) = configuration["Visualization Manager"]["Displays"]
-    assert display["Class"] == "rviz_default_plugins/Image"
-    assert display["Topic"]["Value"] == "/explain_node/overlay"
-    assert display["Topic"]["Reliability Policy"] == "Reliable"
+    displays = configuration["Visualization Manager"]["Displays"]
+    topics = {display["Class"].rpartition("/")[2]: display["Topic"] for display in displays}
+    assert {kind: topic["Value"] for kind, topic in topics.items()} == {
+        "Image": "/explain_node/overlay",
+        "Camera": "/explain_node/overlay",
+        "MarkerArray": "/explain_node/markers",
+    }
+    # The node offers reliable; RViz asks for what it is told.
+    assert all(topic["Reliability Policy"] == "Reliable" for topic in topics.values())
+    # Without TF, RViz shows what is in its fixed frame: the sample's camera's.
+    with BagReader(ROOT / "sample/street") as bag:
+        message = next(bag.messages(["/camera/camera_info"]))
+        frame_id = get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(message.data, message.type).header.frame_id
+    assert configuration["Visualization Manager"]["Global Options"]["Fixed Frame"] == frame_id
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
