@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test lint train mutations bench clean distclean
+.PHONY: help setup build demo test lint train mutations bench soak clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
 
 mutations: setup ## does the test suite notice when the explainer is wrong?
 	@$(ENV) && python tools/mutate.py
+
+soak: setup ## 50 life cycles of a node with frames flowing: does its memory grow?
+	@$(ENV) && LIFECYCLE_CYCLES=50 ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
+		python -m pytest -s test/ros/test_lifecycle.py -k cycles
 
 bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
