@@ -30,7 +30,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["weights/*.safetensors"]},
+    package_data={NAME: ["weights/*.safetensors", "analysis/pages/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -45,6 +45,8 @@ setup(
     ],
     extras_require={
         "bags": ["rosbags"],
+        "analysis": ["pyarrow", "rosbags"],
+        "cluster": ["ray"],
         "test": ["captum", "hypothesis", "matplotlib", "pytest", "pytest-timeout", "rosbags"],
     },
     entry_points={"console_scripts": [f"{NAME}-train = {NAME}.training.train:main"]},

@@ -22,7 +22,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.ros.images import to_rgb
+from explain_cnn_ros.image_messages import to_rgb
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample/street"
 

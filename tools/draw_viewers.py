@@ -24,8 +24,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.image_messages import to_rgb
 from explain_cnn_ros.ros import boxes
-from explain_cnn_ros.ros.images import to_rgb
 from explain_cnn_ros.scanning import ScanSettings
 from explain_cnn_ros.settings import ExplainSettings
 

@@ -19,8 +19,8 @@ from std_srvs.srv import SetBool
 
 from explain_cnn_ros import msg, srv
 from explain_cnn_ros.explanation import Explanation
+from explain_cnn_ros.image_messages import ImageError
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
-from explain_cnn_ros.ros.images import ImageError
 from explain_cnn_ros.ros.messages import region_from
 from explain_cnn_ros.ros.outputs import Outputs
 from explain_cnn_ros.ros.parameters import ParameterServer

@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.contact_sheet import contact_sheet
-from explain_cnn_ros.ros.images import ImageError, to_rgb
+from explain_cnn_ros.image_messages import ImageError, to_rgb
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 
 #: Frames and classifications that are kept for the explanations that may still come.

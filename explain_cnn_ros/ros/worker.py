@@ -26,8 +26,8 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer, ExplanationCancelledError
 from explain_cnn_ros.explanation import Explanation
+from explain_cnn_ros.image_messages import ImageError, to_rgb
 from explain_cnn_ros.regions import Region
-from explain_cnn_ros.ros.images import ImageError, to_rgb
 from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue

@@ -1,0 +1,1 @@
+"""After the run: recordings -> tables, an annotated recording, and a report. Needs no ROS."""

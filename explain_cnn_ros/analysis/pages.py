@@ -1,0 +1,29 @@
+"""Self-contained HTML pages: a template with style, script and data in it."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent / "pages"
+
+
+def render(name: str, title: str, data: dict[str, Any]) -> str:
+    """A page: pages/<name>.html with its script, the common style, and data that the script finds as JSON."""
+    # No tag may end inside of the data.
+    safe = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    parts = {
+        "title": html.escape(title),
+        "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
+        "common": (_FOLDER / "common.js").read_text(encoding="utf-8"),
+        "script": (_FOLDER / f"{name}.js").read_text(encoding="utf-8"),
+        "data": safe,
+    }
+    page = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
+    before, *pieces = page.split("{{")
+    for piece in pieces:
+        key, _, text = piece.partition("}}")
+        before += parts[key] + text
+    return before

@@ -1,0 +1,66 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const NS = "http://www.w3.org/2000/svg";
+const $ = (id) => document.getElementById(id);
+
+/** An element with attributes and children; text is never read as HTML. */
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function draw(name, attributes = {}, ...children) {
+  const element = document.createElementNS(NS, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(0)} %` : "–");
+const words = (name) => name.replaceAll("_", " ");
+/** The paper's colours: layers 3-4 red, 5-7 green, 8-9 blue. */
+const layerColour = (layer) => (layer <= 4 ? "#ff463c" : layer <= 7 ? "#3cd75f" : "#468cff");
+const layerDash = (layer) => (layer <= 4 ? "" : layer <= 7 ? "7 2" : "2 2");
+
+function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  return minutes ? `${minutes}:${(seconds % 60).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
+}
+
+/** Round steps of an axis from 0 to `end`. */
+function ticks(end, most) {
+  const raw = end / most || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= raw);
+  return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
+}
+
+/** A chart's frame: axes, and functions from values to places. */
+function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200, end, label, unit = " s" }) {
+  const left = 44, right = width - 12, top = 10, bottom = height - 26;
+  svg.replaceChildren();
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("role", "group");
+  svg.setAttribute("aria-label", label);
+  const x = (t) => left + ((right - left) * t) / (end || 1);
+  const y = (v) => bottom - (bottom - top) * v;
+  for (const v of [0, 0.25, 0.5, 0.75, 1]) {
+    svg.append(draw("line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: "var(--line)" }));
+    svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(v)));
+  }
+  for (const t of ticks(end, width < 500 ? 4 : 8)) {
+    svg.append(draw("text", { x: x(t), y: height - 8, "text-anchor": "middle" }, t >= 120 ? clock(t) : `${+t.toFixed(2)}${unit}`));
+  }
+  return { x, y, left, right, top, bottom };
+}
+
+function details(list, values) {
+  list.replaceChildren();
+  for (const [name, value] of Object.entries(values)) {
+    const text = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+    list.append(make("dt", {}, name), make("dd", {}, text));
+  }
+}
