@@ -168,8 +168,9 @@ def _from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
     if not data:
         raise ImageError("zero_size", "the compressed image holds no data")
     # OpenCV fills what a truncated file lacks with grey and says nothing.
-    if (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < len(data) - 1024) or (
-        data[:4] == b"\x89PNG" and data.rfind(b"IEND") < len(data) - 1024
+    end_from = max(0, len(data) - 1024)
+    if (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < end_from) or (
+        data[:4] == b"\x89PNG" and data.rfind(b"IEND") < end_from
     ):
         raise ImageError("truncated", f"the compressed image is truncated: its {len(data)} bytes lack the end")
     # Orientation tags would turn the picture away from the camera's own pixels.

@@ -1,0 +1,373 @@
+"""Whole analyses: what comes out, and what happens to those that are disturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin
+
+from explain_cnn_ros.analysis import run as run_module
+from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.run import AnalysisError, Progress
+from explain_cnn_ros.analysis.tables import COLUMNS
+from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.image_messages import to_rgb
+
+#: How often the analysis is killed; `make soak` asks for more.
+KILLS = int(os.environ.get("ANALYSIS_KILLS", "3"))
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def bag(studio, tmp_path_factory) -> Path:
+    """Eighteen frames, the sixth of them broken."""
+    frames = [studio.jpeg(i) for i in range(18)]
+    frames[5] = frames[5][:700]
+    return studio.record(tmp_path_factory.mktemp("bags") / "walk", frames, delay=1000)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(studio, bag, tmp_path_factory) -> Path:
+    """The same, analysed without any disturbance, in parts of four frames."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "PART_FRAMES", 4)
+        output = tmp_path_factory.mktemp("outputs") / "undisturbed"
+        outcome = studio.analyse(output, bag)
+    assert outcome.complete
+    return output
+
+
+def test_tables_say_what_the_classifier_and_the_explainer_say(studio, bag, undisturbed) -> None:
+    classifier = PersonClassifier.load(device="cpu")
+    explainer = Explainer(classifier, studio.QUICK)
+    rows = studio.table(undisturbed, "frames").to_pylist()
+    assert [row["frame"] for row in rows] == list(range(18))
+    assert [row["trigger"] for row in rows if row["frame"] % 4 == 0] == ["periodic"] * 5
+    neurons, patches = (studio.table(undisturbed, name).to_pylist() for name in ("neurons", "patches"))
+    for row, message in zip(rows, BagReader(bag).messages(), strict=True):
+        assert (row["log_time"], row["stamp"]) == (message.stamp, message.stamp - 1000)
+        assert (row["source"], row["topic"], row["frame_id"]) == (str(bag), "/camera/image/compressed", "camera")
+        if row["frame"] == 5:
+            assert "truncated" in row["error"]
+            assert row["probability"] is row["person"] is row["trigger"] is row["width"] is None
+            continue
+        import cv2
+
+        image = np.ascontiguousarray(cv2.imdecode(np.frombuffer(studio.jpeg(row["frame"]), np.uint8), 1)[..., ::-1])
+        p = float(classifier.probability(classifier.resize(image)[None])[0])
+        assert row["probability"] == pytest.approx(p, rel=1e-3, abs=1e-6)
+        assert row["person"] == (p >= classifier.threshold)
+        assert row["doubtful"] == (max(p, 1 - p) < 0.75)
+        if row["trigger"] is None:
+            continue
+        explanation = explainer.explain(image)
+        mine = [n for n in neurons if n["frame"] == row["frame"]]
+        assert [(n["metric"], n["layer"], n["rank"], n["channel"]) for n in mine] == [
+            (r.metric, r.layer, i, n.channel) for r in explanation.rankings for i, n in enumerate(r.neurons, 1)
+        ]
+        np.testing.assert_allclose(
+            [n["score"] for n in mine], [n.score for r in explanation.rankings for n in r.neurons], rtol=1e-4
+        )
+        boxes = {
+            (n.layer, n.channel): dataclasses.astuple(n.patch)
+            for r in explanation.rankings
+            for n in r.neurons
+            if n.patch is not None
+        }
+        found = {
+            (p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
+            for p in patches
+            if p["frame"] == row["frame"]
+        }
+        assert found == boxes
+
+
+def test_columns_are_described(studio, undisturbed) -> None:
+    for name, columns in COLUMNS.items():
+        schema = studio.table(undisturbed, name).schema
+        assert schema.names == list(columns)
+        assert all(schema.field(c).metadata[b"description"].decode() == columns[c][1] for c in columns)
+
+
+def test_the_rest_of_what_comes_out(undisturbed) -> None:
+    manifest = json.loads((undisturbed / "analysis.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["summary"]["frames"] == 18
+    assert manifest["summary"]["errors"] == 1
+    assert any("1 frame could not be analysed" in problem for problem in manifest["problems"])
+    assert manifest["model"] == PersonClassifier.load(device="cpu").model_hash
+    (fingerprint,) = manifest["fingerprints"].values()
+    assert len(fingerprint["sha256"]) == 64
+    assert (undisturbed / "report.html").stat().st_size > 10_000
+    assert not (undisturbed / "parts").exists()
+    assert not list(undisturbed.glob("*.partial"))
+
+
+def test_parts_do_not_depend_on_each_other(studio, bag, undisturbed, tmp_path) -> None:
+    """Parts of 64 frames: the same rows, but for the rounding of larger batches."""
+    outcome = studio.analyse(tmp_path / "large", bag)
+    assert outcome.complete
+    for name in ("neurons", "patches"):
+        assert studio.table(tmp_path / "large", name).equals(studio.table(undisturbed, name))
+    large, small = (studio.table(folder, "frames").to_pydict() for folder in (tmp_path / "large", undisturbed))
+    for column in COLUMNS["frames"]:
+        if column == "probability":
+            both = [np.array(rows[column], float) for rows in (large, small)]
+            np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-7)
+        else:
+            assert large[column] == small[column]
+
+
+def test_labels_make_an_error_analysis(studio, bag, tmp_path) -> None:
+    labels = [Label(0, 0.35, True), Label(0.35, 1.0, False)]
+    outcome = studio.analyse(tmp_path / "out", bag, labels=labels, explain_every=0, confidence_threshold=0.0)
+    rows = studio.table(tmp_path / "out", "frames").to_pylist()
+    assert [row["label"] for row in rows] == [True] * 4 + [False] * 6 + [None] * 8
+    for row in rows:
+        if row["label"] is None or row["person"] is None:
+            assert row["wrong"] is None
+        else:
+            assert row["wrong"] == (row["person"] != row["label"])
+        assert (row["trigger"] == "wrong") == bool(row["wrong"])
+    assert outcome.summary["labelled"] == 10
+    assert outcome.summary["wrong"] == sum(bool(row["wrong"]) for row in rows) > 0
+
+
+def test_frames_at_given_times_and_all_of_them(studio, bag, tmp_path) -> None:
+    studio.analyse(tmp_path / "at", bag, explain_every=0, confidence_threshold=0.0, explain_at=(1.21, 0.3, 99.0))
+    rows = studio.table(tmp_path / "at", "frames").to_pylist()
+    assert {row["frame"]: row["trigger"] for row in rows if row["trigger"]} == {3: "chosen", 13: "chosen"}
+    studio.analyse(tmp_path / "all", bag, explain_every=0, confidence_threshold=0.0, explain_all=True)
+    rows = studio.table(tmp_path / "all", "frames").to_pylist()
+    assert [row["trigger"] for row in rows] == [None if row["frame"] == 5 else "chosen" for row in rows]
+
+
+def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
+    bag = studio.record(tmp_path / "bag", [np.ascontiguousarray(studio.street[150:390, 150:470])])
+    from explain_cnn_ros.scanning import ScanSettings
+
+    scan = ScanSettings(person_height_min=80, person_height_max=100)
+    studio.analyse(tmp_path / "out", bag, regions="scan", scan=scan)
+    (row,) = studio.table(tmp_path / "out", "frames").to_pylist()
+    best = PersonClassifier.load(device="cpu").scan(studio.street[150:390, 150:470].copy(), scan)[0]
+    assert (row["region_x"], row["region_y"], row["region_width"], row["region_height"]) == dataclasses.astuple(best)[
+        :4
+    ]
+
+
+def test_an_explanation_that_fails_costs_one_row(studio, bag, tmp_path, monkeypatch) -> None:
+    real = Explainer.explain
+
+    def explain(self: Explainer, image: Any, region: Any = None) -> Any:
+        if np.array_equal(image[:20], reference[:20]):
+            raise RuntimeError("no memory left")
+        return real(self, image, region)
+
+    import cv2
+
+    reference = np.ascontiguousarray(cv2.imdecode(np.frombuffer(studio.jpeg(8), np.uint8), 1)[..., ::-1])
+    monkeypatch.setattr(Explainer, "explain", explain)
+    outcome = studio.analyse(tmp_path / "out", bag)
+    rows = studio.table(tmp_path / "out", "frames").to_pylist()
+    assert rows[8]["error"] == "explanation failed: RuntimeError: no memory left"
+    assert rows[8]["probability"] is not None
+    assert [r["frame"] for r in rows if r["trigger"] == "periodic"] == [0, 4, 12, 16]
+    assert any("2 frames could not be analysed" in problem for problem in outcome.problems)
+
+
+class InterruptedAfter(Progress):
+    """Ctrl-C after some parts."""
+
+    def __init__(self, parts: int) -> None:
+        self._left = parts
+
+    def advance(self, frames: int, explained: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_interrupted_and_resumed(studio, bag, undisturbed, tmp_path, monkeypatch) -> None:
+    """What there is then is a result; and nothing is calculated twice but the part that was under way."""
+    output = tmp_path / "out"
+    outcome = studio.analyse(output, bag, progress=InterruptedAfter(2))
+    assert outcome.interrupted
+    assert studio.table(output, "frames").num_rows == 8
+    assert json.loads((output / "analysis.json").read_text())["status"] == "interrupted"
+    assert (output / "report.html").is_file()
+    analysed = []
+    real = Analyzer._add
+
+    def add(self: Analyzer, rows: Any, source: str, start: int, frame: Any, *rest: Any) -> None:
+        analysed.append(frame.index)
+        real(self, rows, source, start, frame, *rest)
+
+    monkeypatch.setattr(Analyzer, "_add", add)
+    outcome = studio.analyse(output, bag, resume=True)
+    assert outcome.complete
+    assert analysed == list(range(8, 18))
+    assert studio.files(output) == studio.files(undisturbed)
+    analysed.clear()
+    with pytest.raises(AnalysisError, match="holds an analysis already"):
+        studio.analyse(output, bag)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
+    output = tmp_path / "out"
+    studio.analyse(output, bag, progress=InterruptedAfter(1))
+    with pytest.raises(AnalysisError, match="was made with other settings"):
+        studio.analyse(output, bag, resume=True, confidence_threshold=0.9)
+    with pytest.raises(AnalysisError, match="was made with other labels"):
+        studio.analyse(output, bag, resume=True, labels=[Label(0, 1, True)])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("precious")
+    with pytest.raises(AnalysisError, match="is not empty, and holds no analysis"):
+        studio.analyse(tmp_path / "other", bag)
+
+
+def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, command) -> None:
+    """SIGKILL at random moments: the same tables as without."""
+    output, flags = tmp_path / "out", ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3)
+    flags += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2, "--preset", "paper")
+    slow = "from explain_cnn_ros.analysis import engine\nimport time\nreal = engine.Analyzer._add\n"
+    slow += "engine.Analyzer._add = lambda *a: (time.sleep(0.1), real(*a))[1]"
+    moments, killed = random.Random(4), 0
+    for _ in range(KILLS):
+        process = command(bag, "--output", output, *flags, *(["--resume"] if output.exists() else []), before=slow)
+        deadline = time.monotonic() + 60
+        while not (output / "parts").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(moments.uniform(0.0, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    process = command(bag, "--output", output, *flags, "--resume")
+    said, problems = process.communicate(timeout=120)
+    assert process.returncode == 3, problems  # one frame is broken
+    assert killed == KILLS
+    assert "18 frames" in said
+    assert studio.files(output) == studio.files(undisturbed)
+
+
+def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, command) -> None:
+    """A truncated MCAP, sqlite3 without metadata, a recording without images, and a path that is none."""
+    truncated = tmp_path / "truncated"
+    shutil.copytree(bag, truncated)
+    (file,) = truncated.glob("*.mcap")
+    os.truncate(file, file.stat().st_size * 2 // 3)
+    sqlite = studio.record(tmp_path / "sqlite", [studio.jpeg(i) for i in range(3)], storage=StoragePlugin.SQLITE3)
+    (sqlite / "metadata.yaml").unlink()
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    output = tmp_path / "out"
+    flags = ("--explain-every", 0, "--confidence-threshold", 0)
+    process = command(truncated, sqlite, texts, tmp_path / "none", "--output", output, *flags)
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 3, problems
+    rows = studio.table(output, "frames").to_pylist()
+    by_source = {name: sum(r["source"] == str(name) for r in rows) for name in (truncated, sqlite)}
+    assert 3 <= by_source[truncated] < 18
+    assert by_source[sqlite] == 3
+    for text in (
+        "truncated",
+        "no metadata.yaml",
+        "neither a rosbag2 recording nor a folder",
+        "no such file or directory",
+    ):
+        assert text in problems
+    report = (output / "report.html").read_text()
+    assert "no metadata.yaml" in report
+    assert "no such file or directory" in report
+
+
+def test_nothing_at_all(tmp_path, command) -> None:
+    process = command(tmp_path / "none", "--output", tmp_path / "out")
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "no such file or directory" in problems
+    assert "Traceback" not in problems
+
+
+def test_a_full_disk(studio, bag, undisturbed, tmp_path, command) -> None:
+    """The system takes no more bytes: what was analysed stays, and a later run goes on."""
+    output = tmp_path / "out"
+    flags = ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3, "--preset", "paper")
+    flags += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2)
+    full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+    process = command(bag, "--output", output, *flags, before=full)
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode in (1, 3), problems
+    assert "File too large" in problems
+    assert "free some space and go on with --resume" in problems
+    assert "Traceback" not in problems
+    process = command(bag, "--output", output, *flags, "--resume")
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 3, problems
+    assert studio.files(output) == studio.files(undisturbed)
+
+
+def test_wrong_arguments_name_the_cure(tmp_path, command) -> None:
+    process = command("bag", "--output", tmp_path / "out", "--start", 5, "--end", 3)
+    _, problems = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "end is 3.0: it must be 0, or above start (5.0)" in problems
+
+
+def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp_path) -> None:
+    """At the original times, with types that ROS reads, and the images' own stamps."""
+    pytest.importorskip("rclpy")
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import CompressedImage
+    from visualization_msgs.msg import ImageMarker
+
+    from explain_cnn_ros.analysis.cli import make_encoder
+    from explain_cnn_ros.msg import Classification, Explanation
+    from explain_cnn_ros.ros.messages import explanation_from
+
+    output = tmp_path / "out"
+    studio.analyse(output, bag, make_encoder=make_encoder)
+    kinds = {
+        "classification": Classification,
+        "explanation": Explanation,
+        "overlay/compressed": CompressedImage,
+        "annotations": ImageMarker,
+    }
+    rows = [row for row in studio.table(output, "frames").to_pylist() if row["probability"] is not None]
+    explained = [row for row in rows if row["trigger"]]
+    with BagReader(output / "explanations") as recording:
+        assert recording.problems == []
+        for name, kind in kinds.items():
+            messages = list(recording.messages([f"/explain_node/{name}"]))
+            expected = rows if name == "classification" else explained
+            assert [m.stamp for m in messages] == [row["log_time"] for row in expected]
+            for message, row in zip(messages, expected, strict=True):
+                read = deserialize_message(message.data, kind)
+                assert read.header.frame_id == "camera"
+                assert read.header.stamp.sec * 10**9 + read.header.stamp.nanosec == row["stamp"]
+                if name == "classification":
+                    assert (read.probability, read.person) == (row["probability"], row["person"])
+                elif name == "explanation":
+                    assert read.trigger == row["trigger"]
+                    mine = explanation_from(read)
+                    neurons = [n for n in studio.table(output, "neurons").to_pylist() if n["frame"] == row["frame"]]
+                    assert [n.channel for r in mine.rankings for n in r.neurons] == [n["channel"] for n in neurons]
+                elif name == "overlay/compressed":
+                    assert to_rgb(read).shape == (120, 160, 3)
+                else:
+                    assert len(read.points) == 2 * len(read.outline_colors) > 8
