@@ -179,3 +179,12 @@ def test_to_message_and_back():
     assert np.array_equal(to_rgb(sent), RGB)
     jpeg = to_compressed(np.full((32, 32, 3), (200, 100, 50), np.uint8), header)
     assert abs(to_rgb(jpeg).astype(int) - (200, 100, 50)).max() <= 3
+
+
+def test_small_files_that_are_truncated():
+    """Shorter than what may follow the end of a file."""
+    data = cv2.imencode(".jpg", RGB)[1].tobytes()
+    assert len(data) < 1024
+    with pytest.raises(ImageError) as caught:
+        to_rgb(CompressedImage(format="jpeg", data=data[:-40]))
+    assert caught.value.reason == "truncated"

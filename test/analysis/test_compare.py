@@ -1,0 +1,81 @@
+"""Two analyses side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from explain_cnn_ros.analysis.compare import CompareError, compare, main
+from explain_cnn_ros.analysis.tables import table_of
+
+
+@pytest.fixture
+def analysis(tmp_path: Path) -> Callable[..., Path]:
+    """An output with frames of given probabilities, and in each explained frame a set of channels."""
+
+    def make(name: str, probabilities: list[float | None], channels: list[set[int]], shift: int = 0) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "analysis.json").write_text('{"model": "x", "threshold": 0.5, "summary": {}}')
+        rows = [
+            {"source": f"/{name}/walk", "frame": i, "stamp": i + shift, "probability": p, "label": i % 2 == 0}
+            | {"person": None if p is None else p >= 0.5, "trigger": "periodic" if i < len(channels) else None}
+            for i, p in enumerate(probabilities)
+        ]
+        pq.write_table(table_of("frames", rows), folder / "frames.parquet")
+        neurons = [
+            {
+                "source": f"/{name}/walk",
+                "frame": i,
+                "metric": "activation_sum",
+                "layer": 4,
+                "layer_name": "conv2_2",
+                "channel": c,
+            }
+            for i, chosen in enumerate(channels)
+            for c in chosen
+        ]
+        pq.write_table(table_of("neurons", neurons), folder / "neurons.parquet")
+        return folder
+
+    return make
+
+
+def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
+    a = analysis("a", [0.9, 0.9, 0.1, 0.2, None, 0.8], [])
+    b = analysis("b", [0.9, 0.1, 0.8, 0.7, 0.9, None], [])
+    found = compare(a, b)
+    assert found["counts"] == {"common": 4, "changed": 3, "repaired": 2, "broken": 1}
+    assert [(c["frame"], c["person"], c["label"]) for c in found["changed"]] == [
+        (1, False, False),
+        (2, True, True),
+        (3, True, False),
+    ]
+    assert found["points"] == [(0.9, 0.9), (0.9, 0.1), (0.1, 0.8), (0.2, 0.7)]
+
+
+def test_frames_of_other_recordings_are_not_the_same(analysis: Callable[..., Path]) -> None:
+    found = compare(analysis("a", [0.9] * 4, []), analysis("b", [0.1] * 4, [], shift=99))
+    assert found["counts"]["common"] == 0
+
+
+def test_neurons_that_came_and_went(analysis: Callable[..., Path]) -> None:
+    a = analysis("a", [0.5] * 40, [{1, 2} if i % 8 else {1, 2, 3} for i in range(40)])
+    b = analysis("b", [0.5] * 30, [{1, 3}] * 30)
+    neurons = compare(a, b)["neurons"]
+    assert neurons["explained"] == [40, 30]
+    of = neurons["by_metric"]["activation_sum"]
+    assert [(r["channel"], r["a"], r["b"]) for r in of["came"]] == [(3, 5, 30)]
+    assert [(r["channel"], r["a"], r["b"]) for r in of["went"]] == [(2, 40, 0)]
+    assert of["neurons"] == 3
+
+
+def test_what_is_no_analysis_is_named(analysis: Callable[..., Path], tmp_path: Path, capsys) -> None:
+    a = analysis("a", [0.9], [])
+    with pytest.raises(CompareError, match=r"none: no analysis there .* give the --output of `analyze`"):
+        compare(a, tmp_path / "none")
+    assert main([str(a), str(tmp_path / "none")]) == 1
+    assert "no analysis there" in capsys.readouterr().err

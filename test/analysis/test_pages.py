@@ -1,0 +1,214 @@
+"""The pages in a real browser: what a reader clicks, and what is there then."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explain_cnn_ros.analysis.compare import main as compare
+from explain_cnn_ros.analysis.labels import Label
+
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip("no Chromium here: apt install chromium chromium-driver", allow_module_level=True)
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,900"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def output(studio, tmp_path_factory) -> Path:
+    """Two recordings, one of them labelled so that frames are wrong; one image is broken."""
+    folder = tmp_path_factory.mktemp("pages")
+    first = [studio.jpeg(i) for i in range(24)]
+    first[7] = b"nothing"
+    second = [studio.jpeg(50 + i) for i in range(8)]
+    bags = [studio.record(folder / "front", first), studio.record(folder / "rear", second)]
+    labels = [Label(0, 1.0, True, "front")]
+    studio.analyse(folder / "out", *bags, labels=labels, explain_every=3)
+    studio.analyse(folder / "again", *bags, labels=labels, explain_every=4, threshold=0.02)
+    assert compare([str(folder / "out"), str(folder / "again"), "--output", str(folder / "compare.html")]) == 0
+    return folder
+
+
+@pytest.fixture
+def report(browser, output) -> Any:
+    browser.get((output / "out/report.html").as_uri())
+    return browser
+
+
+def text(browser: Any, name: str) -> str:
+    return str(browser.find_element(By.ID, name).text)
+
+
+def test_nothing_is_wrong_and_nothing_is_fetched(browser, output) -> None:
+    for page in ("out/report.html", "compare.html"):
+        browser.get_log("performance")
+        browser.get((output / page).as_uri())
+        assert browser.get_log("browser") == []
+        asked = [e["message"] for e in browser.get_log("performance") if "Network.requestWillBeSent" in e["message"]]
+        assert not [a for a in asked if '"url":"http' in a]
+        assert browser.title
+
+
+def test_the_head_says_what_came_out(report) -> None:
+    tiles = text(report, "tiles").split("\n")
+    assert tiles[:2] == ["32", "frames"]
+    assert tiles[tiles.index("unreadable") - 1] == "1"
+    assert "1 frame could not be analysed" in text(report, "problems")
+
+
+def test_a_mark_opens_its_frame(report, studio, output) -> None:
+    rows = {r["frame"]: r for r in studio.table(output / "out", "frames").to_pylist() if "front" in r["source"]}
+    marks = report.find_elements(By.CSS_SELECTOR, "#timeline .mark")
+    assert len(marks) == sum(bool(r["wrong"] or r["doubtful"] or r["trigger"]) for r in rows.values())
+    pictures = set()
+    for mark in marks[:6]:
+        frame = int(mark.get_attribute("data-frame"))
+        report.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", mark)
+        assert f"frame {frame} at" in text(report, "caption")
+        assert f"P(person) {rows[frame]['probability']:.3f}" in text(report, "caption")
+        assert rows[frame]["trigger"].replace("_", " ") in text(report, "caption")
+        assert "selected" in mark.get_attribute("class")
+        image = report.find_element(By.ID, "image")
+        assert report.execute_script("return arguments[0].complete && arguments[0].naturalWidth", image) == 160
+        pictures.add(image.get_attribute("src"))
+    assert len(pictures) == 6
+
+
+def test_with_the_keyboard_alone(report) -> None:
+    mark = report.find_elements(By.CSS_SELECTOR, "#timeline .mark[tabindex]")[3]
+    report.execute_script("arguments[0].focus()", mark)
+    mark.send_keys(Keys.ENTER)
+    assert f"frame {mark.get_attribute('data-frame')} at" in text(report, "caption")
+    before = text(report, "caption")
+    report.find_element(By.ID, "next").send_keys(Keys.ENTER)
+    assert text(report, "caption") != before
+    report.find_element(By.ID, "previous").send_keys(Keys.SPACE)
+    assert text(report, "caption") == before
+
+
+def test_metric_and_layer_are_the_readers_choice(report, studio, output) -> None:
+    """What is drawn is what the tables say."""
+    out = output / "out"
+    neurons, patches = (studio.table(out, name).to_pylist() for name in ("neurons", "patches"))
+    caption = text(report, "caption")
+    frame, source = int(caption.partition("frame ")[2].partition(" ")[0]), caption.split(" ")[3].rstrip(",")
+    boxes = {
+        (p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
+        for p in patches
+        if (p["frame"], p["source"]) == (frame, source)
+    }
+    for metric in ("activation_sum", "activation_precision"):
+        Select(report.find_element(By.ID, "metric")).select_by_value(metric)
+        for layer in ("all", "3", "5"):
+            Select(report.find_element(By.ID, "layer")).select_by_value(layer)
+            expected = [
+                (n["layer"], n["channel"])
+                for n in neurons
+                if (n["frame"], n["source"], n["metric"]) == (frame, source, metric)
+                and layer in ("all", str(n["layer"]))
+            ]
+            assert expected
+            found = report.find_elements(By.CSS_SELECTOR, "#neurons tr")
+            assert [int(row.find_elements(By.TAG_NAME, "td")[1].text) for row in found] == [c for _, c in expected]
+            drawn = [
+                tuple(int(rect.get_attribute(side)) for side in ("x", "y", "width", "height"))
+                for rect in report.find_elements(By.CSS_SELECTOR, "#boxes rect")[1:]
+            ]
+            assert drawn == [boxes[n] for n in expected if n in boxes]
+
+
+def test_another_recording(report) -> None:
+    Select(report.find_element(By.ID, "source")).select_by_index(1)
+    marks = report.find_elements(By.CSS_SELECTOR, "#timeline .mark")
+    assert [m.get_attribute("data-frame") for m in marks if "explained" in m.get_attribute("class")]
+    report.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", marks[0])
+    assert "rear, frame" in text(report, "caption")
+
+
+def test_recurring_neurons_and_heat(report, studio, output) -> None:
+    rows = report.find_elements(By.CSS_SELECTOR, "#recurring tr")
+    assert rows
+    assert all(row.find_elements(By.CSS_SELECTOR, ".gallery img") for row in rows)
+    assert len(report.find_elements(By.CSS_SELECTOR, "#heat figure svg")) == 2
+    before = text(report, "recurring")
+    Select(report.find_element(By.ID, "recurring-metric")).select_by_value("activation_sum")
+    assert text(report, "recurring") != before
+
+
+@pytest.mark.parametrize("page", ["out/report.html", "compare.html"])
+def test_small_screens_dark_ones_and_paper(browser, output, page) -> None:
+    """Nothing is wider than the screen; dark is dark; and everything is on the paper."""
+    browser.get((output / page).as_uri())
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(ground) == "rgb(255, 255, 255)"
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    assert browser.execute_script(ground) == "rgb(20, 24, 31)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    assert browser.execute_script("return getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+@pytest.mark.parametrize("page", ["out/report.html", "compare.html"])
+def test_readers_who_cannot_see(browser, output, page) -> None:
+    """Pictures have words, controls have names, colours are never alone, and contrast suffices."""
+    browser.get((output / page).as_uri())
+    assert browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    assert not browser.execute_script("return [...document.images].filter(i => !i.alt).length")
+    unnamed = """return [...document.querySelectorAll('select, button, [role=button], [role=img]')]
+        .filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label'))).length"""
+    assert browser.execute_script(unnamed) == 0
+    contrast = """
+        const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255)
+            .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+        const paint = document.createElement('i'); document.body.append(paint);
+        const of = name => { paint.style.color = `var(${name})`; return light(getComputedStyle(paint).color); };
+        return ['--text', '--faint', '--wrong', '--doubtful', '--fine', '--accent'].map(name => {
+            const [a, b] = [of(name), of('--panel')]; return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); });"""
+    for scheme in ("light", "dark"):
+        feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        assert min(browser.execute_script(contrast)) >= 4.5
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_what_changed_between_two_analyses(browser, studio, output) -> None:
+    browser.get((output / "compare.html").as_uri())
+    a, b = (studio.table(output / name, "frames").to_pylist() for name in ("out", "again"))
+    changed = sum(x["person"] != y["person"] for x, y in zip(a, b, strict=True) if x["person"] is not None)
+    assert changed > 0
+    assert f"31 frames are in both; {changed} are decided otherwise" in text(browser, "changed-note")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#changed tr")) == changed
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#scatter circle")) == 31
