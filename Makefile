@@ -31,13 +31,14 @@ train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
 mutations: setup ## does the test suite notice when the explainer is wrong?
 	@$(ENV) && python tools/mutate.py
 
-soak: setup ## 50 life cycles of a node with frames flowing: does its memory grow?
-	@$(ENV) && LIFECYCLE_CYCLES=50 ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
-		python -m pytest -s test/ros/test_lifecycle.py -k cycles
+soak: setup ## 50 life cycles of a node: does its memory grow? And an analysis that is killed ten times
+	@$(ENV) && LIFECYCLE_CYCLES=50 ANALYSIS_KILLS=10 ROS_PYTHON_CHECK_FIELDS=1 \
+		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
+		python -m pytest -s test/ros/test_lifecycle.py test/analysis/test_run.py -k "cycles or killed"
 
 bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
-		python bench/node.py
+		python bench/node.py && python bench/analysis.py
 
 clean: ## removes what was built and cached, but not .venv
 	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache

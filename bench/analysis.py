@@ -2,9 +2,9 @@
 
     python bench/analysis.py [--frames 1000 10000] [--output DIR]
 
-The sample's images (JPEG, 768 x 576), looped, as a rosbag2 recording. Each case in a process of its own. The bare network
-sees windows that lie in memory, in batches of the same size: by PyTorch's convolutions, and by those that the analysis
-uses on CPUs. Rates are of the frames' way from the recording to the tables' parts; loading the network, and writing
+The sample's images (JPEG, 768 x 576), looped, as a rosbag2 recording. Each case in a process of its own. The bare
+network sees windows that lie in memory, in batches of the same size: by PyTorch's convolutions, and by those that the
+analysis uses on CPUs. Rates are of the frames' way from the recording to the tables' parts; loading the network, and writing
 results in the end, are set apart. Prints a table and writes JSON.
 """
 
@@ -46,7 +46,8 @@ if int(workers):
     from explain_cnn_ros.analysis.cluster import Ray
     distribute = Ray("", int(workers), make_encoder)
 clock = Clock()
-outcome = run(Job((Path(bag),), Path(output), settings), progress=clock, make_encoder=make_encoder, distribute=distribute)
+job = Job((Path(bag),), Path(output), settings)
+outcome = run(job, progress=clock, make_encoder=make_encoder, distribute=distribute)
 assert outcome.complete, outcome.problems
 done = time.perf_counter()
 peak = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM")) / 1024

@@ -116,11 +116,11 @@ def _convert(encoding: str) -> Callable[[Pixels], Pixels]:
     if encoding == "rgb8":
         return lambda pixels: pixels
     if encoding in ("bgr8", "8UC3"):
-        return lambda pixels: pixels[:, :, ::-1]
+        return lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if encoding == "rgba8":
-        return lambda pixels: pixels[:, :, :3]
+        return lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
     if encoding in ("bgra8", "8UC4"):
-        return lambda pixels: pixels[:, :, 2::-1]
+        return lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
     if encoding in ("mono8", "8UC1"):
         return _grey
     if encoding == "mono16":
@@ -179,4 +179,5 @@ def _from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
         raise ImageError(
             "undecodable", f"the compressed image (format {message.format!r}, {len(data)} bytes) is not JPEG or PNG"
         )
-    return np.ascontiguousarray(decoded[:, :, ::-1])
+    # Much faster than numpy's reversed copy.
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

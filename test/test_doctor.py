@@ -13,7 +13,7 @@ from explain_cnn_ros import doctor
 def test_a_machine_that_passes_the_tests_lacks_nothing_that_they_need() -> None:
     assert doctor.check_weights().level in ("ok", "warning")
     assert "weights" in doctor.check_weights().text
-    for name in ("numpy", "opencv", "torch", "torchvision", "safetensors", "device"):
+    for name in ("numpy", "opencv", "torch", "safetensors", "pyarrow", "device"):
         assert doctor.CHECKS[name]().level == "ok", name
 
 

@@ -164,7 +164,7 @@ class FolderSource:
             decoded = None
         if decoded is None:
             return Frame(index, time, time, path.name, "", None, f"{path.name} is no image that can be read")
-        return Frame(index, time, time, path.name, "", np.ascontiguousarray(decoded[:, :, ::-1]))
+        return Frame(index, time, time, path.name, "", _rgb(decoded))
 
     def close(self) -> None:
         pass
@@ -206,10 +206,14 @@ class VideoSource:
     def _load(self, index: int, time: int, there: bool, image: Any) -> Frame:
         if not there:
             return Frame(index, time, time, self._path.name, "", None, "the frame cannot be decoded")
-        return Frame(index, time, time, self._path.name, "", np.ascontiguousarray(image[:, :, ::-1]))
+        return Frame(index, time, time, self._path.name, "", _rgb(image))
 
     def close(self) -> None:
         pass
+
+
+def _rgb(bgr: Any) -> Any:
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _inside(time: int, settings: AnalysisSettings) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
 from explain_cnn_ros.analysis import run as run_module
@@ -350,6 +351,10 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
     }
     rows = [row for row in studio.table(output, "frames").to_pylist() if row["probability"] is not None]
     explained = [row for row in rows if row["trigger"]]
+    # A reader that knows nothing of this package's types learns them from the file.
+    with AnyReader([output / "explanations"]) as stranger:
+        read = [stranger.deserialize(data, c.msgtype) for c, _, data in stranger.messages()]
+    assert len(read) == len(rows) + 3 * len(explained)
     with BagReader(output / "explanations") as recording:
         assert recording.problems == []
         for name, kind in kinds.items():
