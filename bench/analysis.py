@@ -4,8 +4,8 @@
 
 The sample's images (JPEG, 768 x 576), looped, as a rosbag2 recording. Each case in a process of its own. The bare
 network sees windows that lie in memory, in batches of the same size: by PyTorch's convolutions, and by those that the
-analysis uses on CPUs. Rates are of the frames' way from the recording to the tables' parts; loading the network, and writing
-results in the end, are set apart. Prints a table and writes JSON.
+analysis uses on CPUs. Rates are of the frames' way from the recording to the tables' parts; loading the network, and
+writing results in the end, are set apart. Prints a table and writes JSON.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -131,7 +131,8 @@ class Explainer:
             }
         with _timed(timings, "deconvnet", self.classifier.device):
             check()
-            patches = self._patches(sampler.clean, selected)
+            chosen = {Neuron(layer, channel) for (_, layer), channels in selected.items() for channel in channels}
+            patches = self._patches(sampler.clean, chosen)
         silencing: tuple[Silencing, ...] = ()
         if settings.silencing_draws:
             with _timed(timings, "silencing", self.classifier.device):
@@ -184,6 +185,17 @@ class Explainer:
             silencing=silencing,
         )
 
+    @torch.inference_mode()
+    def patches(self, window: NDArray[np.uint8], neurons: Collection[Neuron]) -> dict[Neuron, Patch]:
+        """The patches of any neurons of the explained layers in a window; those that are dead have none.
+
+        Args:
+            window: uint8 [128, 64, 3] RGB, of the classifier's size.
+        """
+        sampler = self.sampler(self.classifier.to_pixels(window[None]))
+        sampler.run(0)
+        return self._patches(sampler.clean, set(neurons))
+
     def sampler(self, pixels: Tensor, before_pass: Callable[[], None] = lambda: None) -> Sampler:
         """Of the perturbed copies of one window, [1, 3, H, W], values of [0, 255], as the settings ask for them."""
         return Sampler(self.classifier, self.settings, pixels, before_pass)
@@ -221,9 +233,9 @@ class Explainer:
             stability = self._stability(evidence)
         return stability
 
-    def _patches(self, clean: Trace, selected: dict[tuple[str, int], list[int]]) -> dict[Neuron, Patch]:
-        """The patch in the window of each selected neuron that has one; each neuron once."""
-        neurons = sorted({Neuron(layer, channel) for (_, layer), channels in selected.items() for channel in channels})
+    def _patches(self, clean: Trace, chosen: Collection[Neuron]) -> dict[Neuron, Patch]:
+        """The patch in the window of each neuron that has one."""
+        neurons = sorted(chosen)
         if not neurons:
             return {}
         settings, features = self.settings, self.classifier.network.features

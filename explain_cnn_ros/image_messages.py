@@ -180,4 +180,5 @@ def _from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
             "undecodable", f"the compressed image (format {message.format!r}, {len(data)} bytes) is not JPEG or PNG"
         )
     # Much faster than numpy's reversed copy.
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    image: Any = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return image
