@@ -1,9 +1,11 @@
 """The paper's experiments, and what it leaves open, on your data.
 
     ros2 run explain_cnn_ros experiments patches --data DIR --output DIR
+    ros2 run explain_cnn_ros experiments localization IMAGE... --output FILE.png
 
-patches: Table 1, with baselines. --data is a folder with train/pos and train/neg windows, or INRIAPerson as it is
-distributed. Interrupted experiments go on where they stopped when they are started again.
+patches: Table 1, with baselines; --data is a folder with train/pos and train/neg windows, or INRIAPerson as it is
+distributed. localization: Figure 4, of any images. Interrupted experiments go on where they stopped when they are
+started again.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import patch_table
 from explain_cnn_ros.experiments.examples import read_examples
+from explain_cnn_ros.experiments.panels import panels, stacked
+from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.scanning import ScanSettings
 from explain_cnn_ros.settings import PRESETS, ExplainSettings
 
 
@@ -67,6 +74,27 @@ def patches(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def localization(arguments: argparse.Namespace) -> int:
+    """Figure 4."""
+    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    explainer = Explainer(classifier, ExplainSettings.preset(arguments.preset))
+    scan = ScanSettings(person_height_min=arguments.person_height_min)
+    rows = []
+    for path in arguments.images:
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"{path} cannot be read as an image")
+        frame: Any = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        region = classifier.scan(frame, scan)[0] if arguments.regions == "scan" else None
+        rows.append(panels(frame, explainer.explain(frame, region)))
+    figure = stacked(rows, [path.name for path in arguments.images])
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(arguments.output), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
+        raise ValueError(f"{arguments.output} cannot be written: does its name end with .png or .jpg?")
+    print(f"the figure is in {arguments.output}")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = argparse.ArgumentParser(
@@ -83,6 +111,15 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--test", type=int, default=75, help="persons, and backgrounds, to test on [%(default)s]")
     table.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
     table.add_argument("--seeds", type=int, default=3, help="of the secondary classifier [%(default)s]")
+    figure = commands.add_parser("localization", help="Figure 4: a panel a metric, with its neurons' boxes")
+    figure.set_defaults(run=localization)
+    figure.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files")
+    figure.add_argument("--output", type=Path, required=True, help="PNG or JPEG file")
+    figure.add_argument("--regions", choices=("scan", "whole"), default="scan", help="[%(default)s]")
+    figure.add_argument("--person-height-min", type=int, default=60, help="of scan, pixels [%(default)s]")
+    figure.add_argument("--weights", type=Path, help="[those that ship with the package]")
+    figure.add_argument("--device", default="auto", help="[%(default)s]")
+    figure.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
     return made
 
 
@@ -91,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, cv2.error) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

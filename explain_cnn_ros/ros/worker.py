@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -87,11 +87,14 @@ class Worker:
         self._frames: NewestSlot[tuple[Image | CompressedImage, float]] = NewestSlot()
         self._requests = RequestQueue(start.explain_queue)
         self._warm, self._closing = threading.Event(), threading.Event()
-        self._running = [
-            threads.classify.submit(self._classify_forever),
-            threads.explain.submit(self._explain_forever),
-        ]
-        self._warm.wait()
+        self._running: list[Future[None]] = []
+        try:
+            self._running.append(threads.classify.submit(self._classify_forever))
+            self._running.append(threads.explain.submit(self._explain_forever))
+            self._warm.wait()
+        except BaseException:  # Ctrl-C: nobody would end the loops in these threads
+            self.close()
+            raise
 
     @property
     def waiting(self) -> int:

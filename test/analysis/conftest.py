@@ -103,6 +103,14 @@ class Studio:
                 writer.write(connections[name], START + time, bytes(TYPES.serialize_cdr(message, kind)))
         return path
 
+    def record_texts(self, path: Path) -> Path:
+        """A recording without images."""
+        kind = "std_msgs/msg/String"
+        with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            log = writer.add_connection("/log", kind, typestore=TYPES)
+            writer.write(log, START, bytes(TYPES.serialize_cdr(TYPES.types[kind](data="x"), kind)))
+        return path
+
     def settings(self, **changes: Any) -> AnalysisSettings:
         return AnalysisSettings(**({"explain": QUICK, "explain_every": 4, "threads": 1} | changes))
 

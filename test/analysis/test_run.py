@@ -274,8 +274,7 @@ def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, c
     os.truncate(file, file.stat().st_size * 2 // 3)
     sqlite = studio.record(tmp_path / "sqlite", [studio.jpeg(i) for i in range(3)], storage=StoragePlugin.SQLITE3)
     (sqlite / "metadata.yaml").unlink()
-    texts = tmp_path / "texts"
-    texts.mkdir()
+    texts = studio.record_texts(tmp_path / "texts")
     output = tmp_path / "out"
     flags = ("--explain-every", 0, "--confidence-threshold", 0)
     process = command(truncated, sqlite, texts, tmp_path / "none", "--output", output, *flags)
@@ -288,7 +287,7 @@ def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, c
     for text in (
         "truncated",
         "no metadata.yaml",
-        "neither a rosbag2 recording nor a folder",
+        "no image topic",
         "no such file or directory",
     ):
         assert text in problems

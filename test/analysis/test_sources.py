@@ -120,15 +120,7 @@ def test_nothing_to_analyse(studio, tmp_path, name, reason) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     (tmp_path / "text.txt").write_text("text")
-    from rosbags.rosbag2 import Writer
-    from rosbags.typesys import Stores, get_typestore
-
-    types = get_typestore(Stores.ROS2_JAZZY)
-    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        log = writer.add_connection("/log", "std_msgs/msg/String", typestore=types)
-        writer.write(
-            log, 1, bytes(types.serialize_cdr(types.types["std_msgs/msg/String"](data="x"), "std_msgs/msg/String"))
-        )
+    studio.record_texts(tmp_path / "bag")
     with pytest.raises(SourceError, match=reason):
         open_source(tmp_path / name, studio.settings())
 

@@ -38,3 +38,25 @@ def test_every_image_arrives(graph, size: str, reliability: str) -> None:
     assert images(reports)["reliability"] == reliability
     assert images(reports)["received"] == "90"
     assert float(images(reports)["lost on the way (%)"]) == 0
+
+
+def test_loss_without_the_profile_is_noticed(graph) -> None:
+    """As Fast DDS comes, most large best-effort images are lost: the node says so, and what to do."""
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    bare = {"FASTRTPS_DEFAULT_PROFILES_FILE": ""}
+    graph.start("--ros-args", "-p", "confidence_threshold:=0.0", **bare)
+    said: set[str] = set()
+    camera = graph.start("--size", "1280x720", "--seconds", "5", "--best-effort", module="tools.camera", **bare)
+
+    def ended() -> bool:
+        said.update(status.message for report in reports for status in report.status[:1])
+        return camera.poll() is not None
+
+    graph.wait_for(ended, "the camera's end")
+    assert camera.returncode == 0, graph.log
+    received = int(images(reports)["received"])
+    if received < 0.8 * 150:
+        (problem, *_) = [text for text in said if "are lost on the way here" in text]
+        assert "config/fastdds.xml" in problem
+    else:
+        assert not [text for text in said if "are lost on the way here" in text]

@@ -1,0 +1,66 @@
+"""Figure 4: what is drawn is what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.experiments.cli import main
+from explain_cnn_ros.experiments.panels import GAP, HEIGHT, panels, stacked
+from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.overlay import layer_style
+from explain_cnn_ros.regions import Region
+from explain_cnn_ros.settings import ExplainSettings
+
+
+def test_a_panel_a_metric_with_its_boxes(
+    thin_classifier: PersonClassifier, picture: Callable[..., NDArray[np.uint8]]
+) -> None:
+    settings = ExplainSettings(perturbations=4, layers=(3,), metrics=("activation_sum", "activation_variance"), top_n=1)
+    frame = picture(200, 150)
+    explanation = Explainer(thin_classifier, settings).explain(frame, Region(20, 10, 64, 128, 0.0))
+    drawn = panels(frame, explanation)
+    width = HEIGHT // 2
+    assert drawn.shape[1] == 3 * width + 2 * GAP
+    for i, metric in enumerate([None, *settings.metrics]):
+        panel = drawn[-HEIGHT:, i * (width + GAP) : i * (width + GAP) + width]
+        coloured = (panel == layer_style(3).colour).all(2)
+        if metric is None:
+            plain = panel
+            assert not coloured.any()
+            continue
+        (neuron,) = explanation.ranking(metric, 3)
+        patch = neuron.patch
+        assert patch is not None
+        rows, columns = np.nonzero(coloured)
+        # Three pixels of the panel to one of the window; lines lie around the box.
+        box = [3 * v for v in (patch.x - 20, patch.y - 10, patch.x - 20 + patch.width, patch.y - 10 + patch.height)]
+        limits = [max(0, box[0] - 1), max(0, box[1] - 1), min(width - 1, box[2]), min(HEIGHT - 1, box[3])]
+        assert [columns.min(), rows.min(), columns.max(), rows.max()] == limits
+        assert np.array_equal(panel[~coloured], plain[~coloured])
+
+
+def test_rows_of_different_width_stand_below_each_other() -> None:
+    rows = [np.full((40, w, 3), 200, np.uint8) for w in (300, 500)]
+    figure = stacked(rows, ["one", "two"])
+    assert figure.shape[1] == 500 + 2 * GAP
+    assert (figure == 200).all(2).sum() == 40 * 800
+
+
+def test_the_command(
+    tmp_path: Path, picture: Callable[..., NDArray[np.uint8]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), picture(100, 130)[..., ::-1])
+    out = tmp_path / "figures" / "out.png"
+    assert main(["localization", str(image), "--output", str(out), "--regions", "whole", "--preset", "stable"]) == 0
+    assert cv2.imread(str(out)).shape[0] > HEIGHT
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    assert main(["localization", str(tmp_path / "broken.png"), "--output", str(out)]) == 1
+    assert "broken.png cannot be read as an image" in capsys.readouterr().err
