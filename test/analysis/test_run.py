@@ -18,6 +18,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
 from explain_cnn_ros.analysis import run as run_module
+from explain_cnn_ros.analysis.cli import main
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.run import AnalysisError, Progress
@@ -242,6 +243,7 @@ def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
         studio.analyse(tmp_path / "other", bag)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, command) -> None:
     """SIGKILL at random moments: the same tables as without."""
     output, flags = tmp_path / "out", ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3)
@@ -258,11 +260,8 @@ def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
-    process = command(bag, "--output", output, *flags, "--resume")
-    said, problems = process.communicate(timeout=120)
-    assert process.returncode == 3, problems  # one frame is broken
     assert killed == KILLS
-    assert "18 frames" in said
+    assert studio.analyse(output, bag, resume=True).complete
     assert studio.files(output) == studio.files(undisturbed)
 
 
@@ -296,14 +295,12 @@ def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, c
     assert "no such file or directory" in report
 
 
-def test_nothing_at_all(tmp_path, command) -> None:
-    process = command(tmp_path / "none", "--output", tmp_path / "out")
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "no such file or directory" in problems
-    assert "Traceback" not in problems
+def test_nothing_at_all(tmp_path, capsys) -> None:
+    assert main([str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 1
+    assert "no such file or directory" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_full_disk(studio, bag, undisturbed, tmp_path, command) -> None:
     """The system takes no more bytes: what was analysed stays, and a later run goes on."""
     output = tmp_path / "out"
@@ -316,17 +313,15 @@ def test_a_full_disk(studio, bag, undisturbed, tmp_path, command) -> None:
     assert "File too large" in problems
     assert "free some space and go on with --resume" in problems
     assert "Traceback" not in problems
-    process = command(bag, "--output", output, *flags, "--resume")
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode == 3, problems
+    assert studio.analyse(output, bag, resume=True).complete
     assert studio.files(output) == studio.files(undisturbed)
 
 
-def test_wrong_arguments_name_the_cure(tmp_path, command) -> None:
-    process = command("bag", "--output", tmp_path / "out", "--start", 5, "--end", 3)
-    _, problems = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "end is 3.0: it must be 0, or above start (5.0)" in problems
+def test_wrong_arguments_name_the_cure(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bag", "--output", str(tmp_path / "out"), "--start", "5", "--end", "3"])
+    assert ended.value.code == 2
+    assert "end is 3.0: it must be 0, or above start (5.0)" in capsys.readouterr().err
 
 
 def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp_path) -> None:

@@ -98,7 +98,7 @@ def test_the_secondary_classifier_learns_what_there_is_to_learn() -> None:
     labels = rng.random(200) < 0.5
     noise = rng.integers(60, 120, (200, 32, 32, 3), dtype=np.uint8)
     shown = noise + 100 * labels[:, None, None, None].astype(np.uint8)
-    how = Training(steps=30)
+    how = Training(steps=15)
     assert balanced_accuracy(train(shown[:100], labels[:100], 0, how), shown[100:], labels[100:]) == 1.0
     assert balanced_accuracy(train(noise[:100], labels[:100], 0, how), noise[100:], labels[100:]) < 0.65
     one, same, other = (train(shown, labels, seed, how).state_dict() for seed in (1, 1, 2))
@@ -159,7 +159,7 @@ def test_extraction_goes_on_where_it_stopped(
 def test_the_whole_table_and_again(inria: Path, tmp_path: Path) -> None:
     """Every row is there; a second run gives the same to the last digit, from what was kept and without."""
     classifier = PersonClassifier.load(device="cpu")
-    examples = read_examples(inria, 3, 2)
+    examples = read_examples(inria, 2, 1)
     how = PatchTable(QUICK, (1, 3), seeds=2, patches=100, training=Training(steps=3))
     steps: list[str] = []
     rows = measure(classifier, examples, how, tmp_path / "a", lambda step, done, of: steps.append(step))

@@ -30,7 +30,7 @@ QUICK = {"explain__perturbations": 4, "explain__layers": [5, 8], "confidence_thr
 ENDLESS = {"explain__perturbations": 100_000, "confidence_threshold": 0.0}
 
 #: Life cycles of the test for leaks; `make soak` asks for more.
-CYCLES = int(os.environ.get("LIFECYCLE_CYCLES", "8"))
+CYCLES = int(os.environ.get("LIFECYCLE_CYCLES", "6"))
 
 #: The cycles after which memory may not grow any more, and by how much it may all the same.
 SETTLED, GROWTH_MAX_MB = min(10, CYCLES // 2), 20

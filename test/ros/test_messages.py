@@ -55,6 +55,7 @@ def constants(message: type, prefix: str) -> set[str]:
 
 def test_constants_are_the_names_that_the_library_uses():
     pytest.importorskip("torch")
+    from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG
     from explain_cnn_ros.arithmetic import ARITHMETICS
     from explain_cnn_ros.importance import METRICS
     from explain_cnn_ros.perturbation import NOISES
@@ -68,7 +69,7 @@ def test_constants_are_the_names_that_the_library_uses():
     assert constants(msg.ExplainSettings, "DECONVNET_START_") == set(DECONVNET_STARTS)
     assert constants(msg.ExplainSettings, "DECONVNET_") == {*DECONVNETS, *DECONVNET_STARTS}
     assert constants(msg.ExplainSettings, "ARITHMETIC_") == set(ARITHMETICS) - {"auto"}
-    assert constants(msg.Explanation, "TRIGGER_") == {"service", "low_confidence"}
+    assert constants(msg.Explanation, "TRIGGER_") == {"service", WRONG, LOW_CONFIDENCE, CHOSEN, PERIODIC}
 
 
 def test_a_ranked_neuron_has_one_patch_at_most():
