@@ -91,6 +91,8 @@ function boxes() {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   const unit = Math.max(width, height) / 640;
+  // Upright images shall not fill more than a screen.
+  svg.parentElement.style.maxWidth = `${Math.round((600 * width) / height)}px`;
   const [rx, ry, rw, rh] = frame.region;
   svg.append(draw("rect", { x: rx, y: ry, width: rw, height: rh, fill: "none", stroke: "#ffffff", "stroke-width": 2 * unit }));
   const rows = [];
@@ -104,7 +106,7 @@ function boxes() {
         box = draw("rect", { x, y, width: w, height: h, fill: "none", stroke: colour, "stroke-width": 1.6 * unit, "stroke-dasharray": layerDash(+layer).split(" ").map((d) => d && d * unit).join(" ") });
         svg.append(box);
       }
-      const row = make("tr", {}, make("td", {}, make("span", { class: "swatch", style: `background:${colour}` }), `${layer} ${name}` + (unstable ? " ⚠ unstable" : "")),
+      const row = make("tr", {}, make("td", {}, make("span", { class: "swatch", style: `background:${colour}` }), `${layer} ${name}` + (unstable ? " ⚠" : "")),
         make("td", { class: "number" }, String(channel)), make("td", { class: "number" }, score === null ? "–" : String(score)),
         make("td", {}, x === undefined ? "none" : `${w} × ${h} at ${x}, ${y}`));
       row.title = stability === null ? "" : `stability of the ranking: ${number(stability, 2)}`;
