@@ -18,8 +18,8 @@ from explain_cnn_ros.analysis.run import AnalysisError, EncoderFactory, Job, Out
 from explain_cnn_ros.analysis.sources import Place, Source, VideoSource, open_source
 from explain_cnn_ros.classifier import PersonClassifier
 
-#: Parts of a task, and how often one is tried whose worker is lost.
-PARTS_OF_TASK, TRIES = 4, 4
+#: Parts of a task, and how often Ray tries one again whose worker is lost.
+PARTS_OF_TASK, RETRIES = 4, 3
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Worker:
         self._job, self._analyzer = job, Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
         self._sources: dict[int, Source] = {}
 
-    def analyse(self, task: Slice) -> tuple[list[Part], list[str]]:
-        """The parts of a slice, and what is wrong with its recording."""
+    def analyse(self, task: Slice) -> list[Part]:
+        """The parts of a slice."""
         if task.source not in self._sources:
             self._sources[task.source] = open_source(self._job.inputs[task.source], self._job.settings)
         source = self._sources[task.source]
@@ -64,7 +64,7 @@ class Worker:
             if count:
                 parts.append(part)
             if count < PART_FRAMES:
-                return parts, source.problems
+                return parts
 
 
 def slices(index: int, source: Source, store: PartStore, job: Job) -> tuple[list[Slice], int]:
@@ -134,38 +134,32 @@ class Ray:
         job = replace(job, settings=replace(job.settings, threads=threads))
         count = self._workers or int(gpus) or max(1, int(cpus // threads))
         kind = ray.remote(Worker).options(
-            num_gpus=1 if gpus else 0, num_cpus=min(threads, cpus / count), max_restarts=-1, max_task_retries=0
+            num_gpus=1 if gpus else 0, num_cpus=min(threads, cpus / count), max_restarts=-1, max_task_retries=RETRIES
         )
         actors = [kind.remote(job, self._make_encoder) for _ in range(min(count, max(1, len(tasks))))]
-        waiting, failed = deque((task, 1) for task in tasks), set[int]()
-        running: dict[Any, tuple[Any, Slice, int]] = {}
-        idle = deque(actors)
+        # One task an actor at a time: results that nobody has taken yet stay few.
+        waiting, idle, failed = deque(tasks), deque(actors), set[int]()
+        running: dict[Any, tuple[Any, Slice]] = {}
         try:
             while waiting or running:
                 while waiting and idle:
-                    actor, (task, tries) = idle.popleft(), waiting.popleft()
-                    running[actor.analyse.remote(task)] = (actor, task, tries)
+                    actor, task = idle.popleft(), waiting.popleft()
+                    running[actor.analyse.remote(task)] = (actor, task)
                 (ready,), _ = ray.wait(list(running))
-                actor, task, tries = running.pop(ready)
+                actor, task = running.pop(ready)
                 idle.append(actor)
                 try:
-                    parts, problems = ray.get(ready)
+                    parts = ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    if tries < TRIES:
-                        waiting.append((task, tries + 1))
-                        continue
                     failed.add(task.source)
                     lost = str(error).strip().splitlines()[-1]
                     parts_lost = f"{job.inputs[task.source]}: parts {task.first} to {task.first + task.parts - 1}"
-                    outcome.problems.append(f"{parts_lost} failed {TRIES} times ({lost}); --resume tries them again")
+                    outcome.problems.append(f"{parts_lost} failed ({lost}); --resume tries them again")
                     continue
                 for number, part in enumerate(parts, task.first):
                     store.write(task.source, number, part)
                     rows = part["frames"]
                     progress.advance(rows.num_rows, rows.num_rows - rows["trigger"].null_count)
-                outcome.problems += [
-                    f"{job.inputs[task.source]}: {p}" for p in problems if p not in str(outcome.problems)
-                ]
         finally:
             for actor in actors:
                 ray.kill(actor)

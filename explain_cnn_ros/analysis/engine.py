@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.labels import Label, label_of
 from explain_cnn_ros.analysis.parts import Part
+from explain_cnn_ros.analysis.rows import known, neuron_rows, patch_rows, picture_row
 from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG, AnalysisSettings
 from explain_cnn_ros.analysis.sources import Frame
-from explain_cnn_ros.analysis.tables import ALL, PICTURE_SIDE, table_of
+from explain_cnn_ros.analysis.tables import ALL, table_of
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.explanation import Explanation
@@ -151,10 +149,10 @@ class Analyzer:
             except Exception as error:  # one frame never takes a long analysis down
                 row["error"] = f"explanation failed: {type(error).__name__}: {error}"
         if explanation is not None:
-            row |= {"trigger": trigger, "set_similarity": _known(explanation.set_similarity)}
-            rows["neurons"] += [key | {"stamp": frame.stamp} | neuron for neuron in _neurons(explanation)]
-            rows["patches"] += [key | {"stamp": frame.stamp} | patch for patch in _patches(explanation)]
-            rows["pictures"].append(key | _picture(frame.image))
+            row |= {"trigger": trigger, "set_similarity": known(explanation.set_similarity)}
+            rows["neurons"] += [key | {"stamp": frame.stamp} | neuron for neuron in neuron_rows(explanation)]
+            rows["patches"] += [key | {"stamp": frame.stamp} | patch for patch in patch_rows(explanation)]
+            rows["pictures"].append(key | picture_row(frame.image))
         if self._encoder is not None:
             for topic, kind, data in self._encoder.encode(frame, decision, explanation, trigger):
                 rows["messages"].append({"topic": topic, "type": kind, "log_time": frame.log_time, "data": data})
@@ -171,52 +169,3 @@ class Analyzer:
         if settings.explain_every and frame.index % settings.explain_every == 0:
             return PERIODIC
         return ""
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
-
-
-def _neurons(explanation: Explanation) -> Iterable[dict[str, Any]]:
-    for ranking in explanation.rankings:
-        for rank, neuron in enumerate(ranking.neurons, 1):
-            low, high = neuron.interval or (None, None)
-            yield {
-                "metric": ranking.metric,
-                "layer": ranking.layer,
-                "layer_name": ranking.layer_name,
-                "rank": rank,
-                "channel": neuron.channel,
-                "score": neuron.score,
-                "score_low": _known(low),
-                "score_high": _known(high),
-                "stability": _known(ranking.stability),
-                "unstable": ranking.unstable,
-            }
-
-
-def _patches(explanation: Explanation) -> Iterable[dict[str, Any]]:
-    """Each neuron's once, whichever metrics select it."""
-    seen = set()
-    for ranking in explanation.rankings:
-        for neuron in ranking.neurons:
-            if neuron.patch is not None and (neuron.layer, neuron.channel) not in seen:
-                seen.add((neuron.layer, neuron.channel))
-                patch = neuron.patch
-                yield {
-                    "layer": neuron.layer,
-                    "channel": neuron.channel,
-                    "x": patch.x,
-                    "y": patch.y,
-                    "width": patch.width,
-                    "height": patch.height,
-                }
-
-
-def _picture(image: NDArray[np.uint8]) -> dict[str, Any]:
-    scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
-    smaller: Any = image
-    if scale < 1:
-        smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return {"scale": scale, "jpeg": jpeg.tobytes()}

@@ -11,17 +11,18 @@ _FOLDER = Path(__file__).parent / "pages"
 
 
 def render(name: str, title: str, data: dict[str, Any]) -> str:
-    """A page: pages/<name>.html with its script, the common style, and data that the script finds as JSON."""
+    """A page: pages/page.html around <name>.html and its script, with data that the script finds as JSON."""
     # No tag may end inside of the data.
     safe = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "title": html.escape(title),
+        "body": (_FOLDER / f"{name}.html").read_text(encoding="utf-8").replace("{{title}}", html.escape(title)),
         "style": (_FOLDER / "style.css").read_text(encoding="utf-8"),
         "common": (_FOLDER / "common.js").read_text(encoding="utf-8"),
         "script": (_FOLDER / f"{name}.js").read_text(encoding="utf-8"),
         "data": safe,
     }
-    page = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
+    page = (_FOLDER / "page.html").read_text(encoding="utf-8")
     before, *pieces = page.split("{{")
     for piece in pieces:
         key, _, text = piece.partition("}}")

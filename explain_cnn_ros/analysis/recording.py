@@ -36,7 +36,9 @@ def write_recording(store: PartStore, output: Path) -> int:
     types.register(own)
     final, partial = output / FOLDER, output / f"{FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    writer = Writer(partial, version=9, storage_plugin=StoragePlugin.MCAP)
+    # Its file is called after the folder: the right name, in a place of its own until it is whole.
+    partial.mkdir()
+    writer = Writer(partial / FOLDER, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     connections: dict[str, Any] = {}
     count = 0
@@ -51,11 +53,7 @@ def write_recording(store: PartStore, output: Path) -> int:
     if not count:
         shutil.rmtree(partial)
         return 0
-    for path in partial.iterdir():
-        # The file is called after the folder.
-        path.rename(path.with_name(path.name.replace(f"{FOLDER}.partial", FOLDER)))
-    metadata = partial / "metadata.yaml"
-    metadata.write_text(metadata.read_text().replace(f"{FOLDER}.partial", FOLDER))
     shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    (partial / FOLDER).rename(final)
+    partial.rmdir()
     return count
