@@ -155,7 +155,7 @@ def measure(case: Case, listener: Listener, seconds: float) -> dict[str, Any]:
         "decided": len(ordered),
         "decisions_per_second": len(ordered) / seconds,
         "first_decision": listener.decisions[0] if listener.decisions else None,
-        "tenth_decision": listener.decisions[9] if listener.decisions else None,
+        "tenth_decision": listener.decisions[9] if len(listener.decisions) > 9 else None,
         "latency_median": statistics.median(ordered),
         "latency_95": ordered[int(0.95 * (len(ordered) - 1))],
         "decision_median": statistics.median(listener.decisions) if listener.decisions else None,
