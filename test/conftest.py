@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import hypothesis
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
 from explain_cnn_ros.network import VGGClassifier, convolution_layers
 
-# How fast a machine is, is no property of the code.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+# How fast a machine is, is no property of the code. The same examples each time, so that a test that passes goes on to;
+# HYPOTHESIS_PROFILE=search looks for new ones.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Small networks gain nothing from a second thread, and on a busy machine the threads only wait for each other.
 torch.set_num_threads(1)

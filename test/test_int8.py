@@ -37,7 +37,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_is_what_the_integers_give(
     channels: tuple[int, int], size: tuple[int, int], zero: int, bias: bool, seed: int
 ) -> None:
-    """Calculated with numpy in float64, which holds all these integers exactly; halves may round either way."""
+    """Calculated with numpy: the weights' steps in float32, as they are defined, and all else in float64, which holds
+    these integers exactly; halves may round either way.
+    """
     convolution = nn.Conv2d(*channels, 3, padding=1, bias=bias)
     with torch.no_grad():
         convolution.weight.copy_(noise(*convolution.weight.shape, seed=seed))
@@ -47,8 +49,8 @@ def test_is_what_the_integers_give(
     batch = torch.from_numpy(steps).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         actual = Int8Conv2d(convolution, scale, zero, out_scale)(batch)
-    weight = convolution.weight.detach().double().numpy()
-    weight_scale = np.abs(weight).max((1, 2, 3), keepdims=True) / 127
+    weight = convolution.weight.detach().numpy()
+    weight_scale = np.abs(weight).max((1, 2, 3), keepdims=True) / np.float32(127)
     weight_steps = np.rint(weight / weight_scale)
     padded = np.pad(steps.astype(float) - zero, ((0, 0), (0, 0), (1, 1), (1, 1)))
     sums = np.zeros((2, channels[1], *size))
@@ -56,7 +58,7 @@ def test_is_what_the_integers_give(
         for j in range(3):
             part = padded[:, :, i : i + size[0], j : j + size[1]]
             sums += np.einsum("nchw,dc->ndhw", part, weight_steps[:, :, i, j])
-    real = sums * scale * weight_scale.reshape(1, -1, 1, 1)
+    real = sums * scale * weight_scale.astype(float).reshape(1, -1, 1, 1)
     if convolution.bias is not None:
         real += convolution.bias.detach().double().numpy().reshape(1, -1, 1, 1)
     expected = np.clip(real.clip(min=0) / out_scale, 0, 255)
