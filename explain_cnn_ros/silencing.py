@@ -49,13 +49,22 @@ def draw_channels(
     Args:
         activations: of the window, by layer, [C, R, C'].
     """
-    drawn: dict[int, list[int]] = {}
-    for layer, channels in selected.items():
-        alive = (activations[layer] > 0).flatten(1).any(1).tolist()
-        others = [c for c in rng.permutation(len(alive)).tolist() if c not in channels]
-        # A stable sort: live ones first, in the order that they were drawn.
-        drawn[layer] = sorted(others, key=lambda c: not alive[c])[: len(channels)]
-    return drawn
+    return {
+        layer: [c for c in _live_first(activations[layer], rng) if c not in channels][: len(channels)]
+        for layer, channels in selected.items()
+    }
+
+
+def draw_live(activations: Mapping[int, Tensor], count: int, rng: np.random.Generator) -> dict[int, list[int]]:
+    """So many neurons of each layer, whatever is selected; live ones as far as there are enough."""
+    return {layer: _live_first(activation, rng)[:count] for layer, activation in activations.items()}
+
+
+def _live_first(activation: Tensor, rng: np.random.Generator) -> list[int]:
+    """The channels of [C, R, C'] in random order, the dead ones at the end."""
+    alive = (activation > 0).flatten(1).any(1).tolist()
+    # A stable sort: in the order that they were drawn.
+    return sorted(rng.permutation(len(alive)).tolist(), key=lambda c: not alive[c])
 
 
 def in_batches(network: VGGClassifier, window: Tensor, silenced: Sequence[Channels], batch: int = 16) -> Tensor:

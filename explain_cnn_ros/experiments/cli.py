@@ -1,98 +1,25 @@
 """The paper's experiments, and what it leaves open, on your data.
 
-    ros2 run explain_cnn_ros experiments patches --data DIR --output DIR
-    ros2 run explain_cnn_ros experiments localization IMAGE... --output FILE.png
+    ros2 run explain_cnn_ros experiments EXPERIMENT --data DIR --output DIR
+    ros2 run explain_cnn_ros experiments localization SOURCE... --output FILE.png
 
-patches: Table 1, with baselines; --data is a folder with train/pos and train/neg windows, or INRIAPerson as it is
-distributed. localization: Figure 4, of any images. Interrupted experiments go on where they stopped when they are
-started again.
+--data is INRIAPerson as it is distributed, a folder with its windows (train/pos and train/neg), or any folder with
+images and boxes.csv (columns image,x,y,width,height; a line with an empty box says that an image shows nobody).
+Interrupted experiments go on where they stopped when they are started again with the same arguments.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
-from tqdm import tqdm
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments import patch_table
-from explain_cnn_ros.experiments.examples import read_examples
-from explain_cnn_ros.experiments.panels import panels, stacked
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.scanning import ScanSettings
-from explain_cnn_ros.settings import PRESETS, ExplainSettings
-
-
-class Bar:
-    """A bar for each step."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
-        self._step = ""
-
-    def __call__(self, step: str, done: int, of: int) -> None:
-        if step != self._step or self._bar is None:
-            self.close()
-            self._bar, self._step = tqdm(total=of, desc=step, mininterval=1 if sys.stderr.isatty() else 30), step
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def patches(arguments: argparse.Namespace) -> int:
-    """Table 1."""
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
-    examples = read_examples(arguments.data, arguments.training, arguments.test)
-    how = patch_table.PatchTable(ExplainSettings.preset(arguments.preset), seeds=arguments.seeds)
-    bar = Bar()
-    try:
-        rows = patch_table.measure(classifier, examples, how, arguments.output, bar)
-    finally:
-        bar.close()
-    text = patch_table.to_markdown(rows)
-    print(text)
-    made = {
-        "model": classifier.model_hash,
-        "preset": arguments.preset,
-        "windows": len(examples),
-        "rows": patch_table.to_json(rows),
-    }
-    for name, content in (("patches.md", text), ("patches.json", json.dumps(made, indent=1) + "\n")):
-        partial = arguments.output / f"{name}.partial"
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, arguments.output / name)
-    print(f"the table is in {arguments.output / 'patches.md'}")
-    return 0
-
-
-def localization(arguments: argparse.Namespace) -> int:
-    """Figure 4."""
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
-    explainer = Explainer(classifier, ExplainSettings.preset(arguments.preset))
-    scan = ScanSettings(person_height_min=arguments.person_height_min)
-    rows = []
-    for path in arguments.images:
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise ValueError(f"{path} cannot be read as an image")
-        frame: Any = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        region = classifier.scan(frame, scan)[0] if arguments.regions == "scan" else None
-        rows.append(panels(frame, explainer.explain(frame, region)))
-    figure = stacked(rows, [path.name for path in arguments.images])
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(arguments.output), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
-        raise ValueError(f"{arguments.output} cannot be written: does its name end with .png or .jpg?")
-    print(f"the figure is in {arguments.output}")
-    return 0
+from explain_cnn_ros.analysis.sources import SourceError
+from explain_cnn_ros.experiments import commands
+from explain_cnn_ros.settings import PRESETS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,41 +27,88 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = made.add_subparsers(required=True, metavar="EXPERIMENT")
-    table = commands.add_parser("patches", help="Table 1: what the patches of each metric meet and tell")
-    table.set_defaults(run=patches)
-    table.add_argument("--data", type=Path, required=True, help="INRIA person windows")
-    table.add_argument("--output", type=Path, required=True, help="folder for the table, and what it takes to go on")
-    table.add_argument("--weights", type=Path, help="[those that ship with the package]")
-    table.add_argument("--device", default="auto", help="[%(default)s]")
-    table.add_argument("--training", type=int, default=150, help="persons, and backgrounds, to train on [%(default)s]")
-    table.add_argument("--test", type=int, default=75, help="persons, and backgrounds, to test on [%(default)s]")
+    group = made.add_subparsers(required=True, metavar="EXPERIMENT", dest="experiment")
+
+    def add(name: str, run: commands.Command, text: str, data: bool = True) -> argparse.ArgumentParser:
+        command = group.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run, parser=command)
+        if data:
+            command.add_argument("--data", type=Path, required=True, help="INRIA person, or a folder with boxes.csv")
+            command.add_argument("--output", type=Path, required=True, help="folder for results, and to go on from")
+        command.add_argument("--device", default="auto", help="[%(default)s]")
+        return command
+
+    def weights(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--weights", type=Path, help="[those that ship with the package]")
+
+    def split(command: argparse.ArgumentParser, training: int, test: int) -> None:
+        for name, count in (("training", training), ("test", test)):
+            text = f"persons, and backgrounds, whose patches the secondary classifiers see in {name} [%(default)s]"
+            command.add_argument(f"--{name}", type=int, default=count, help=text)
+        command.add_argument("--seeds", type=int, default=3, help="of the secondary classifiers [%(default)s]")
+
+    def windows(command: argparse.ArgumentParser, count: int, what: str = "persons, and backgrounds") -> None:
+        command.add_argument("--windows", type=int, default=count, help=f"{what}, of test photos [%(default)s]")
+
+    table = add("patches", commands.patches, "Table 1: what the patches of each metric meet and tell")
+    weights(table)
+    split(table, 150, 75)
     table.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
-    table.add_argument("--seeds", type=int, default=3, help="of the secondary classifier [%(default)s]")
-    figure = commands.add_parser("localization", help="Figure 4: a panel a metric, with its neurons' boxes")
-    figure.set_defaults(run=localization)
-    figure.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="image files")
+
+    converge = add("convergence", commands.converge, "Figures 2 and 3: the metrics in the course of a training")
+    split(converge, 40, 20)
+    converge.add_argument("--epochs", type=int, default=5, help="[%(default)s]")
+    converge.add_argument("--within", type=int, default=3, help="networks within the first epoch [%(default)s]")
+    converge.add_argument("--batch", type=int, default=32, help="[%(default)s]")
+    converge.add_argument("--seed", type=int, default=0, help="of the training [%(default)s]")
+    converge.add_argument("--steps", type=int, default=150, help="of the secondary classifiers' training [%(default)s]")
+    converge.add_argument("--architecture", default="vgg16", help="[%(default)s]")
+
+    figure = add("localization", commands.localize, "Figure 4: a panel a metric, with its neurons' boxes", data=False)
+    figure.add_argument("images", metavar="SOURCE", nargs="+", type=Path, help="images, videos, folders, bags")
     figure.add_argument("--output", type=Path, required=True, help="PNG or JPEG file")
+    figure.add_argument("--frames", type=int, nargs="+", default=[0], help="of videos, folders and bags, from 0")
+    figure.add_argument("--persons", type=int, default=1, help="of a frame at most, best first [%(default)s]")
     figure.add_argument("--regions", choices=("scan", "whole"), default="scan", help="[%(default)s]")
     figure.add_argument("--person-height-min", type=int, default=60, help="of scan, pixels [%(default)s]")
-    figure.add_argument("--weights", type=Path, help="[those that ship with the package]")
-    figure.add_argument("--device", default="auto", help="[%(default)s]")
+    weights(figure)
     figure.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
+
+    causal = add("causal", commands.silence, "what silencing the selected neurons does; how far metrics agree")
+    windows(causal, 60)
+    weights(causal)
+
+    stability = add("stability", commands.stabilise, "would another seed select the same: over n and sigma")
+    windows(stability, 8)
+    weights(stability)
+    stability.add_argument("--seeds", type=int, default=3, help="of the noise [%(default)s]")
+
+    regions = add("regions", commands.compare_regions, "best regions: the metrics, LIME and Grad-CAM")
+    windows(regions, 40, "persons")
+    weights(regions)
+    regions.add_argument("--samples", type=int, default=200, help="of LIME [%(default)s]")
+    regions.add_argument("--seeds", type=int, default=2, help="of noise and of LIME [%(default)s]")
+
+    guide = add("guide", commands.guide, "one figure: which metric to use, and from which n on; of the two above")
+    windows(guide, 60)
+    guide.add_argument("--stability-windows", type=int, default=8, help="as for stability [%(default)s]")
+    guide.add_argument("--seeds", type=int, default=3, help="as for stability [%(default)s]")
+    weights(guide)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """The command; exit code 0 when there are results, 1 with the reason otherwise, 130 when interrupted."""
     arguments = parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
-    except (FileNotFoundError, ValueError, cv2.error) as error:
+        arguments.run(arguments)
+    except (FileNotFoundError, ValueError, ImportError, SourceError, cv2.error) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return status
+    return 0
 
 
 if __name__ == "__main__":

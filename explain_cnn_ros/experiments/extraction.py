@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,92 +10,79 @@ from typing import Any
 import numpy as np
 
 from explain_cnn_ros.deconvnet import Neuron
+from explain_cnn_ros.experiments import kept
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.patches import Patch
 
-#: What is called a metric here, but is none: live neurons drawn at random.
+#: What is called a metric here, but is none: neurons drawn at random.
 RANDOM = "random neurons"
+
+#: Boxes (x, y, width, height) in the window by layer, best first; None for a neuron without a patch.
+PatchesByLayer = dict[int, list[tuple[int, int, int, int] | None]]
 
 
 @dataclass(frozen=True)
-class RankedPatches:
-    """What a window shows of one metric.
+class Extracted:
+    """What a window's explanation says.
 
-    patches: by layer, best first: (x, y, width, height) in the window; None for a neuron without a patch.
+    patches: by metric.
+    set_similarity, set_similarity_by_layer: of correlation and precision; NaN and empty without these.
     """
 
-    example: str
-    metric: str
-    patches: dict[int, list[tuple[int, int, int, int] | None]]
+    patches: Mapping[str, PatchesByLayer]
+    set_similarity: float
+    set_similarity_by_layer: Mapping[int, float]
 
 
-def extract(explainer: Explainer, example: Example) -> list[RankedPatches]:
-    """The patches of one window, by metric; and those of as many random neurons."""
+def extract(explainer: Explainer, example: Example, random: bool) -> dict[str, Any]:
+    """What a window's explanation says, for JSON; `random`: with the patches of as many random neurons."""
     settings = explainer.settings
     explanation = explainer.explain(example.image)
-    found = []
-    for metric in settings.metrics:
-        boxes: dict[int, list[tuple[int, int, int, int] | None]] = {}
-        for layer in settings.layers:
-            neurons = explanation.layer_ranking(metric, layer).neurons
-            boxes[layer] = [_box(n.patch) for n in neurons]
-        found.append(RankedPatches(example.name, metric, boxes))
-    rng = np.random.default_rng(int.from_bytes(example.name.encode(), "big") % 2**63)
-    drawn = {
-        layer: rng.permutation(explainer.layers[layer].channels)[: settings.top_n].tolist() for layer in settings.layers
+    patches = {
+        metric: {
+            layer: [_box(n.patch) for n in explanation.layer_ranking(metric, layer).neurons]
+            for layer in settings.layers
+        }
+        for metric in settings.metrics
     }
-    chosen = [Neuron(layer, channel) for layer, channels in drawn.items() for channel in channels]
-    patches = explainer.patches(example.image, chosen)
-    boxes = {}
-    for layer, channels in drawn.items():
-        boxes[layer] = [_box(patches.get(Neuron(layer, channel))) for channel in channels]
-    found.append(RankedPatches(example.name, RANDOM, boxes))
-    return found
+    if random:
+        rng = np.random.default_rng(int.from_bytes(example.name.encode(), "big") % 2**63)
+        drawn = {
+            layer: rng.permutation(explainer.layers[layer].channels)[: settings.top_n].tolist()
+            for layer in settings.layers
+        }
+        neurons = {layer: [Neuron(layer, channel) for channel in channels] for layer, channels in drawn.items()}
+        found = explainer.patches(example.image, [neuron for chosen in neurons.values() for neuron in chosen])
+        patches[RANDOM] = {layer: [_box(found.get(n)) for n in chosen] for layer, chosen in neurons.items()}
+    return {
+        "patches": patches,
+        "set_similarity": explanation.set_similarity,
+        "set_similarity_by_layer": explanation.set_similarity_by_layer,
+    }
 
 
 def _box(patch: Patch | None) -> tuple[int, int, int, int] | None:
     return None if patch is None else (patch.x, patch.y, patch.width, patch.height)
 
 
-def extract_all(explainer: Explainer, examples: Sequence[Example], path: Path, key: str) -> Iterator[int]:
-    """Extract what is missing in a file, a line a window; gives the number of windows after each.
-
-    Args:
-        key: of the network, settings and data; a file of another key is begun anew.
-    """
-    done = {line["example"] for line in _lines(path, key)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not done:
-        path.write_text(json.dumps({"key": key}) + "\n")
-    with path.open("a", encoding="utf-8") as file:
-        for count, example in enumerate(examples, 1):
-            if example.name not in done:
-                found = extract(explainer, example)
-                line = {"example": example.name, "metrics": {f.metric: f.patches for f in found}}
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-            yield count
+def extract_all(
+    explainer: Explainer,
+    examples: Sequence[Example],
+    path: Path,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    random: bool = True,
+) -> dict[str, Extracted]:
+    """Of all windows, by name; what is missing in the file is computed."""
+    key = kept.key_of(explainer.classifier, explainer.settings, random, *examples)
+    records = kept.compute(path, key, {e.name: e for e in examples}, lambda e: extract(explainer, e, random), progress)
+    return {name: _from_record(record) for name, record in records.items()}
 
 
-def read_patches(path: Path, key: str) -> list[RankedPatches]:
-    """What `extract_all` kept."""
-    found = []
-    for line in _lines(path, key):
-        for metric, by_layer in line["metrics"].items():
-            boxes = {int(layer): [b and tuple(b) for b in of_layer] for layer, of_layer in by_layer.items()}
-            found.append(RankedPatches(line["example"], metric, boxes))
-    return found
-
-
-def _lines(path: Path, key: str) -> list[dict[str, Any]]:
-    """The whole lines of a file of this key; a last one that was cut off is cut away."""
-    if not path.is_file():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            os.ftruncate(file.fileno(), len(whole))
-    first, *rest = [json.loads(line) for line in whole.splitlines()] or [{}]
-    return rest if first.get("key") == key else []
+def _from_record(record: dict[str, Any]) -> Extracted:
+    patches = {
+        metric: {int(layer): [box and tuple(box) for box in boxes] for layer, boxes in by_layer.items()}
+        for metric, by_layer in record["patches"].items()
+    }
+    by_layer = {int(layer): value for layer, value in record["set_similarity_by_layer"].items()}
+    return Extracted(patches, record["set_similarity"], by_layer)

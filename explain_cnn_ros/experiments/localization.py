@@ -26,12 +26,12 @@ class Localization:
     patches: int
 
 
-def localization(patches: Sequence[Box], person: Box) -> Localization:
-    """Of patches (x, y, width, height) against the person's box; NaN without patches."""
+def localization(patches: Sequence[Box], persons: Sequence[Box]) -> Localization:
+    """Of patches (x, y, width, height) against the box of each one's person; NaN without patches."""
     if not patches:
         return Localization(float("nan"), float("nan"), float("nan"), 0)
     boxes = np.array(patches, np.float64)
-    x, y, width, height = person
+    x, y, width, height = np.array(persons, np.float64).T
     left, top = np.maximum(boxes[:, 0], x), np.maximum(boxes[:, 1], y)
     right = np.minimum(boxes[:, 0] + boxes[:, 2], x + width)
     bottom = np.minimum(boxes[:, 1] + boxes[:, 3], y + height)

@@ -9,24 +9,23 @@ boxes of the same sizes in the middle, and an untrained network.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments.examples import PERSON_BOX, WINDOW, Example
-from explain_cnn_ros.experiments.extraction import RANDOM, RankedPatches, extract_all, read_patches
+from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.extraction import RANDOM, PatchesByLayer, extract_all
+from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.localization import Box, Localization, localization
-from explain_cnn_ros.experiments.secondary import Training, balanced_accuracy, cut, spread, train
+from explain_cnn_ros.experiments.probe import Probe, accuracies, boxes_of
+from explain_cnn_ros.experiments.secondary import spread
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.network import VGGClassifier
 from explain_cnn_ros.settings import ExplainSettings
@@ -53,16 +52,11 @@ class Row:
 
 @dataclass(frozen=True)
 class PatchTable:
-    """Settings of the experiment.
-
-    patches: that each secondary classifier is trained on at most, and tested on.
-    """
+    """Settings of the experiment."""
 
     explain: ExplainSettings
     top_ns: tuple[int, ...] = (5, 20)
-    seeds: int = 3
-    patches: int = 6000
-    training: Training = field(default_factory=Training)
+    probe: Probe = field(default_factory=Probe)
 
 
 def untrained(classifier: PersonClassifier, seed: int = 0) -> PersonClassifier:
@@ -73,44 +67,41 @@ def untrained(classifier: PersonClassifier, seed: int = 0) -> PersonClassifier:
     return PersonClassifier(network, classifier.info, classifier.device)
 
 
-def _key(classifier: PersonClassifier, settings: ExplainSettings, examples: Sequence[Example]) -> str:
-    """A hash of all that patches depend on."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for parameter in classifier.network.parameters():
-        digest.update(parameter.detach().cpu().numpy().tobytes())
-    for example in examples:
-        digest.update(example.name.encode() + example.image.tobytes())
-    return digest.hexdigest()[:16]
-
-
 def measure(
     classifier: PersonClassifier,
     examples: Sequence[Example],
     how: PatchTable,
     folder: Path,
-    progress: Callable[[str, int, int], None] = lambda step, done, of: None,
+    progress: Progress = silent,
 ) -> list[Row]:
     """The rows of the table; what takes long is kept in a folder, and taken from there when it is there."""
-    how = dataclasses.replace(how, explain=dataclasses.replace(how.explain, top_n=max(how.top_ns)))
-    folder.mkdir(parents=True, exist_ok=True)
-    sets: dict[str, dict[str, RankedPatches]] = {}
+    explain = dataclasses.replace(how.explain, top_n=max(how.top_ns))
+    sets: dict[str, dict[str, PatchesByLayer]] = {}
+    trained = extract_all(
+        Explainer(classifier, explain),
+        examples,
+        folder / "patches.jsonl",
+        lambda done, of: progress("explaining", done, of),
+    )
+    for metric in (*explain.metrics, RANDOM):
+        sets[metric] = {name: extracted.patches[metric] for name, extracted in trained.items()}
     # Of the untrained network, one metric is enough.
-    bare = dataclasses.replace(how.explain, metrics=(SIZES_OF,))
-    for name, network, settings in (("", classifier, how.explain), (UNTRAINED, untrained(classifier), bare)):
-        explainer = Explainer(network, settings)
-        path, key = folder / f"patches{'-untrained' * bool(name)}.jsonl", _key(network, settings, examples)
-        for done in extract_all(explainer, examples, path, key):
-            progress(f"explaining{' with the ' * bool(name)}{name}", done, len(examples))
-        for ranked in read_patches(path, key):
-            if not name or ranked.metric == SIZES_OF:
-                sets.setdefault(name or ranked.metric, {})[ranked.example] = ranked
-    sets[ELSEWHERE] = {e: _moved(ranked, _elsewhere) for e, ranked in sets[SIZES_OF].items()}
-    sets[MIDDLE] = {e: _moved(ranked, _middle) for e, ranked in sets[SIZES_OF].items()}
-    order = [*how.explain.metrics, RANDOM, ELSEWHERE, MIDDLE, UNTRAINED]
+    bare = extract_all(
+        Explainer(untrained(classifier), dataclasses.replace(explain, metrics=(SIZES_OF,))),
+        examples,
+        folder / "patches-untrained.jsonl",
+        lambda done, of: progress("explaining with the untrained network", done, of),
+        random=False,
+    )
+    sets[UNTRAINED] = {name: extracted.patches[SIZES_OF] for name, extracted in bare.items()}
+    sets[ELSEWHERE] = {name: _moved(name, patches, _elsewhere) for name, patches in sets[SIZES_OF].items()}
+    sets[MIDDLE] = {name: _moved(name, patches, _middle) for name, patches in sets[SIZES_OF].items()}
+    order = [*explain.metrics, RANDOM, ELSEWHERE, MIDDLE, UNTRAINED]
     rows = []
     for count, (name, top_n) in enumerate(itertools.product(order, how.top_ns)):
         progress("secondary classifiers", count, len(order) * len(how.top_ns))
-        rows.append(_row(name, top_n, sets[name], examples, how, folder / "secondary.json"))
+        values = accuracies(examples, sets[name], top_n, how.probe, folder / "secondary.json")
+        rows.append(Row(name, top_n, _meeting(examples, sets[name], top_n), *spread(values)))
     return rows
 
 
@@ -122,50 +113,21 @@ def _middle(box: Box, rng: np.random.Generator) -> Box:
     return ((WINDOW[0] - box[2]) / 2, (WINDOW[1] - box[3]) / 2, box[2], box[3])
 
 
-def _moved(ranked: RankedPatches, move: Callable[[Box, np.random.Generator], Box]) -> RankedPatches:
-    rng = np.random.default_rng(int.from_bytes(ranked.example.encode(), "big") % 2**63)
-    moved: dict[int, list[Any]] = {
-        layer: [b and move(b, rng) for b in boxes] for layer, boxes in ranked.patches.items()
-    }
-    return dataclasses.replace(ranked, patches=moved)
+def _moved(name: str, patches: PatchesByLayer, move: Callable[[Box, np.random.Generator], Box]) -> PatchesByLayer:
+    rng = np.random.default_rng(int.from_bytes(name.encode(), "big") % 2**63)
+    moved: dict[int, list[Any]] = {layer: [b and move(b, rng) for b in boxes] for layer, boxes in patches.items()}
+    return moved
 
 
-def _boxes(ranked: RankedPatches, top_n: int) -> list[Box]:
-    return [box for boxes in ranked.patches.values() for box in boxes[:top_n] if box is not None]
-
-
-def patch_set(
-    examples: Sequence[Example], ranked: dict[str, RankedPatches], top_n: int, test: bool, most: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
-    """Patches of the training or of the test photos: uint8 [N, 32, 32, 3], whether of a person [N], and the photos."""
-    found = [
-        (example, box) for example in examples if example.is_test == test for box in _boxes(ranked[example.name], top_n)
+def _meeting(examples: Sequence[Example], patches: Mapping[str, PatchesByLayer], top_n: int) -> Localization:
+    """Of the persons of the test photos."""
+    pairs = [
+        (box, example.box)
+        for example in examples
+        if example.box is not None and example.is_test
+        for box in boxes_of(patches[example.name], top_n)
     ]
-    chosen = np.random.default_rng(0).permutation(len(found))[:most]
-    pairs = [found[i] for i in sorted(chosen)]
-    patches = np.stack([cut(example.image, box) for example, box in pairs])
-    return patches, np.array([e.person for e, _ in pairs]), [e.photo for e, _ in pairs]
-
-
-def _row(
-    name: str, top_n: int, ranked: dict[str, RankedPatches], examples: Sequence[Example], how: PatchTable, kept: Path
-) -> Row:
-    persons = [box for e in examples if e.person and e.is_test for box in _boxes(ranked[e.name], top_n)]
-    patches, labels, _ = patch_set(examples, ranked, top_n, False, how.patches)
-    test_patches, test_labels, _ = patch_set(examples, ranked, top_n, True, how.patches)
-    digest = hashlib.sha256(repr((how.training, how.seeds)).encode())
-    for array in (patches, labels, test_patches, test_labels):
-        digest.update(array.tobytes())
-    known: dict[str, list[float]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    key = digest.hexdigest()[:16]
-    accuracies = known.get(key) or [
-        balanced_accuracy(train(patches, labels, seed, how.training), test_patches, test_labels)
-        for seed in range(how.seeds)
-    ]
-    partial = kept.with_suffix(".partial")
-    partial.write_text(json.dumps(known | {key: accuracies}))
-    os.replace(partial, kept)
-    return Row(name, top_n, localization(persons, PERSON_BOX), *spread(accuracies))
+    return localization([box for box, _ in pairs], [person for _, person in pairs])
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

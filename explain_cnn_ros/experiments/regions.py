@@ -1,0 +1,242 @@
+"""The best regions of each metric, of LIME and of Grad-CAM: where they lie, whether they matter, and are stable.
+
+    ros2 run explain_cnn_ros experiments regions --data DIR --output DIR
+
+Each method becomes a map of the window; of a metric, how many of its neurons' patches cover a pixel. The best region is
+the fifth of the window with the highest values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
+from explain_cnn_ros.experiments import bootstrap, kept
+from explain_cnn_ros.experiments.attributions import Map, captum_attr, grad_cam, lime
+from explain_cnn_ros.experiments.bootstrap import Mean
+from explain_cnn_ros.experiments.causal import selector
+from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.localization import Box
+from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.explanation import Explanation
+from explain_cnn_ros.importance import METRICS
+from explain_cnn_ros.settings import ExplainSettings
+
+Mask = NDArray[np.bool_]
+
+LIME, GRAD_CAM = "LIME", "Grad-CAM"
+
+#: Correlation once more, with noise that gives it a stable ranking.
+STABLE = selector("activation_output_correlation", "stable")
+
+METHODS = (*METRICS, STABLE, LIME, GRAD_CAM)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Settings of the experiment.
+
+    share: of the window that the best region takes.
+    samples: of LIME.
+    seeds: of everything that is drawn.
+    elsewhere: places to which a region is moved at random, for comparison.
+    blur: of what takes the place of a region, pixels.
+    """
+
+    share: float = 0.2
+    samples: int = 200
+    seeds: int = 2
+    elsewhere: int = 10
+    blur: float = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of a method's best regions; means over windows of persons.
+
+    inside: share of the region that lies on the person; inside_elsewhere: of the same region elsewhere.
+    drop: by how much the output falls when the region is blurred; drop_elsewhere: the same region elsewhere.
+    seeds: intersection over union of the regions of two seeds.
+    """
+
+    method: str
+    inside: Mean
+    inside_elsewhere: Mean
+    drop: Mean
+    drop_elsewhere: Mean
+    seeds: Mean
+
+
+def coverage(explanation: Explanation, metric: str) -> Map:
+    """How many patches of a metric's neurons cover each pixel of the explained window, float64 [H, W]."""
+    region = explanation.region
+    found = np.zeros((region.height, region.width))
+    for layer in explanation.settings.layers:
+        for neuron in explanation.ranking(metric, layer):
+            if neuron.patch is not None:
+                left, top = neuron.patch.x - region.x, neuron.patch.y - region.y
+                rows = slice(max(0, top), max(0, top + neuron.patch.height))
+                found[rows, max(0, left) : max(0, left + neuron.patch.width)] += 1
+    return found
+
+
+def best(values: Map, share: float, rng: np.random.Generator) -> Mask:
+    """The share of the pixels with the highest values; among equals, the dice decide."""
+    order = np.lexsort((rng.random(values.size), -values.ravel()))
+    mask = np.zeros(values.size, bool)
+    mask[order[: round(share * values.size)]] = True
+    return mask.reshape(values.shape)
+
+
+def inside(mask: Mask, box: Box) -> float:
+    """Share of a region's pixels whose middle lies in the box."""
+    x, y, width, height = box
+    rows, columns = np.nonzero(mask)
+    within = (columns + 0.5 >= x) & (columns + 0.5 < x + width) & (rows + 0.5 >= y) & (rows + 0.5 < y + height)
+    return float(within.mean())
+
+
+def moved(mask: Mask, rng: np.random.Generator) -> Mask:
+    """The same region elsewhere; what leaves the window comes in on the other side."""
+    shift = [int(rng.integers(side)) for side in mask.shape]
+    return np.roll(mask, shift, (0, 1))
+
+
+def overlap(one: Mask, other: Mask) -> float:
+    """Intersection over union."""
+    return float((one & other).sum() / (one | other).sum())
+
+
+def measure(
+    classifier: PersonClassifier, examples: Sequence[Example], how: Regions, folder: Path, progress: Progress = silent
+) -> dict[str, Any]:
+    """By window of a person, and method: inside, drop, elsewhere, seeds; and the overlap of each two methods.
+
+    Raises:
+        ImportError: captum is missing.
+    """
+    captum_attr()
+    explainers = [
+        (
+            Explainer(classifier, ExplainSettings(seed=seed)),
+            Explainer(
+                classifier, ExplainSettings.preset("stable", seed=seed, metrics=("activation_output_correlation",))
+            ),
+        )
+        for seed in range(how.seeds)
+    ]
+    settings = [explainer.settings for pair in explainers for explainer in pair]
+    return kept.compute(
+        folder / "regions.jsonl",
+        kept.key_of(classifier, how, settings, *examples),
+        {e.name: e for e in examples if e.person},
+        lambda example: _of_window(classifier, explainers, example, how),
+        lambda done, of: progress("comparing regions", done, of),
+    )
+
+
+def maps(explainers: tuple[Explainer, Explainer], window: NDArray[np.uint8], samples: int, seed: int) -> dict[str, Map]:
+    """A map a method.
+
+    Args:
+        explainers: with the paper's settings, and with the stable noise.
+    """
+    paper, stable = explainers
+    explanation = paper.explain(window)
+    found = {metric: coverage(explanation, metric) for metric in METRICS}
+    found[STABLE] = coverage(stable.explain(window), "activation_output_correlation")
+    found[LIME] = lime(paper.classifier, window, samples, seed, paper.settings.arithmetic)
+    found[GRAD_CAM] = grad_cam(paper.classifier, window)
+    return found
+
+
+def _of_window(
+    classifier: PersonClassifier, explainers: Sequence[tuple[Explainer, Explainer]], example: Example, how: Regions
+) -> dict[str, Any]:
+    assert example.box is not None
+    regions: list[dict[str, Mask]] = []
+    for seed, pair in enumerate(explainers):
+        found = maps(pair, example.image, how.samples, seed)
+        # The same dice for each seed: what differs, differs because of the method.
+        regions.append(
+            {m: best(v, how.share, np.random.default_rng(list(example.name.encode()))) for m, v in found.items()}
+        )
+    rng = np.random.default_rng([1, *example.name.encode()])
+    elsewhere = {method: [moved(mask, rng) for _ in range(how.elsewhere)] for method, mask in regions[0].items()}
+    order = [(method, mask) for method in METHODS for mask in (regions[0][method], *elsewhere[method])]
+    drops = _drops(classifier, example.image, [mask for _, mask in order], how.blur).reshape(len(METHODS), -1)
+    record: dict[str, Any] = {"methods": {}, "overlaps": []}
+    for method, drop in zip(METHODS, drops, strict=True):
+        record["methods"][method] = {
+            "inside": inside(regions[0][method], example.box),
+            "inside_elsewhere": float(np.mean([inside(mask, example.box) for mask in elsewhere[method]])),
+            "drop": float(drop[0]),
+            "drop_elsewhere": float(drop[1:].mean()),
+            "seeds": float(np.mean([overlap(regions[0][method], other[method]) for other in regions[1:]])),
+        }
+    record["overlaps"] = [[overlap(regions[0][a], regions[0][b]) for b in METHODS] for a in METHODS]
+    return record
+
+
+@torch.inference_mode()
+def _drops(classifier: PersonClassifier, window: NDArray[np.uint8], masks: Sequence[Mask], blur: float) -> Map:
+    """By how much the output falls when each region is blurred, [N]."""
+    blurred = cv2.GaussianBlur(window, (0, 0), blur)
+    without = [np.where(mask[..., None], blurred, window) for mask in masks]
+    outputs = []
+    for start in range(0, 1 + len(without), 16):
+        logits = classifier.logits(np.stack([window, *without][start : start + 16]))
+        outputs += (logits[:, PERSON] - logits[:, BACKGROUND]).tolist()
+    drops: Map = outputs[0] - np.array(outputs[1:])
+    return drops
+
+
+def rows(records: Mapping[str, Any], examples: Sequence[Example]) -> list[Row]:
+    """The table."""
+    persons = [e for e in examples if e.person]
+    photos = [e.photo for e in persons]
+    found = []
+    for method in METHODS:
+        values = [records[e.name]["methods"][method] for e in persons]
+        means = {field: bootstrap.mean([v[field] for v in values], photos) for field in values[0]}
+        found.append(Row(method, **means))
+    return found
+
+
+def overlaps(records: Mapping[str, Any], examples: Sequence[Example]) -> list[list[float]]:
+    """Mean overlap of each two of METHODS, over windows."""
+    found = np.mean([records[e.name]["overlaps"] for e in examples if e.person], axis=0)
+    return found.tolist()
+
+
+def to_markdown(table: Sequence[Row]) -> str:
+    """The table, as people read it."""
+    lines = [
+        "| best region by | on the person | the same elsewhere | output falls by | the same elsewhere | another seed: "
+        "overlap |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in table:
+        shares = " | ".join(
+            f"{100 * m.value:.0f} % ({100 * m.low:.0f} to {100 * m.high:.0f})"
+            for m in (row.inside, row.inside_elsewhere)
+        )
+        lines.append(
+            f"| {row.method.replace('_', ' ')} | {shares} | {row.drop} | {row.drop_elsewhere} | {row.seeds.value:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def to_json(table: Sequence[Row]) -> list[dict[str, Any]]:
+    """The table, as plain values."""
+    return [dataclasses.asdict(row) for row in table]
