@@ -20,7 +20,7 @@ demo: setup ## the real node on a sample bag; leaves pictures in demo_output/ (D
 	@$(ENV) && python tools/demo.py $(DEMO_ARGS)
 
 test: setup ## all tests (PYTEST_ARGS="-k name" for some)
-	@$(ENV) && ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST python -m pytest $(PYTEST_ARGS)
+	@$(ENV) && tools/test.sh $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	@$(ENV) && python -m ruff check && python -m ruff format --check && python -m mypy

@@ -11,6 +11,7 @@ passes of the window. Prints a line a setting; writes JSON, and goes on where an
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -19,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.inputs import windows
-from explain_cnn_ros import importance
 from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.experiments.ranker import Ranker
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
-from explain_cnn_ros.ranking import Evidence
 from explain_cnn_ros.settings import PRESETS, ExplainSettings
 
 #: (noise, length, sigma, [n]): the paper's, the authors', and what might do better. Orthogonal noise comes in blocks:
@@ -50,29 +49,6 @@ GRID: list[tuple[str, float, float, list[int]]] = [
 ]
 
 
-@torch.inference_mode()
-def tops(explainer: Explainer, window: NDArray[np.uint8], counts: list[int]) -> list[dict[tuple[str, int], Any]]:
-    """For each n: what is selected, and the split-half stability, by metric and layer."""
-    settings = explainer.settings
-    sampler = explainer.sampler(explainer.classifier.to_pixels(window[None]))
-    found = []
-    for count in counts:
-        sampler.run(count)
-        activations = {layer: a[0] for layer, a in sampler.clean.activations.items()}
-        evidence = Evidence(settings, activations, sampler.moments)
-        found.append(
-            {
-                (metric, layer): (
-                    set(importance.rank(evidence.score(metric, layer), settings.top_n).tolist()),
-                    evidence.stability(metric, layer),
-                )
-                for metric in PERTURBATION_METRICS
-                for layer in settings.layers
-            }
-        )
-    return found
-
-
 def compare(
     classifier: PersonClassifier,
     images: list[NDArray[np.uint8]],
@@ -82,28 +58,25 @@ def compare(
     ns: list[int],
 ) -> list[dict[str, Any]]:
     """A row for each n."""
-    explainers = [
-        Explainer(
-            classifier,
-            ExplainSettings(perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, seed=seed),
-        )
-        for seed in (0, 1)
-    ]
+    settings = ExplainSettings(
+        perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, metrics=PERTURBATION_METRICS
+    )
+    rankers = [Ranker(Explainer(classifier, dataclasses.replace(settings, seed=seed))) for seed in (0, 1)]
     pairs = [
-        [tops(explainer, image, ns) for explainer in explainers]
+        [ranker.rank(image, ns) for ranker in rankers]
         for image in tqdm(images, desc=f"{noise} {length:g} {sigma:g}", leave=False, mininterval=5)
     ]
     rows = []
     for index, n in enumerate(ns):
         row: dict[str, Any] = {"noise": noise, "length": length, "sigma": sigma, "n": n}
         for metric in PERTURBATION_METRICS:
-            keys = [key for key in pairs[0][0][index] if key[0] == metric]
-            both = [(one[index][key], other[index][key]) for one, other in pairs for key in keys]
-            halves = [stability for pair in both for _, stability in pair]
+            keys = [(metric, layer) for layer in settings.layers]
+            both = [(one[index], other[index], key) for one, other in pairs for key in keys]
+            halves = [ranked.stability[key] for one, other, key in both for ranked in (one, other)]
             row[metric] = {
-                "seeds": float(np.nanmean([jaccard(a[0], b[0]) for a, b in both])),
+                "seeds": float(np.nanmean([jaccard(set(a.channels[key]), set(b.channels[key])) for a, b, key in both])),
                 "halves": float(np.nanmean(halves)),
-                "stable": float(np.mean([h >= explainers[0].settings.stability_target for h in halves])),
+                "stable": float(np.mean([h >= settings.stability_target for h in halves])),
             }
         rows.append(row)
     return rows

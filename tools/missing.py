@@ -18,6 +18,7 @@ MODULES = {
     "colcon-common-extensions": "colcon_core",
     "empy": "em",
     "opencv-python": "cv2",
+    "pytest-xdist": "xdist",
 }
 PROGRAMS = {"cmake"}
 # Compiled parts of ROS and of apt's OpenCV are tied to this one; a newer one in front of it breaks them.

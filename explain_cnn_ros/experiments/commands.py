@@ -22,6 +22,7 @@ from explain_cnn_ros.experiments import causal, convergence, course, figures, pa
 from explain_cnn_ros.experiments.examples import Example, read_examples
 from explain_cnn_ros.experiments.figures import Made
 from explain_cnn_ros.experiments.kept import key_of, replace_text
+from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.panels import panels, stacked
 from explain_cnn_ros.experiments.probe import Probe
 from explain_cnn_ros.experiments.secondary import Training
@@ -80,9 +81,25 @@ def write(folder: Path, name: str, made: Made, text: str, rows: Any) -> None:
     print(f"{made}\nthe tables are in {folder / name}.md and .json")
 
 
+def load(arguments: argparse.Namespace) -> PersonClassifier:
+    """The classifier that is asked for.
+
+    Raises:
+        ValueError: it is for windows of another size than the data.
+    """
+    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    if classifier.info.input_size != WINDOW:
+        width, height = classifier.info.input_size
+        raise ValueError(
+            f"{arguments.weights} are weights for windows of {width} x {height} pixels: the experiments need "
+            f"{WINDOW[0]} x {WINDOW[1]}"
+        )
+    return classifier
+
+
 def patches(arguments: argparse.Namespace) -> None:
     """Table 1."""
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    classifier = load(arguments)
     examples = read_examples(arguments.data, arguments.training, arguments.test)
     how = patch_table.PatchTable(ExplainSettings.preset(arguments.preset), probe=Probe(arguments.seeds))
     with Bar() as bar:
@@ -107,7 +124,7 @@ def converge(arguments: argparse.Namespace) -> None:
             checkpoints, examples, (data.persons, data.backgrounds), how, arguments.output, arguments.device, bar
         )
     last = checkpoints[-1].load(device)
-    made = made_of(arguments, examples, f"trained by it (the last: {last.model_hash})")
+    made = made_of(arguments, examples, f"trained by it (the last: {key_of(last)})")
     text = convergence.to_markdown(rows)
     for preset in convergence.NOISES:
         overall = [row.similarity[preset].value for row in rows]
@@ -147,7 +164,7 @@ def _causal(
 def silence(arguments: argparse.Namespace) -> None:
     """Do the selected neurons matter, and do metrics agree."""
     figures.matplotlib_figure(1, 1, 1)
-    _causal(arguments, PersonClassifier.load(arguments.weights, arguments.device), arguments.windows)
+    _causal(arguments, load(arguments), arguments.windows)
 
 
 def _stability(
@@ -162,7 +179,7 @@ def _stability(
 def stabilise(arguments: argparse.Namespace) -> None:
     """Stability over seeds, n and sigma."""
     figures.matplotlib_figure(1, 1, 1)
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    classifier = load(arguments)
     rows, examples = _stability(arguments, classifier, arguments.windows)
     made = made_of(arguments, examples, classifier.model_hash)
     write(arguments.output, "stability", made, stability.to_markdown(rows), stability.to_json(rows))
@@ -172,7 +189,7 @@ def stabilise(arguments: argparse.Namespace) -> None:
 def guide(arguments: argparse.Namespace) -> None:
     """One figure: which metric, and from which n on."""
     figures.matplotlib_figure(1, 1, 1)
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    classifier = load(arguments)
     of_causal, examples = _causal(arguments, classifier, arguments.windows, draw=False)
     of_stability, _ = _stability(arguments, classifier, arguments.stability_windows)
     made = made_of(arguments, examples, classifier.model_hash)
@@ -184,7 +201,7 @@ def guide(arguments: argparse.Namespace) -> None:
 def compare_regions(arguments: argparse.Namespace) -> None:
     """The best regions of the metrics, LIME and Grad-CAM."""
     figures.matplotlib_figure(1, 1, 1)
-    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    classifier = load(arguments)
     examples = [e for e in read_examples(arguments.data, 0, arguments.windows) if e.person]
     how = regions.Regions(samples=arguments.samples, seeds=arguments.seeds)
     with Bar() as bar:

@@ -152,13 +152,14 @@ def chance_similarity(classifier: PersonClassifier, layers: Sequence[int], top_n
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Spearman's, equals sharing their rank."""
+    """Spearman's, equals sharing their rank; NaN where nothing varies."""
 
     def ranks(values: Sequence[float]) -> Any:
         array = np.asarray(values)
         return np.array([((array < v).sum() + (array <= v).sum() - 1) / 2 for v in array])
 
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
 def to_markdown(table: Sequence[Row]) -> str:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import extraction
 from explain_cnn_ros.experiments.cli import main
-from explain_cnn_ros.experiments.examples import PERSON_BOX, Example, read_examples
-from explain_cnn_ros.experiments.extraction import RANDOM, RankedPatches, extract_all, read_patches
+from explain_cnn_ros.experiments.examples import Example, read_examples
+from explain_cnn_ros.experiments.extraction import RANDOM, extract_all
+from explain_cnn_ros.experiments.layouts import PERSON_BOX
 from explain_cnn_ros.experiments.localization import localization
 from explain_cnn_ros.experiments.patch_table import (
     ELSEWHERE,
@@ -26,28 +26,14 @@ from explain_cnn_ros.experiments.patch_table import (
     UNTRAINED,
     PatchTable,
     measure,
-    patch_set,
     to_markdown,
 )
+from explain_cnn_ros.experiments.probe import Probe, patch_set
 from explain_cnn_ros.experiments.secondary import Training, balanced_accuracy, cut, network, train
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.settings import ExplainSettings
 
 QUICK = ExplainSettings(perturbations=2, layers=(3, 5), metrics=("activation_precision", "activation_sum"), top_n=3)
-
-
-@pytest.fixture
-def inria(tmp_path: Path) -> Path:
-    """Windows like INRIA's: 40 photos of persons with two windows each, 40 backgrounds."""
-    rng = np.random.default_rng(0)
-    for name, size in (("pos", (160, 96)), ("neg", (128, 64))):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        for i in range(40):
-            for letter in "ab" if name == "pos" else "1":
-                image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-                stem = f"crop{i:03d}{letter}" if name == "pos" else f"{i:03d}_{letter}"
-                cv2.imwrite(str(tmp_path / "train" / name / f"{stem}.png"), image)
-    return tmp_path
 
 
 boxes = st.tuples(st.integers(-5, 60), st.integers(-5, 120), st.integers(1, 40), st.integers(1, 60))
@@ -66,7 +52,7 @@ def test_measures_by_counting_pixels(
         touching.append(part.any())
         inside.append(part.mean())
         pointing.append(px <= x + w / 2 < px + pw and py <= y + h / 2 < py + ph)
-    found = localization(patches, person)
+    found = localization(patches, [person] * len(patches))
     assert (found.touching, found.pointing, found.patches) == (np.mean(touching), np.mean(pointing), len(patches))
     assert found.inside == pytest.approx(np.mean(inside))
 
@@ -75,7 +61,7 @@ def test_no_patch_of_a_test_photo_is_trained_on(inria: Path) -> None:
     """Both windows of a photo stay on one side."""
     examples = read_examples(inria, 40, 10)
     assert {e.person for e in examples if e.is_test} == {True, False}
-    ranked = {e.name: RankedPatches(e.name, "m", {3: [(0, 0, 20, 20), None, (5, 5, 9, 9)]}) for e in examples}
+    ranked = {e.name: {3: [(0, 0, 20, 20), None, (5, 5, 9, 9)]} for e in examples}
     *_, training = patch_set(examples, ranked, 5, False, 10_000)
     *_, test = patch_set(examples, ranked, 5, True, 10_000)
     assert training and test
@@ -126,41 +112,45 @@ def test_a_cut_patch_is_the_part_of_the_image() -> None:
 
 
 def test_extraction_goes_on_where_it_stopped(
-    tmp_path: Path, picture: Callable[..., NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, examples: Callable[[int], list[Example]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a line that was cut off, too; and begins anew for another network."""
+    """After a line that was cut off, too; and begins anew for another network or other windows."""
     explainer = Explainer(PersonClassifier.load(device="cpu"), QUICK)
-    examples = [Example(f"{i}.png", f"photo{i}", True, picture(64, 128, i)) for i in range(4)]
-    path = tmp_path / "patches.jsonl"
-    whole = tmp_path / "whole.jsonl"
-    assert list(extract_all(explainer, examples, whole, "k")) == [1, 2, 3, 4]
-    stopped = extract_all(explainer, examples, path, "k")
-    next(stopped)
-    next(stopped)
-    stopped.close()
+    windows = examples(4)
+    path, whole = tmp_path / "patches.jsonl", tmp_path / "whole.jsonl"
+    uninterrupted = extract_all(explainer, windows, whole)
+
+    def interrupt(done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_all(explainer, windows, path, interrupt)
     with path.open("a") as file:
-        file.write('{"example": "2.png", "metr')
-    seen = []
+        file.write('["2.png", {"patch')
+    seen: list[str] = []
     real = extraction.extract
-    monkeypatch.setattr(extraction, "extract", lambda e, example: seen.append(example.name) or real(e, example))
-    list(extract_all(explainer, examples, path, "k"))
+    monkeypatch.setattr(extraction, "extract", lambda e, x, random: seen.append(x.name) or real(e, x, random))
+    found = extract_all(explainer, windows, path)
     assert seen == ["2.png", "3.png"]
     assert path.read_bytes() == whole.read_bytes()
-    found = {(r.example, r.metric): r.patches for r in read_patches(path, "k")}
-    explanation = explainer.explain(examples[1].image)
+    assert found == uninterrupted
+    explanation = explainer.explain(windows[1].image)
     for metric in QUICK.metrics:
         for layer in QUICK.layers:
             mine = [n.patch and dataclasses.astuple(n.patch) for n in explanation.layer_ranking(metric, layer).neurons]
-            assert found["1.png", metric][layer] == mine
-    assert len(found["1.png", RANDOM][3]) == 3
-    assert read_patches(path, "another") == []
+            assert found["1.png"].patches[metric][layer] == mine
+    assert len(found["1.png"].patches[RANDOM][3]) == 3
+    seen.clear()
+    extract_all(explainer, windows[1:], path)
+    assert seen == ["1.png", "2.png", "3.png"]
 
 
 def test_the_whole_table_and_again(inria: Path, tmp_path: Path) -> None:
     """Every row is there; a second run gives the same to the last digit, from what was kept and without."""
     classifier = PersonClassifier.load(device="cpu")
     examples = read_examples(inria, 2, 1)
-    how = PatchTable(QUICK, (1, 3), seeds=2, patches=100, training=Training(steps=3))
+    how = PatchTable(QUICK, (1, 3), Probe(seeds=2, patches=100, training=Training(steps=3)))
     steps: list[str] = []
     rows = measure(classifier, examples, how, tmp_path / "a", lambda step, done, of: steps.append(step))
     assert [(row.name, row.top_n) for row in rows] == [

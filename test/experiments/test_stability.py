@@ -1,0 +1,69 @@
+"""Stability is the agreement of what explanations with other seeds select."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.experiments import stability
+from explain_cnn_ros.experiments.bootstrap import Mean
+from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.stability import Row, Stability, points, stable_from
+from explain_cnn_ros.explainer import Explainer
+from explain_cnn_ros.importance import PERTURBATION_METRICS
+from explain_cnn_ros.settings import ExplainSettings
+
+
+def test_the_points_that_are_asked_for() -> None:
+    found = points(Stability())
+    assert ("paper", 0.1, (10, 20, 50, 100, 200)) in found
+    assert [(sigma, n) for preset, sigma, n in found if preset == "authors" and sigma != 0.1] == [
+        (sigma, (50,)) for sigma in (0.02, 0.05, 0.2, 0.4)
+    ]
+    assert ("stable", 0.005, (10, 14, 20, 50, 100, 200)) in found and ("stable", 0.1, (14,)) in found
+
+
+def test_as_by_whole_explanations(
+    quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
+) -> None:
+    windows = examples(2)
+    how = Stability(presets=("stable",), ns=(10, 20), sigmas=(), seeds=3, top_n=4, layers=(2, 3))
+    rows = stability.measure(quick_classifier, windows, how, tmp_path)
+    # 10 becomes two blocks of 7, as many as the preset has.
+    assert [(r.perturbations, r.metric) for r in rows] == [(n, m) for n in (14, 28) for m in PERTURBATION_METRICS]
+    for row in rows:
+        pairs, halves = [], []
+        for example in windows:
+            explanations = [
+                Explainer(
+                    quick_classifier,
+                    ExplainSettings.preset("stable", perturbations=row.perturbations, seed=s, top_n=4, layers=(2, 3)),
+                ).explain(example.image)
+                for s in range(3)
+            ]
+            for layer in (2, 3):
+                sets = [{n.channel for n in e.ranking(row.metric, layer)} for e in explanations]
+                pairs += [len(a & b) / len(a | b) for a, b in itertools.combinations(sets, 2)]
+                halves += [e.layer_ranking(row.metric, layer).stability for e in explanations]
+        assert row.seeds.value == pytest.approx(np.mean(pairs))
+        assert row.halves == pytest.approx(np.mean(halves))
+    assert stability.measure(quick_classifier, windows, how, tmp_path / "again") == rows
+    assert stability.to_markdown(rows).count("\n") == 2 + len(rows)
+
+
+def line(*values: float) -> list[Row]:
+    return [Row("paper", 0.1, 10 * (i + 1), "m", Mean(v, v, v), v) for i, v in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reached"),
+    [((0.1, 0.5, 0.9), 30), ((0.9, 0.5, 0.85), 30), ((0.8, 0.9, 0.9), 10), ((0.9, 0.9, 0.7), None)],
+)
+def test_stable_from_there_on(values: tuple[float, ...], reached: int | None) -> None:
+    other = [Row("paper", 0.4, 5, "m", Mean(1, 1, 1), 1), Row("paper", 0.1, 5, "other", Mean(1, 1, 1), 1)]
+    assert stable_from(line(*values) + other, "paper", "m", 0.8) == reached
