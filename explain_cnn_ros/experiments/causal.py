@@ -9,7 +9,6 @@ neurons of the same layers.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -189,8 +188,3 @@ def agreement_markdown(matrix: Sequence[Sequence[float]]) -> str:
     for i, (name, values) in enumerate(zip(names, matrix, strict=True), 1):
         lines.append(f"| {i} {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
     return "\n".join(lines) + "\n"
-
-
-def to_json(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table, as plain values."""
-    return [dataclasses.asdict(row) for row in table]

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
 
     converge = add("convergence", commands.converge, "Figures 2 and 3: the metrics in the course of a training")
-    split(converge, 40, 20)
+    split(converge, 32, 16)
     converge.add_argument("--epochs", type=int, default=5, help="[%(default)s]")
     converge.add_argument("--within", type=int, default=3, help="networks within the first epoch [%(default)s]")
     converge.add_argument("--batch", type=int, default=32, help="[%(default)s]")

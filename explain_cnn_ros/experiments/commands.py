@@ -97,6 +97,11 @@ def load(arguments: argparse.Namespace) -> PersonClassifier:
     return classifier
 
 
+def as_json(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rows of a table, which are dataclasses, as plain values."""
+    return [dataclasses.asdict(row) for row in rows]
+
+
 def patches(arguments: argparse.Namespace) -> None:
     """Table 1."""
     classifier = load(arguments)
@@ -105,7 +110,7 @@ def patches(arguments: argparse.Namespace) -> None:
     with Bar() as bar:
         rows = patch_table.measure(classifier, examples, how, arguments.output, bar)
     made = made_of(arguments, examples, classifier.model_hash)
-    write(arguments.output, "patches", made, patch_table.to_markdown(rows), patch_table.to_json(rows))
+    write(arguments.output, "patches", made, patch_table.to_markdown(rows), as_json(rows))
 
 
 def converge(arguments: argparse.Namespace) -> None:
@@ -130,7 +135,7 @@ def converge(arguments: argparse.Namespace) -> None:
         overall = [row.similarity[preset].value for row in rows]
         rho = convergence.rank_correlation([row.accuracy for row in rows], overall)
         text += f"\nRank correlation of the network's accuracy with the similarity, {preset} noise: {rho:.2f}\n"
-    write(arguments.output, "convergence", made, text, convergence.to_json(rows))
+    write(arguments.output, "convergence", made, text, as_json(rows))
     chance = convergence.chance_similarity(last, how.layers, how.top_n)
     figures.accuracies(rows, made, arguments.output / "accuracy.png")
     figures.similarity(rows, chance, made, arguments.output / "similarity.png")
@@ -147,12 +152,12 @@ def _causal(
     if draw:
         made = made_of(arguments, examples, classifier.model_hash)
         agreement = causal.agreement(records, examples, 5)
-        text, parts = causal.to_markdown(rows), {"all windows": causal.to_json(rows), "agreement": agreement}
+        text, parts = causal.to_markdown(rows), {"all windows": as_json(rows), "agreement": agreement}
         for name, person in (("persons", True), ("backgrounds", False)):
             some = [e for e in examples if e.person == person]
             of_side = causal.rows(records, some, how, classifier.threshold)
             text += f"\nOnly {name}:\n\n{causal.to_markdown(of_side)}"
-            parts[name] = causal.to_json(of_side)
+            parts[name] = as_json(of_side)
         text += f"\nAgreement of the top 5:\n\n{causal.agreement_markdown(agreement)}"
         write(arguments.output, "causal", made, text, parts)
         figures.influences(rows, made, arguments.output / "causal.png")
@@ -182,7 +187,7 @@ def stabilise(arguments: argparse.Namespace) -> None:
     classifier = load(arguments)
     rows, examples = _stability(arguments, classifier, arguments.windows)
     made = made_of(arguments, examples, classifier.model_hash)
-    write(arguments.output, "stability", made, stability.to_markdown(rows), stability.to_json(rows))
+    write(arguments.output, "stability", made, stability.to_markdown(rows), as_json(rows))
     figures.stabilities(rows, ExplainSettings().stability_target, made, arguments.output / "stability.png")
 
 
@@ -208,7 +213,7 @@ def compare_regions(arguments: argparse.Namespace) -> None:
         records = regions.measure(classifier, examples, how, arguments.output, bar)
     rows, overlaps = regions.rows(records, examples), regions.overlaps(records, examples)
     made = made_of(arguments, examples, classifier.model_hash)
-    both = {"methods": regions.to_json(rows), "overlaps": overlaps}
+    both = {"methods": as_json(rows), "overlaps": overlaps}
     write(arguments.output, "regions", made, regions.to_markdown(rows), both)
     figures.best_regions(rows, made, arguments.output / "regions.png")
     title = "intersection over union of best regions"

@@ -9,7 +9,6 @@ by layer and over all. With the noise that the paper describes, and with the gro
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,8 +177,3 @@ def to_markdown(table: Sequence[Row]) -> str:
             interval = f"{overall.value:.3f} ({overall.low:.3f} to {overall.high:.3f})"
             lines.append(f"| {row.epoch:.2g} | {preset} | {interval} | {cells} |")
     return "\n".join(lines) + "\n"
-
-
-def to_json(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The tables, as plain values."""
-    return [dataclasses.asdict(row) for row in table]

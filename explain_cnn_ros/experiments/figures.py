@@ -217,14 +217,15 @@ def _influence(axes: Any, table: Sequence[causal.Row], top_ns: Sequence[int]) ->
 
 def influences(table: Sequence[causal.Row], made: Made, path: Path) -> None:
     """How much the output changes without a metric's top N, over as many random neurons."""
-    figure, (axes,) = matplotlib_figure(8.5, 4.6, 1)
+    figure, (axes,) = matplotlib_figure(9, 4.8, 1)
     top_ns = sorted({row.top_n for row in table})
     _influence(axes, table, top_ns)
     marks = ", ".join(
         f"{mark} {n}" for mark, n in zip(("circle", "square", "triangle", "diamond"), top_ns, strict=False)
     )
     axes.set_xlabel(
-        f"change of the output without the top N, over that without N random neurons (95 % intervals)\nN: {marks}"
+        "change of the output without the top N of each layer,\nover that without N random neurons, with 95 % "
+        f"intervals; N: {marks}"
     )
     save(figure, made, path)
 
@@ -289,7 +290,7 @@ def guide(
 
 def matrix(names: Sequence[str], values: Sequence[Sequence[float]], what: str, made: Made, path: Path) -> None:
     """A symmetric table of how far each two agree."""
-    figure, (axes,) = matplotlib_figure(7.5, 5.6, 1)
+    figure, (axes,) = matplotlib_figure(8, 4.8, 1)
     shown = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     labels = [_label(name) for name in names]
     axes.set_xticks(range(len(names)), range(1, len(names) + 1))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +143,3 @@ def to_markdown(rows: Sequence[Row]) -> str:
         accuracy = f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f} %"
         lines.append(f"| {row.name.replace('_', ' ')} | {row.top_n} | {shares} | {accuracy} |")
     return "\n".join(lines) + "\n"
-
-
-def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table, as plain values."""
-    return [asdict(row) for row in rows]

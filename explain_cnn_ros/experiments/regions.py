@@ -8,7 +8,6 @@ the fifth of the window with the highest values.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,8 +234,3 @@ def to_markdown(table: Sequence[Row]) -> str:
             f"| {row.method.replace('_', ' ')} | {shares} | {row.drop} | {row.drop_elsewhere} | {row.seeds.value:.2f} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def to_json(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table, as plain values."""
-    return [dataclasses.asdict(row) for row in table]

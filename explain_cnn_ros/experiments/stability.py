@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,3 @@ def to_markdown(table: Sequence[Row]) -> str:
             f"| {row.preset} | {row.sigma:g} | {row.perturbations} | {metric} | {row.seeds} | {row.halves:.2f} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def to_json(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table, as plain values."""
-    return [asdict(row) for row in table]

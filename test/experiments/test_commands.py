@@ -75,7 +75,9 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Said at once, before the data are even looked for."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["causal", "--data", "nowhere", "--output", "nowhere"]) == 1
-    assert "figures need matplotlib: pip install matplotlib, or apt install python3-matplotlib" in capsys.readouterr().err
+    assert (
+        "figures need matplotlib: pip install matplotlib, or apt install python3-matplotlib" in capsys.readouterr().err
+    )
 
 
 def test_without_captum(
