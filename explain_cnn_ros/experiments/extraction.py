@@ -48,18 +48,23 @@ def extract(explainer: Explainer, example: Example, random: bool) -> dict[str, A
     }
     if random:
         rng = np.random.default_rng(int.from_bytes(example.name.encode(), "big") % 2**63)
-        drawn = {
-            layer: rng.permutation(explainer.layers[layer].channels)[: settings.top_n].tolist()
-            for layer in settings.layers
-        }
-        neurons = {layer: [Neuron(layer, channel) for channel in channels] for layer, channels in drawn.items()}
-        found = explainer.patches(example.image, [neuron for chosen in neurons.values() for neuron in chosen])
-        patches[RANDOM] = {layer: [_box(found.get(n)) for n in chosen] for layer, chosen in neurons.items()}
+        drawn = draw_neurons(explainer, rng)
+        found = explainer.patches(example.image, drawn)
+        patches[RANDOM] = {layer: [_box(found.get(n)) for n in drawn if n.layer == layer] for layer in settings.layers}
     return {
         "patches": patches,
         "set_similarity": explanation.set_similarity,
         "set_similarity_by_layer": explanation.set_similarity_by_layer,
     }
+
+
+def draw_neurons(explainer: Explainer, rng: np.random.Generator) -> list[Neuron]:
+    """The top N of each explained layer by the dice, dead ones as well."""
+    return [
+        Neuron(layer, channel)
+        for layer in explainer.settings.layers
+        for channel in rng.permutation(explainer.layers[layer].channels)[: explainer.settings.top_n].tolist()
+    ]
 
 
 def _box(patch: Patch | None) -> tuple[int, int, int, int] | None:

@@ -8,7 +8,7 @@ the fifth of the window with the highest values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from explain_cnn_ros.experiments.attributions import Map, captum_attr, grad_cam,
 from explain_cnn_ros.experiments.bootstrap import Mean
 from explain_cnn_ros.experiments.causal import selector
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.extraction import RANDOM, draw_neurons
 from explain_cnn_ros.experiments.kept import Progress, silent
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.explanation import Explanation
 from explain_cnn_ros.importance import METRICS
+from explain_cnn_ros.patches import Patch
 from explain_cnn_ros.settings import ExplainSettings
 
 Mask = NDArray[np.bool_]
@@ -38,7 +39,7 @@ LIME, GRAD_CAM = "LIME", "Grad-CAM"
 #: Correlation once more, with noise that gives it a stable ranking.
 STABLE = selector("activation_output_correlation", "stable")
 
-METHODS = (*METRICS, STABLE, LIME, GRAD_CAM)
+METHODS = (*METRICS, STABLE, RANDOM, LIME, GRAD_CAM)
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,14 @@ class Row:
     seeds: Mean
 
 
-def coverage(explanation: Explanation, metric: str) -> Map:
-    """How many patches of a metric's neurons cover each pixel of the explained window, float64 [H, W]."""
-    region = explanation.region
-    found = np.zeros((region.height, region.width))
-    for layer in explanation.settings.layers:
-        for neuron in explanation.ranking(metric, layer):
-            if neuron.patch is not None:
-                left, top = neuron.patch.x - region.x, neuron.patch.y - region.y
-                rows = slice(max(0, top), max(0, top + neuron.patch.height))
-                found[rows, max(0, left) : max(0, left + neuron.patch.width)] += 1
+def coverage(patches: Iterable[Patch | None], width: int, height: int) -> Map:
+    """How many patches cover each pixel of a window, float64 [H, W]."""
+    found = np.zeros((height, width))
+    for patch in patches:
+        if patch is not None:
+            found[
+                max(0, patch.y) : max(0, patch.y + patch.height), max(0, patch.x) : max(0, patch.x + patch.width)
+            ] += 1
     return found
 
 
@@ -137,7 +136,7 @@ def measure(
     settings = [explainer.settings for pair in explainers for explainer in pair]
     return kept.compute(
         folder / "regions.jsonl",
-        kept.key_of(classifier, how, settings, *examples),
+        kept.key_of(classifier, how, METHODS, settings, *examples),
         {e.name: e for e in examples if e.person},
         lambda example: _of_window(classifier, explainers, example, how),
         lambda done, of: progress("comparing regions", done, of),
@@ -151,9 +150,18 @@ def maps(explainers: tuple[Explainer, Explainer], window: NDArray[np.uint8], sam
         explainers: with the paper's settings, and with the stable noise.
     """
     paper, stable = explainers
-    explanation = paper.explain(window)
-    found = {metric: coverage(explanation, metric) for metric in METRICS}
-    found[STABLE] = coverage(stable.explain(window), "activation_output_correlation")
+    height, width = window.shape[:2]
+    of_paper, of_stable = paper.explain(window), stable.explain(window)
+    found = {}
+    for name, explanation, metric in (
+        *((metric, of_paper, metric) for metric in METRICS),
+        (STABLE, of_stable, "activation_output_correlation"),
+    ):
+        layers = explanation.settings.layers
+        neurons = [neuron for layer in layers for neuron in explanation.ranking(metric, layer)]
+        found[name] = coverage([neuron.patch for neuron in neurons], width, height)
+    drawn = draw_neurons(paper, np.random.default_rng([seed, *window[::16, ::16].tobytes()]))
+    found[RANDOM] = coverage(paper.patches(window, drawn).values(), width, height)
     found[LIME] = lime(paper.classifier, window, samples, seed, paper.settings.arithmetic)
     found[GRAD_CAM] = grad_cam(paper.classifier, window)
     return found

@@ -19,27 +19,20 @@ from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import regions
 from explain_cnn_ros.experiments.attributions import Ridge, grad_cam, lime, superpixels
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.extraction import RANDOM
 from explain_cnn_ros.experiments.regions import METHODS, Regions, best, coverage, inside, moved, overlap
-from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.network import convolution_layers
-from explain_cnn_ros.regions import Region
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.patches import Patch
+
+patches = st.builds(Patch, st.integers(-9, 20), st.integers(-9, 30), st.integers(1, 15), st.integers(1, 15))
 
 
-def test_coverage_by_counting(thin_classifier: PersonClassifier, picture: Callable[..., NDArray[np.uint8]]) -> None:
-    settings = ExplainSettings(perturbations=4, layers=(3, 5), metrics=("activation_sum",), top_n=3)
-    explanation = Explainer(thin_classifier, settings).explain(picture(200, 150), Region(20, 10, 64, 128, 0.0))
-    counted = np.zeros((128, 64))
-    for layer in (3, 5):
-        for neuron in explanation.ranking("activation_sum", layer):
-            patch = neuron.patch
-            assert patch is not None
-            for y in range(128):
-                for x in range(64):
-                    within = patch.x <= x + 20 < patch.x + patch.width and patch.y <= y + 10 < patch.y + patch.height
-                    counted[y, x] += within
-    assert counted.max() > 1
-    assert np.array_equal(coverage(explanation, "activation_sum"), counted)
+@given(st.lists(st.none() | patches, max_size=5))
+def test_coverage_by_counting(patches: list[Patch | None]) -> None:
+    counted = np.zeros((24, 16))
+    for y, x in np.ndindex(24, 16):
+        counted[y, x] = sum(p is not None and p.x <= x < p.x + p.width and p.y <= y < p.y + p.height for p in patches)
+    assert np.array_equal(coverage(patches, 16, 24), counted)
 
 
 @given(st.integers(0, 99), st.sampled_from([0.1, 0.2, 0.5]))
@@ -172,7 +165,7 @@ def test_everything_is_measured_and_the_same_again(
     assert [row.method for row in rows] == list(METHODS)
     by_name = {row.method: row for row in rows}
     assert by_name["Grad-CAM"].seeds.value == by_name["weight_sum"].seeds.value == 1.0
-    assert by_name["LIME"].seeds.value < 1.0
+    assert by_name["LIME"].seeds.value < 1.0 and by_name[RANDOM].seeds.value < 1.0
     matrix = np.array(regions.overlaps(records, windows))
     assert np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
     # What blurring the best region does, once more.
