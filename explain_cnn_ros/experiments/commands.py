@@ -196,8 +196,9 @@ def guide(arguments: argparse.Namespace) -> None:
     figures.matplotlib_figure(1, 1, 1)
     classifier = load(arguments)
     of_causal, examples = _causal(arguments, classifier, arguments.windows, draw=False)
-    of_stability, _ = _stability(arguments, classifier, arguments.stability_windows)
+    of_stability, fewer = _stability(arguments, classifier, arguments.stability_windows)
     made = made_of(arguments, examples, classifier.model_hash)
+    made = dataclasses.replace(made, data=f"{made.data}; right: {made_of(arguments, fewer, '').data}")
     path = arguments.output / "guide.png"
     figures.guide(of_causal, of_stability, ExplainSettings().stability_target, made, path)
     print(f"{made}\nthe figure is {path}")

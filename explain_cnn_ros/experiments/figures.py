@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,9 @@ def _epochs(axes: Any, table: Sequence[convergence.Row]) -> None:
     first = next(row.epoch for row in table if row.epoch > 0)
     axes.set_xscale("symlog", linthresh=first, linscale=0.6)
     ticks = [row.epoch for row in table]
-    axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], rotation=45)
+    crowded = [tick > 0.75 * after for tick, after in zip(ticks, [*ticks[1:], math.inf], strict=True)]
+    labels = ["" if close else f"{tick:.2g}" for tick, close in zip(ticks, crowded, strict=True)]
+    axes.set_xticks(ticks, labels, rotation=45)
     axes.minorticks_off()
     axes.set_xlabel("epochs of training")
 
@@ -123,7 +126,9 @@ def accuracies(table: Sequence[convergence.Row], made: Made, path: Path) -> None
                 color=COLOURS[metric],
                 label=_label(name),
             )
+        axes.axhline(50, color="#888888", lw=1, ls=":")
         axes.legend(fontsize=7, loc="lower right")
+    six.set_ylim(bottom=38)  # room for the legend below what guessing gives
     six.set_title("secondary classifiers, the paper's noise", fontsize=10)
     noises.set_title("secondary classifiers, both noises", fontsize=10)
     noises.sharey(six)
@@ -158,6 +163,7 @@ def similarity(table: Sequence[convergence.Row], chance: float, made: Made, path
             panel.plot(epochs, values, "-o", ms=3, lw=1.3, color=shade, label=f"layer {layer}")
         panel.set_title(f"by layer, {NOISE_NAMES[preset]}", fontsize=10)
         panel.legend(fontsize=7, ncols=2)
+    axes[2].sharey(axes[1])
     for panel in axes:
         panel.set_ylim(bottom=0)
         _epochs(panel, table)
@@ -184,7 +190,7 @@ def _stability_lines(axes: Any, table: Sequence[stability.Row], over_n: bool, ta
         ticks = [tick for tick in ticks if tick not in (14, 28, 56, 112, 210)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.09)
 
 
 def stabilities(table: Sequence[stability.Row], target: float, made: Made, path: Path) -> None:
@@ -193,7 +199,7 @@ def stabilities(table: Sequence[stability.Row], target: float, made: Made, path:
     _stability_lines(over_n, table, True, target)
     over_n.set_xlabel("perturbations n, at each noise's own sigma")
     over_n.set_ylabel("Jaccard index of two seeds' top 5")
-    over_n.legend(fontsize=7, loc="lower right")
+    over_n.legend(fontsize=7, loc="center right", bbox_to_anchor=(1, 0.42))
     _stability_lines(over_sigma, table, False, target)
     over_sigma.set_xlabel("sigma, at each noise's own n")
     save(figure, made, path)
@@ -273,18 +279,16 @@ def guide(
                 over_n.annotate(
                     f"n = {reached}",
                     (reached, value),
-                    (0, 9),
+                    (0, 9 if metric == "activation_precision" else -16),
                     textcoords="offset points",
                     fontsize=8,
                     ha="center",
                     color=COLOURS[metric],
                 )
     over_n.set_title("Would another seed select the same?", fontsize=11, loc="left")
-    over_n.set_xlabel(
-        "perturbations n\nsums, variances and weights do not depend on the noise: they are always the same"
-    )
+    over_n.set_xlabel("perturbations n\n(sums, variances and weights are the same for every seed)")
     over_n.set_ylabel("Jaccard index of two seeds' top 5")
-    over_n.legend(fontsize=7, loc="lower right")
+    over_n.legend(fontsize=7, loc="center right", bbox_to_anchor=(1, 0.42))
     save(figure, made, path)
 
 
