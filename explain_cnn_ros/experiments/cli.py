@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     regions.add_argument("--samples", type=int, default=200, help="of LIME [%(default)s]")
     regions.add_argument("--seeds", type=int, default=2, help="of noise and of LIME [%(default)s]")
 
-    guide = add("guide", commands.guide, "one figure: which metric to use, and from which n on; of causal and stability")
+    guide = add("guide", commands.guide, "causal and stability in one figure: which metric, from which n on")
     windows(guide, 60)
     guide.add_argument("--stability-windows", type=int, default=8, help="as for stability [%(default)s]")
     guide.add_argument("--seeds", type=int, default=3, help="as for stability [%(default)s]")
