@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.recurrence import lift
 from explain_cnn_ros.analysis.run import MANIFEST
+from explain_cnn_ros.files import replace_text
 
 #: Frames whose decision changed, points of the scatter plot, and neurons of a metric that are shown.
 CHANGED, POINTS, NEURONS = 300, 2000, 12
@@ -132,11 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         found = compare(arguments.a, arguments.b)
-        page = render("compare", f"{arguments.a.name} and {arguments.b.name}", found)
-        partial = arguments.output.with_name(arguments.output.name + ".partial")
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, arguments.output)
+        replace_text(arguments.output, render("compare", f"{arguments.a.name} and {arguments.b.name}", found))
     except (CompareError, OSError) as error:
         print(f"compare_analyses: {error}", file=sys.stderr)
         return 1

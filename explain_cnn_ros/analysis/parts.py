@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from explain_cnn_ros.analysis.tables import ALL
+from explain_cnn_ros.files import replace_text
 
 #: Frames of a part.
 PART_FRAMES = 64
@@ -61,10 +61,7 @@ class PartStore:
 
     def finish(self, source: int, frames: int, problems: list[str]) -> None:
         """A recording was read to its end."""
-        path = self.folder / f"{source:05d}.json"
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps({"frames": frames, "problems": problems}))
-        os.replace(partial, path)
+        replace_text(self.folder / f"{source:05d}.json", json.dumps({"frames": frames, "problems": problems}))
 
     def finished(self, source: int) -> dict[str, Any] | None:
         """How many frames a recording has, and what was wrong with it; None if it was not read to its end."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.report_data import collect
+from explain_cnn_ros.files import replace_text
 
 NAME = "report.html"
 
@@ -19,6 +19,4 @@ def write_report(store: PartStore, manifest: dict[str, Any], output: Path) -> No
     if len(manifest["inputs"]) > 3:
         title += f" and {len(manifest['inputs']) - 3} more"
     page = render("report", title, {"manifest": manifest} | collect(store, manifest["threshold"]))
-    partial = output / f"{NAME}.partial"
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, output / NAME)
+    replace_text(output / NAME, page)

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, kept
+from explain_cnn_ros.experiments import bootstrap, kept, markdown
 from explain_cnn_ros.experiments.bootstrap import Mean
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.progress import Progress, silent
 from explain_cnn_ros.experiments.ranker import Ranker
+from explain_cnn_ros.experiments.selectors import selector
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS, jaccard
 from explain_cnn_ros.settings import ExplainSettings
@@ -67,11 +68,6 @@ class Row:
     against_random: Mean
     flips: Mean
     flips_random: Mean
-
-
-def selector(metric: str, preset: str) -> str:
-    """How a metric with a noise is called."""
-    return metric if preset == "paper" else f"{metric}, {preset} noise"
 
 
 #: What is compared: all metrics with the paper's noise, and those that depend on it with the others.
@@ -167,24 +163,20 @@ def agreement(records: Mapping[str, Any], examples: Sequence[Example], top_n: in
 
 def to_markdown(table: Sequence[Row]) -> str:
     """The table, as people read it."""
-    lines = [
-        "| neurons by | top N | change of the output | times random neurons' | against what is shown | "
-        "random neurons' | decisions that flip | random neurons' |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table:
-        flips = " | ".join(f"{100 * m.value:.0f} %" for m in (row.flips, row.flips_random))
-        lines.append(
-            f"| {row.selector.replace('_', ' ')} | {row.top_n} | {row.influence} | {row.times_random} | "
-            f"{row.against} | {row.against_random} | {flips} |"
-        )
-    return "\n".join(lines) + "\n"
+    header = ["neurons by", "top N", "change of the output", "times random neurons'"]
+    header += ["against what is shown", "random neurons'", "decisions that flip", "random neurons'"]
+    return markdown.table(header, map(_cells, table))
+
+
+def _cells(row: Row) -> list[object]:
+    flips = [f"{100 * m.value:.0f} %" for m in (row.flips, row.flips_random)]
+    return [row.selector, row.top_n, row.influence, row.times_random, row.against, row.against_random, *flips]
 
 
 def agreement_markdown(matrix: Sequence[Sequence[float]]) -> str:
     """The agreement, a row and a column a selector."""
-    names = [name.replace("_", " ") for name in SELECTORS]
-    lines = [f"| | {' | '.join(str(i) for i in range(1, len(names) + 1))} |", "|---" * (len(names) + 1) + "|"]
-    for i, (name, values) in enumerate(zip(names, matrix, strict=True), 1):
-        lines.append(f"| {i} {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
-    return "\n".join(lines) + "\n"
+    lines = [
+        [f"{i} {name}", *(f"{value:.2f}" for value in values)]
+        for i, (name, values) in enumerate(zip(SELECTORS, matrix, strict=True), 1)
+    ]
+    return markdown.table(["", *map(str, range(1, len(SELECTORS) + 1))], lines)

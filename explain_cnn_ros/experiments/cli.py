@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     group = made.add_subparsers(required=True, metavar="EXPERIMENT", dest="experiment")
 
-    def add(name: str, run: commands.Command, text: str, data: bool = True) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], None], text: str, data: bool = True
+    ) -> argparse.ArgumentParser:
         command = group.add_parser(name, help=text, description=text)
         command.set_defaults(run=run, parser=command)
         if data:

@@ -4,81 +4,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.analysis.sources import IMAGE_SUFFIXES, open_source
 from explain_cnn_ros.classifier import PersonClassifier, choose_device
 from explain_cnn_ros.experiments import causal, convergence, course, figures, patch_table, regions, stability
 from explain_cnn_ros.experiments.examples import Example, read_examples
-from explain_cnn_ros.experiments.figures import Made
-from explain_cnn_ros.experiments.kept import key_of, replace_text
+from explain_cnn_ros.experiments.frames import frames_of
+from explain_cnn_ros.experiments.kept import key_of
 from explain_cnn_ros.experiments.layouts import WINDOW
+from explain_cnn_ros.experiments.made import as_json, command_line, made_of, write
 from explain_cnn_ros.experiments.panels import panels, stacked
 from explain_cnn_ros.experiments.probe import Probe
+from explain_cnn_ros.experiments.progress import Bar
 from explain_cnn_ros.experiments.secondary import Training
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.scanning import ScanSettings
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.training.train import TrainSettings, read_data
-
-
-class Bar:
-    """A bar for each step."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
-        self._step = ""
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, step: str, done: int, of: int) -> None:
-        if step != self._step or self._bar is None:
-            self.__exit__()
-            self._bar, self._step = tqdm(total=of, desc=step, mininterval=1 if sys.stderr.isatty() else 30), step
-        self._bar.update(done - self._bar.n)
-
-
-def command_line(arguments: argparse.Namespace) -> str:
-    """The command as it was given, without this machine's folders and without what is the default."""
-    words = ["experiments", arguments.experiment]
-    for action in arguments.parser._actions:
-        value = getattr(arguments, action.dest, None)
-        if value is None or value == action.default or action.dest in ("help", "output", "device"):
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [*action.option_strings[:1], *(v.name if isinstance(v, Path) else str(v) for v in values)]
-    return " ".join(words)
-
-
-def made_of(arguments: argparse.Namespace, examples: Sequence[Example], model: str) -> Made:
-    """Where results come from."""
-    persons = sum(e.person for e in examples)
-    data = f"{key_of(*examples)} ({persons} persons, {len(examples) - persons} backgrounds)"
-    return Made(command_line(arguments), data, model)
-
-
-def write(folder: Path, name: str, made: Made, text: str, rows: Any) -> None:
-    """The tables for people and for programs, and a word of where they are."""
-    replace_text(folder / f"{name}.md", text)
-    record = dataclasses.asdict(made) | {"rows": rows}
-    replace_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
-    print(text)
-    print(f"{made}\nthe tables are in {folder / name}.md and .json")
 
 
 def load(arguments: argparse.Namespace) -> PersonClassifier:
@@ -97,11 +41,6 @@ def load(arguments: argparse.Namespace) -> PersonClassifier:
     return classifier
 
 
-def as_json(rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Rows of a table, which are dataclasses, as plain values."""
-    return [dataclasses.asdict(row) for row in rows]
-
-
 def patches(arguments: argparse.Namespace) -> None:
     """Table 1."""
     classifier = load(arguments)
@@ -118,9 +57,8 @@ def converge(arguments: argparse.Namespace) -> None:
     figures.matplotlib_figure(1, 1, 1)  # what is missing is said before hours of training
     examples = read_examples(arguments.data, arguments.training, arguments.test)
     data = read_data(arguments.data, None, TrainSettings())
-    settings = course.course_settings(
-        data, arguments.epochs, arguments.seed, batch=arguments.batch, architecture=arguments.architecture
-    )
+    wanted = TrainSettings(seed=arguments.seed, batch=arguments.batch, architecture=arguments.architecture)
+    settings = course.course_settings(data, arguments.epochs, wanted)
     device = choose_device(arguments.device)
     checkpoints = course.train_course(data, settings, arguments.within, arguments.output / "training", device)
     how = convergence.Convergence(Probe(arguments.seeds, training=Training(arguments.steps)))
@@ -142,34 +80,33 @@ def converge(arguments: argparse.Namespace) -> None:
 
 
 def _causal(
-    arguments: argparse.Namespace, classifier: PersonClassifier, windows: int, draw: bool = True
-) -> tuple[list[causal.Row], list[Example]]:
-    examples = read_examples(arguments.data, 0, windows)
-    how = causal.Causal()
+    arguments: argparse.Namespace, classifier: PersonClassifier
+) -> tuple[dict[str, Any], list[Example], list[causal.Row]]:
+    """What was measured of each window, the windows, and the table over all of them."""
+    examples, how = read_examples(arguments.data, 0, arguments.windows), causal.Causal()
     with Bar() as bar:
         records = causal.measure(classifier, examples, how, arguments.output, bar)
-    rows = causal.rows(records, examples, how, classifier.threshold)
-    if draw:
-        made = made_of(arguments, examples, classifier.model_hash)
-        agreement = causal.agreement(records, examples, 5)
-        text, parts = causal.to_markdown(rows), {"all windows": as_json(rows), "agreement": agreement}
-        for name, person in (("persons", True), ("backgrounds", False)):
-            some = [e for e in examples if e.person == person]
-            of_side = causal.rows(records, some, how, classifier.threshold)
-            text += f"\nOnly {name}:\n\n{causal.to_markdown(of_side)}"
-            parts[name] = as_json(of_side)
-        text += f"\nAgreement of the top 5:\n\n{causal.agreement_markdown(agreement)}"
-        write(arguments.output, "causal", made, text, parts)
-        figures.influences(rows, made, arguments.output / "causal.png")
-        title = "Jaccard index of what each two select, top 5 of all layers"
-        figures.matrix(causal.SELECTORS, agreement, title, made, arguments.output / "agreement.png")
-    return rows, examples
+    return records, examples, causal.rows(records, examples, how, classifier.threshold)
 
 
 def silence(arguments: argparse.Namespace) -> None:
     """Do the selected neurons matter, and do metrics agree."""
     figures.matplotlib_figure(1, 1, 1)
-    _causal(arguments, load(arguments), arguments.windows)
+    classifier = load(arguments)
+    records, examples, rows = _causal(arguments, classifier)
+    made = made_of(arguments, examples, classifier.model_hash)
+    agreement = causal.agreement(records, examples, 5)
+    text, parts = causal.to_markdown(rows), {"all windows": as_json(rows), "agreement": agreement}
+    for name, person in (("persons", True), ("backgrounds", False)):
+        some = [e for e in examples if e.person == person]
+        of_side = causal.rows(records, some, causal.Causal(), classifier.threshold)
+        text += f"\nOnly {name}:\n\n{causal.to_markdown(of_side)}"
+        parts[name] = as_json(of_side)
+    text += f"\nAgreement of the top 5:\n\n{causal.agreement_markdown(agreement)}"
+    write(arguments.output, "causal", made, text, parts)
+    figures.influences(rows, made, arguments.output / "causal.png")
+    title = "Jaccard index of what each two select, top 5 of all layers"
+    figures.matrix(causal.SELECTORS, agreement, title, made, arguments.output / "agreement.png")
 
 
 def _stability(
@@ -195,7 +132,7 @@ def guide(arguments: argparse.Namespace) -> None:
     """One figure: which metric, and from which n on."""
     figures.matplotlib_figure(1, 1, 1)
     classifier = load(arguments)
-    of_causal, examples = _causal(arguments, classifier, arguments.windows, draw=False)
+    _, examples, of_causal = _causal(arguments, classifier)
     of_stability, fewer = _stability(arguments, classifier, arguments.stability_windows)
     made = made_of(arguments, examples, classifier.model_hash)
     made = dataclasses.replace(made, data=f"{made.data}; right: {made_of(arguments, fewer, '').data}")
@@ -221,28 +158,6 @@ def compare_regions(arguments: argparse.Namespace) -> None:
     figures.matrix(regions.METHODS, overlaps, title, made, arguments.output / "overlaps.png")
 
 
-def frames_of(path: Path, chosen: Sequence[int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """An image; or the chosen frames of a folder of images, a video or a bag: their name, and uint8 [H, W, 3] RGB."""
-    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise ValueError(f"{path} cannot be read as an image")
-        yield path.name, np.ascontiguousarray(bgr[..., ::-1])
-        return
-    source = open_source(path, AnalysisSettings())
-    try:
-        for number in chosen:
-            entry = next(source.entries(number), None)
-            if entry is None:
-                raise ValueError(f"{path} has no frame {number}")
-            frame = entry.load()
-            if frame.image is None:
-                raise ValueError(f"{path}, frame {number}: {frame.error}")
-            yield f"{path.name}, frame {number}", frame.image
-    finally:
-        source.close()
-
-
 def localize(arguments: argparse.Namespace) -> None:
     """Figure 4."""
     if arguments.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -263,7 +178,3 @@ def localize(arguments: argparse.Namespace) -> None:
     if not cv2.imwrite(str(arguments.output), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
         raise ValueError(f"{arguments.output} cannot be written")
     print(f"{command_line(arguments)}\nweights {classifier.model_hash}\nthe figure is {arguments.output}")
-
-
-#: A command: arguments in, tables and figures out.
-Command = Callable[[argparse.Namespace], None]

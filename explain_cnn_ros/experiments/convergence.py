@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments import bootstrap
+from explain_cnn_ros.experiments import bootstrap, markdown
 from explain_cnn_ros.experiments.bootstrap import Mean
-from explain_cnn_ros.experiments.causal import selector
 from explain_cnn_ros.experiments.course import Checkpoint
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.extraction import RANDOM, extract_all
-from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.extraction import extract_all
 from explain_cnn_ros.experiments.probe import Probe, accuracies
+from explain_cnn_ros.experiments.progress import Progress, silent
 from explain_cnn_ros.experiments.secondary import Training, spread
+from explain_cnn_ros.experiments.selectors import RANDOM, selector
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS, jaccard
 from explain_cnn_ros.network import convolution_layers
@@ -163,17 +163,28 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
 
 def to_markdown(table: Sequence[Row]) -> str:
     """Two tables, as people read them: accuracies, and similarities."""
-    names = " | ".join(name.replace("_", " ") for name in SELECTORS)
-    lines = [f"| epoch | network | {names} |", "|---" * (len(SELECTORS) + 2) + "|"]
-    for row in table:
-        cells = " | ".join(f"{100 * m:.1f} ± {100 * s:.1f} %" for m, s in row.secondary.values())
-        lines.append(f"| {row.epoch:.2g} | {100 * row.accuracy:.1f} % | {cells} |")
+    accuracies = [
+        [
+            f"{row.epoch:.2g}",
+            f"{100 * row.accuracy:.1f} %",
+            *(f"{100 * mean:.1f} ± {100 * deviation:.1f} %" for mean, deviation in row.secondary.values()),
+        ]
+        for row in table
+    ]
     layers = list(next(iter(table[0].similarity_by_layer.values())))
-    lines += ["", f"| epoch | noise | all layers | {' | '.join(f'layer {n}' for n in layers)} |"]
-    lines.append("|---" * (len(layers) + 3) + "|")
-    for row in table:
-        for preset, overall in row.similarity.items():
-            cells = " | ".join(f"{m.value:.2f}" for m in row.similarity_by_layer[preset].values())
-            interval = f"{overall.value:.3f} ({overall.low:.3f} to {overall.high:.3f})"
-            lines.append(f"| {row.epoch:.2g} | {preset} | {interval} | {cells} |")
-    return "\n".join(lines) + "\n"
+    similarities = [
+        [
+            f"{row.epoch:.2g}",
+            preset,
+            f"{overall.value:.3f} ({overall.low:.3f} to {overall.high:.3f})",
+            *(f"{mean.value:.2f}" for mean in row.similarity_by_layer[preset].values()),
+        ]
+        for row in table
+        for preset, overall in row.similarity.items()
+    ]
+    return "\n".join(
+        (
+            markdown.table(("epoch", "network", *(name.replace("_", " ") for name in SELECTORS)), accuracies),
+            markdown.table(("epoch", "noise", "all layers", *(f"layer {layer}" for layer in layers)), similarities),
+        )
+    )

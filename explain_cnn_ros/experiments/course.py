@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,13 @@ def epoch_steps(data: Data, settings: TrainSettings) -> int:
     return math.ceil(len(data.sources.persons) / (settings.batch // 2))
 
 
-def course_settings(data: Data, epochs: int, seed: int, **changes: object) -> TrainSettings:
-    """Of a training from scratch on whole windows, without rounds of hard negatives."""
-    settings = TrainSettings(small_steps=0, rounds=0, seed=seed, **changes)  # type: ignore[arg-type]
+def course_settings(data: Data, epochs: int, settings: TrainSettings) -> TrainSettings:
+    """The settings, for a training from scratch on whole windows, without rounds of hard negatives."""
     epoch = epoch_steps(data, settings)
     # What an interruption costs at most: half an epoch.
-    return TrainSettings(**vars(settings) | {"steps": epochs * epoch, "checkpoint_every": math.ceil(epoch / 2)})
+    return dataclasses.replace(
+        settings, small_steps=0, rounds=0, steps=epochs * epoch, checkpoint_every=math.ceil(epoch / 2)
+    )
 
 
 def train_course(

@@ -12,11 +12,9 @@ import numpy as np
 from explain_cnn_ros.deconvnet import Neuron
 from explain_cnn_ros.experiments import kept
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.selectors import RANDOM
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.patches import Patch
-
-#: What is called a metric here, but is none: neurons drawn at random.
-RANDOM = "random neurons"
 
 #: Boxes (x, y, width, height) in the window by layer, best first; None for a neuron without a patch.
 PatchesByLayer = dict[int, list[tuple[int, int, int, int] | None]]

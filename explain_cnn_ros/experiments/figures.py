@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explain_cnn_ros.experiments import causal, convergence, regions, stability
 from explain_cnn_ros.experiments.bootstrap import Mean
-from explain_cnn_ros.experiments.extraction import RANDOM
+from explain_cnn_ros.experiments.made import Made
+from explain_cnn_ros.experiments.selectors import RANDOM, parts, selector
 from explain_cnn_ros.importance import PERTURBATION_METRICS
 from explain_cnn_ros.settings import PRESETS
 
@@ -30,18 +30,6 @@ COLOURS = {
 #: Line and marker of a noise, by its preset.
 STYLES = {"paper": ("-", "o"), "authors": ("--", "s"), "stable": (":", "^")}
 NOISE_NAMES = {"paper": "the paper's noise", "authors": "the authors' noise", "stable": "balanced noise"}
-
-
-@dataclass(frozen=True)
-class Made:
-    """Where a figure comes from."""
-
-    command: str
-    data: str
-    model: str
-
-    def __str__(self) -> str:
-        return f"{self.command}\ndata {self.data}, weights {self.model}"
 
 
 def matplotlib_figure(width: float, height: float, columns: int, ratios: Sequence[float] | None = None) -> Any:
@@ -68,20 +56,14 @@ def save(figure: Any, made: Made, path: Path) -> None:
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Metric and preset of a selector."""
-    metric, _, noise = name.partition(", ")
-    return metric, noise.removesuffix(" noise") or "paper"
-
-
 def _label(name: str) -> str:
-    metric, preset = _parts(name)
+    metric, preset = parts(name)
     words = metric.replace("_", " ")
     return words if preset == "paper" else f"{words}, {NOISE_NAMES[preset]}"
 
 
 def _line(axes: Any, x: Sequence[float], means: Sequence[Mean], name: str, label: str) -> None:
-    metric, preset = _parts(name)
+    metric, preset = parts(name)
     style, marker = STYLES[preset]
     axes.plot(x, [m.value for m in means], style, marker=marker, ms=4, lw=1.5, color=COLOURS[metric], label=label)
     axes.fill_between(x, [m.low for m in means], [m.high for m in means], color=COLOURS[metric], alpha=0.12, lw=0)
@@ -106,12 +88,12 @@ def accuracies(table: Sequence[convergence.Row], made: Made, path: Path) -> None
     network.set_title("the network", fontsize=10)
     network.set_ylabel("balanced accuracy on unseen photos, %")
     groups = {
-        six: [name for name in convergence.SELECTORS if _parts(name)[1] == "paper"],
-        noises: [name for name in convergence.SELECTORS if _parts(name)[0] in PERTURBATION_METRICS],
+        six: [name for name in convergence.SELECTORS if parts(name)[1] == "paper"],
+        noises: [name for name in convergence.SELECTORS if parts(name)[0] in PERTURBATION_METRICS],
     }
     for axes, names in groups.items():
         for name in names:
-            metric, preset = _parts(name)
+            metric, preset = parts(name)
             style, marker = STYLES[preset]
             means, deviations = zip(*(row.secondary[name] for row in table), strict=True)
             axes.errorbar(
@@ -181,13 +163,13 @@ def _stability_lines(axes: Any, table: Sequence[stability.Row], over_n: bool, ta
                 n = next(row.perturbations for row in line if row.sigma != own["sigma"])
                 line = sorted((row for row in line if row.perturbations == n), key=lambda row: row.sigma)
             x = [row.perturbations if over_n else row.sigma for row in line]
-            name = metric if preset == "paper" else causal.selector(metric, preset)
+            name = selector(metric, preset)
             _line(axes, x, [row.seeds for row in line], name, f"{metric.split('_')[-1]}, {NOISE_NAMES[preset]}")
     axes.axhline(target, color="#888888", lw=1, ls=":")
     axes.set_xscale("log")
-    ticks = sorted({row.perturbations if over_n else row.sigma for row in table})
-    if over_n:
-        ticks = [tick for tick in ticks if tick not in (14, 28, 56, 112, 210)]
+    # Numbers of perturbations that one noise rounds up stand close to those of the others.
+    first = [row for row in table if row.preset == table[0].preset] if over_n else table
+    ticks = sorted({row.perturbations if over_n else row.sigma for row in first})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, 1.09)
@@ -211,7 +193,7 @@ def _influence(axes: Any, table: Sequence[causal.Row], top_ns: Sequence[int]) ->
         for j, n in enumerate(top_ns):
             row = next(row for row in table if (row.selector, row.top_n) == (name, n))
             mean, y = row.times_random, len(names) - i + 0.22 * ((len(top_ns) - 1) / 2 - j)
-            colour = COLOURS[_parts(name)[0]]
+            colour = COLOURS[parts(name)[0]]
             axes.plot([mean.low, mean.high], [y, y], color=colour, lw=1.5)
             axes.plot(mean.value, y, "os^D"[j], ms=5, color=colour, mfc=colour if j == 1 else "white")
     axes.axvline(1, color="#888888", lw=1, ls=":")
@@ -245,7 +227,7 @@ def best_regions(table: Sequence[regions.Row], made: Made, path: Path) -> None:
     ):
         for i, row in enumerate(reversed(table)):
             mean, other = getattr(row, of_region), getattr(row, elsewhere)
-            colour = COLOURS[_parts(row.method)[0]]
+            colour = COLOURS[parts(row.method)[0]]
             axes.plot([scale * mean.low, scale * mean.high], [i, i], color=colour, lw=1.5)
             axes.plot(scale * mean.value, i, "o", ms=6, color=colour)
             axes.plot(scale * other.value, i, "|", ms=12, mew=2, color="#888888")

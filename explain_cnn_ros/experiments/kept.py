@@ -16,13 +16,6 @@ from explain_cnn_ros.experiments.examples import Example
 
 T = TypeVar("T")
 
-#: Called with what is done, how far, and of how many.
-Progress = Callable[[str, int, int], None]
-
-
-def silent(step: str, done: int, of: int) -> None:
-    """For those who do not want to know."""
-
 
 def compute(
     path: Path, key: str, items: Mapping[str, T], function: Callable[[T], Any], progress: Callable[[int, int], None]
@@ -78,11 +71,3 @@ def key_of(*parts: object) -> str:
         else:
             digest.update(repr(part).encode())
     return digest.hexdigest()[:16]
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

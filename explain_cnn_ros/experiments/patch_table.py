@@ -19,13 +19,15 @@ import numpy as np
 import torch
 
 from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.experiments import markdown
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.extraction import RANDOM, PatchesByLayer, extract_all
-from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.extraction import PatchesByLayer, extract_all
 from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.localization import Box, Localization, localization
 from explain_cnn_ros.experiments.probe import Probe, accuracies, boxes_of
+from explain_cnn_ros.experiments.progress import Progress, silent
 from explain_cnn_ros.experiments.secondary import spread
+from explain_cnn_ros.experiments.selectors import RANDOM
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.network import VGGClassifier
 from explain_cnn_ros.settings import ExplainSettings
@@ -132,14 +134,11 @@ def _meeting(examples: Sequence[Example], patches: Mapping[str, PatchesByLayer],
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """The table, as people read it."""
-    lines = [
-        "| neurons by | top N | patches that touch the person | share of a patch inside | middle inside | "
-        "secondary classifier, accuracy |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        found = row.localization
-        shares = " | ".join(f"{100 * share:.1f} %" for share in (found.touching, found.inside, found.pointing))
-        accuracy = f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f} %"
-        lines.append(f"| {row.name.replace('_', ' ')} | {row.top_n} | {shares} | {accuracy} |")
-    return "\n".join(lines) + "\n"
+    header = ("neurons by", "top N", "patches that touch the person", "share of a patch inside", "middle inside")
+    return markdown.table((*header, "secondary classifier, accuracy"), map(_cells, rows))
+
+
+def _cells(row: Row) -> list[object]:
+    found = row.localization
+    shares = [f"{100 * share:.1f} %" for share in (found.touching, found.inside, found.pointing)]
+    return [row.name, row.top_n, *shares, f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f} %"]

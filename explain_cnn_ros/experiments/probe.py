@@ -15,6 +15,7 @@ from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import PatchesByLayer
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.experiments.secondary import Training, balanced_accuracy, cut, train
+from explain_cnn_ros.files import replace_text
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,5 @@ def accuracies(
             balanced_accuracy(train(known, labels, seed, how.training), unknown, test_labels)
             for seed in range(how.seeds)
         ]
-        kept.replace_text(path, json.dumps(found))
+        replace_text(path, json.dumps(found))
     return found[key]

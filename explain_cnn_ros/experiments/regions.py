@@ -15,18 +15,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, kept
+from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.experiments import bootstrap, kept, markdown
 from explain_cnn_ros.experiments.attributions import Map, captum_attr, grad_cam, lime
 from explain_cnn_ros.experiments.bootstrap import Mean
-from explain_cnn_ros.experiments.causal import selector
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.extraction import RANDOM, draw_neurons
-from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.extraction import draw_neurons
 from explain_cnn_ros.experiments.localization import Box
+from explain_cnn_ros.experiments.progress import Progress, silent
+from explain_cnn_ros.experiments.selectors import RANDOM, selector
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.importance import METRICS
 from explain_cnn_ros.patches import Patch
@@ -65,7 +64,7 @@ class Row:
     """Of a method's best regions; means over windows of persons.
 
     inside: share of the region that lies on the person; inside_elsewhere: of the same region elsewhere.
-    drop: by how much the output falls when the region is blurred; drop_elsewhere: the same region elsewhere.
+    drop: by how much the output falls when the region is blurred, logits; drop_elsewhere: the same region elsewhere.
     seeds: intersection over union of the regions of two seeds.
     """
 
@@ -82,9 +81,8 @@ def coverage(patches: Iterable[Patch | None], width: int, height: int) -> Map:
     found = np.zeros((height, width))
     for patch in patches:
         if patch is not None:
-            found[
-                max(0, patch.y) : max(0, patch.y + patch.height), max(0, patch.x) : max(0, patch.x + patch.width)
-            ] += 1
+            bottom, right = max(0, patch.y + patch.height), max(0, patch.x + patch.width)
+            found[max(0, patch.y) : bottom, max(0, patch.x) : right] += 1
     return found
 
 
@@ -195,16 +193,12 @@ def _of_window(
     return record
 
 
-@torch.inference_mode()
 def _drops(classifier: PersonClassifier, window: NDArray[np.uint8], masks: Sequence[Mask], blur: float) -> Map:
-    """By how much the output falls when each region is blurred, [N]."""
+    """By how much the output falls when each region is blurred, logits, [N]."""
     blurred = cv2.GaussianBlur(window, (0, 0), blur)
     without = [np.where(mask[..., None], blurred, window) for mask in masks]
-    outputs = []
-    for start in range(0, 1 + len(without), 16):
-        logits = classifier.logits(np.stack([window, *without][start : start + 16]))
-        outputs += (logits[:, PERSON] - logits[:, BACKGROUND]).tolist()
-    drops: Map = outputs[0] - np.array(outputs[1:])
+    outputs = classifier.locate(np.stack([window, *without]))[0].astype(np.float64)
+    drops: Map = outputs[0] - outputs[1:]
     return drops
 
 
@@ -228,17 +222,12 @@ def overlaps(records: Mapping[str, Any], examples: Sequence[Example]) -> list[li
 
 def to_markdown(table: Sequence[Row]) -> str:
     """The table, as people read it."""
-    lines = [
-        "| best region by | on the person | the same elsewhere | output falls by | the same elsewhere | another seed: "
-        "overlap |",
-        "|---|---|---|---|---|---|",
+    header = ("best region by", "on the person", "the same elsewhere", "output falls by", "the same elsewhere")
+    return markdown.table((*header, "another seed: overlap"), map(_cells, table))
+
+
+def _cells(row: Row) -> list[object]:
+    shares = [
+        f"{100 * m.value:.0f} % ({100 * m.low:.0f} to {100 * m.high:.0f})" for m in (row.inside, row.inside_elsewhere)
     ]
-    for row in table:
-        shares = " | ".join(
-            f"{100 * m.value:.0f} % ({100 * m.low:.0f} to {100 * m.high:.0f})"
-            for m in (row.inside, row.inside_elsewhere)
-        )
-        lines.append(
-            f"| {row.method.replace('_', ' ')} | {shares} | {row.drop} | {row.drop_elsewhere} | {row.seeds.value:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+    return [row.method, *shares, row.drop, row.drop_elsewhere, f"{row.seeds.value:.2f}"]

@@ -1,6 +1,8 @@
 """From how many perturbations on a ranking is what another seed would give as well, by metric, noise and sigma.
 
-ros2 run explain_cnn_ros experiments stability --data DIR --output DIR
+    ros2 run explain_cnn_ros experiments stability --data DIR --output DIR
+
+Of the two metrics that depend on the noise; the others are the same for every seed.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, kept
+from explain_cnn_ros.experiments import bootstrap, kept, markdown
 from explain_cnn_ros.experiments.bootstrap import Mean
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.kept import Progress, silent
+from explain_cnn_ros.experiments.progress import Progress, silent
 from explain_cnn_ros.experiments.ranker import Ranker
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
@@ -160,10 +162,5 @@ def stable_from(table: Sequence[Row], preset: str, metric: str, target: float) -
 
 def to_markdown(table: Sequence[Row]) -> str:
     """The table, as people read it."""
-    lines = ["| noise | sigma | n | metric | seeds | halves |", "|---|---|---|---|---|---|"]
-    for row in table:
-        metric = row.metric.replace("_", " ")
-        lines.append(
-            f"| {row.preset} | {row.sigma:g} | {row.perturbations} | {metric} | {row.seeds} | {row.halves:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+    lines = [(r.preset, f"{r.sigma:g}", r.perturbations, r.metric, r.seeds, f"{r.halves:.2f}") for r in table]
+    return markdown.table(("noise", "sigma", "n", "metric", "seeds", "halves"), lines)

@@ -12,6 +12,7 @@ from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import bootstrap, causal
 from explain_cnn_ros.experiments.causal import SELECTORS, Causal
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.selectors import selector
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.settings import ExplainSettings
 from explain_cnn_ros.silencing import silenced_logits
@@ -40,7 +41,7 @@ def test_what_is_silenced_is_what_explanations_select(
             settings = ExplainSettings.preset(preset, top_n=2, layers=(2, 3))
             explanation = Explainer(classifier, settings).explain(example.image)
             for metric in (*selectors, "activation_output_correlation"):
-                name = causal.selector(metric, preset)
+                name = selector(metric, preset)
                 for i, n in enumerate(QUICK.top_ns):
                     chosen = {layer: [x.channel for x in explanation.ranking(metric, layer)][:n] for layer in (2, 3)}
                     assert record["selected"][name][i] == pytest.approx(output(chosen), rel=1e-4, abs=1e-4)

@@ -17,8 +17,8 @@ from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import causal, commands, convergence, course, figures, regions, stability
 from explain_cnn_ros.experiments.bootstrap import Mean
 from explain_cnn_ros.experiments.cli import main, parser
-from explain_cnn_ros.experiments.commands import command_line, frames_of
-from explain_cnn_ros.experiments.figures import Made
+from explain_cnn_ros.experiments.frames import frames_of
+from explain_cnn_ros.experiments.made import Made, command_line
 
 ROOT = Path(__file__).parents[2]
 MADE = Made("experiments figure", "0123 (1 person, 1 background)", "4567")

@@ -35,8 +35,8 @@ def data(picture: Callable[..., NDArray[np.uint8]]) -> Data:
     return Data(Sources(persons, backgrounds), persons[:2], backgrounds[:2], [], [], "pictures")
 
 
-def settings_of(data: Data, **changes: object) -> TrainSettings:
-    return course_settings(data, 2, 0, architecture="vgg11", hidden=8, batch=4, **changes)
+def settings_of(data: Data) -> TrainSettings:
+    return course_settings(data, 2, TrainSettings(architecture="vgg11", hidden=8, batch=4))
 
 
 def test_networks_within_the_first_epoch_and_after_each() -> None:

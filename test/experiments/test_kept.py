@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from explain_cnn_ros.classifier import PersonClassifier
@@ -78,12 +77,3 @@ def test_the_key_is_of_everything(
     ]
     assert len({kept.key_of(*question) for question in questions}) == len(questions)
     assert kept.key_of(thin_classifier, one) == kept.key_of(thin_classifier, one)
-
-
-def test_a_file_is_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "deep/table.md"
-    kept.replace_text(path, "one")
-    monkeypatch.setattr(kept.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        kept.replace_text(path, "two")
-    assert path.read_text() == "one"

@@ -17,7 +17,7 @@ from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import extraction
 from explain_cnn_ros.experiments.cli import main
 from explain_cnn_ros.experiments.examples import Example, read_examples
-from explain_cnn_ros.experiments.extraction import RANDOM, extract_all
+from explain_cnn_ros.experiments.extraction import extract_all
 from explain_cnn_ros.experiments.layouts import PERSON_BOX
 from explain_cnn_ros.experiments.localization import localization
 from explain_cnn_ros.experiments.patch_table import (
@@ -30,6 +30,7 @@ from explain_cnn_ros.experiments.patch_table import (
 )
 from explain_cnn_ros.experiments.probe import Probe, patch_set
 from explain_cnn_ros.experiments.secondary import Training, balanced_accuracy, cut, network, train
+from explain_cnn_ros.experiments.selectors import RANDOM
 from explain_cnn_ros.explainer import Explainer
 from explain_cnn_ros.settings import ExplainSettings
 
