@@ -5,44 +5,49 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test lint train mutations bench soak clean distclean
+.PHONY: help setup build demo test coverage lint train mutations bench soak clean distclean
 
-help: ## this list
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## the virtual environment and the built package, as far as they are missing or out of date
+setup: ## create the virtual environment and build the package, unless they are up to date
 	@tools/setup.sh
 
-build: ## the same, and builds the package in any case
+build: ## the same as setup, but always build the package
 	@tools/setup.sh --build
 
-demo: setup ## the real node on a sample bag; leaves pictures in demo_output/ (DEMO_ARGS=...)
+demo: setup ## run the node on the sample recording; pictures are in demo_output/ (DEMO_ARGS=...)
 	@$(ENV) && python tools/demo.py $(DEMO_ARGS)
 
-test: setup ## all tests (PYTEST_ARGS="-k name" for some)
+test: setup ## run all tests (PYTEST_ARGS="-k name" for some of them)
 	@$(ENV) && tools/test.sh $(PYTEST_ARGS)
 
-lint: setup ## ruff and mypy
+coverage: setup ## run all tests and print the line coverage of the package
+	@rm -f .coverage .coverage.*
+	@$(ENV) && tools/test.sh --cov --cov-append --cov-report= $(PYTEST_ARGS)
+	@$(ENV) && python -m coverage report
+
+lint: setup ## run ruff and mypy
 	@$(ENV) && python -m ruff check && python -m ruff format --check && python -m mypy
 
-train: setup ## trains a classifier (TRAIN_ARGS="--help" says how)
+train: setup ## train a classifier (TRAIN_ARGS="--help" explains the options)
 	@$(ENV) && train $(TRAIN_ARGS)
 
-mutations: setup ## does the test suite notice when the explainer is wrong?
+mutations: setup ## break the explainer in many small ways, and check that the tests fail each time
 	@$(ENV) && python tools/mutate.py
 
-soak: setup ## 50 life cycles of a node: does its memory grow? And an analysis that is killed ten times
+soak: setup ## run 50 life cycles of a node and watch its memory; kill an analysis ten times
 	@$(ENV) && LIFECYCLE_CYCLES=50 ANALYSIS_KILLS=10 ROS_PYTHON_CHECK_FIELDS=1 \
 		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
-		python -m pytest -s test/ros/test_lifecycle.py test/analysis/test_run.py -k "cycles or killed"
+		python -m pytest -s test/ros/test_lifecycle.py test/analysis/test_resume.py -k "cycles or killed"
 
-bench: setup ## what explanations cost, and which noise gives stable rankings; figures in bench_output/
+bench: setup ## measure the cost of explanations, and the stability of rankings; figures are in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
 		python bench/node.py && python bench/analysis.py
 
-clean: ## removes what was built and cached, but not .venv
-	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove what was built and cached, but not .venv
+	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean ## removes .venv and results as well
+distclean: clean ## remove .venv and results as well
 	rm -rf .venv demo_output bench_output

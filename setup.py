@@ -1,6 +1,6 @@
-"""Installs the part that needs no ROS with pip: the classifier, the explainer and the training.
+"""Installs with pip the parts that need no ROS: classifier, explainer, analysis, experiments and training.
 
-The whole package, with messages and nodes, is built by colcon: see CMakeLists.txt.
+colcon builds the whole package with its messages and nodes: see CMakeLists.txt.
 """
 
 import re
@@ -14,10 +14,14 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / NAME / "__init__.py").rea
 assert VERSION is not None, "no __version__"
 README = HERE / "README.md"
 
+BAGS = ["rosbags"]
+ANALYSIS = [*BAGS, "pyarrow"]
+EXPERIMENTS = [*ANALYSIS, "captum", "matplotlib"]
+
 setup(
     name=NAME,
     version=VERSION[1],
-    description="Explains why a VGG-16 person classifier decided as it did on a camera image",
+    description="Explains why a person classifier decided as it did on a camera image",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     author="explain_cnn_ros maintainers",
@@ -27,10 +31,11 @@ setup(
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["weights/*.safetensors", "analysis/pages/*"]},
+    package_data={NAME: ["py.typed", "model/weights/*.safetensors", "analysis/pages/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -40,15 +45,15 @@ setup(
         "opencv-python>=4.6,<5",
         "safetensors",
         "torch>=2.1",
-        "torchvision>=0.16",
         "tqdm",
     ],
     extras_require={
-        "bags": ["rosbags"],
-        "analysis": ["pyarrow", "rosbags"],
-        "cluster": ["ray"],
-        "test": ["captum", "hypothesis", "matplotlib", "pytest", "pytest-timeout", "rosbags"],
+        "bags": BAGS,  # read recordings
+        "analysis": ANALYSIS,  # explain-cnn analyze and compare
+        "cluster": [*ANALYSIS, "ray"],  # explain-cnn analyze --ray
+        "experiments": EXPERIMENTS,  # explain-cnn experiments: figures, LIME and Grad-CAM
+        "test": [*EXPERIMENTS, "hypothesis", "nbclient", "ipykernel", "pytest", "pytest-timeout", "ray", "torchvision"],
     },
-    entry_points={"console_scripts": [f"{NAME}-train = {NAME}.training.train:main"]},
+    entry_points={"console_scripts": [f"explain-cnn = {NAME}.cli:main"]},
     zip_safe=False,
 )

@@ -1,11 +1,12 @@
-"""How fast recordings are analysed, beside the bare network, and in how much memory.
+"""Measures how fast recordings are analysed, compared with the bare network, and how much memory it takes.
 
     python bench/analysis.py [--frames 1000 10000] [--output DIR]
 
-The sample's images (JPEG, 768 x 576), looped, as a rosbag2 recording. Each case in a process of its own. The bare
-network sees windows that lie in memory, in batches of the same size: by PyTorch's convolutions, and by those that the
-analysis uses on CPUs. Rates are of the frames' way from the recording to the tables' parts; loading the network, and
-writing results in the end, are set apart. Prints a table and writes JSON.
+The recording holds the sample's images (JPEG, 768 x 576), repeated. Each case runs in a process of its own. The bare
+network gets windows from memory, in batches of the same size, with PyTorch's convolutions and with those that the
+analysis uses on CPUs. Rates cover the way of the frames from the recording to the parts of the tables. The time for
+loading the network is not included, and the time for writing the results is listed separately. Prints a table and
+writes JSON.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURE = """
 import json, sys, time
 from pathlib import Path
-from explain_cnn_ros.analysis.cli import make_encoder
-from explain_cnn_ros.analysis.run import Job, Progress, run
+from explain_cnn_ros.analysis.job import Job, ProgressReporter
+from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.cli import make_encoder
+from explain_cnn_ros.explain.settings import ExplainSettings
 
-class Clock(Progress):
+class Clock(ProgressReporter):
     def begin(self, total, done): self.start = time.perf_counter()
     def end(self): self.stop = time.perf_counter()
 
@@ -64,7 +66,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
 from bench.inputs import windows
 from explain_cnn_ros.analysis.engine import BATCH
-from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.scan.classifier import PersonClassifier
 classifier = PersonClassifier.load()
 batch = classifier.normalise(classifier.to_pixels(np.stack(windows(BATCH))))
 network = classifier.prepared(sys.argv[2])
@@ -77,13 +79,13 @@ print(20 * BATCH / (time.perf_counter() - start))
 
 
 def python(code: str, *arguments: object) -> str:
-    """What a process prints last."""
+    """Run code in a process of its own, and return the last line that it prints."""
     words = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
 
 
 def record(path: Path, count: int) -> None:
-    """The sample's images, again and again, 30 a second."""
+    """Record images of the sample, repeated, 30 a second."""
     types = get_typestore(Stores.ROS2_JAZZY)
     with BagReader(ROOT / "sample/street") as bag:
         images = [types.deserialize_cdr(m.data, m.type) for m in bag.messages([bag.image_topic().name])]
@@ -98,10 +100,16 @@ def record(path: Path, count: int) -> None:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[1000, 10_000], help="lengths [%(default)s]")
-    parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        nargs="+",
+        default=[1000, 10_000],
+        help="Numbers of frames of the recordings [%(default)s].",
+    )
+    parser.add_argument("--output", type=Path, default=Path("bench_output"), help="Folder for figures [%(default)s].")
     arguments = parser.parse_args()
     bare = {name: float(python(BARE, ROOT, name)) for name in ("float32", "winograd")}
     print(

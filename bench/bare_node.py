@@ -18,8 +18,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.ros.newest import NewestSlot
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 def main() -> int:

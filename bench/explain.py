@@ -1,12 +1,13 @@
-"""What an explanation costs beside its own forward passes, and beside the obvious way to make it.
+"""Measures the cost of an explanation beside its own forward passes and beside the obvious implementation.
 
     python bench/explain.py [--sizes 64x128 224x224] [--perturbations 10 50 200 500] [--top-n 5 20] [--output DIR]
 
-All in one run, in turns, on the same inputs: the bare batched forward pass of the perturbed copies and the image
-itself, as PyTorch does it; ours; and the obvious way (all activations kept, moments with numpy, one captum
-NeuronDeconvolution a neuron). At n = 50 also the bare pass with our convolutions, and ours with PyTorch's. Every
-measurement is a process of its own, so that its peak memory is its own. All n are measured with the first N, all N
-with n = 50 (or the first n). Prints a table; writes JSON and a plot; goes on where an interrupted run stopped.
+Three implementations are measured in one run, in turns, on the same inputs: the bare batched forward pass of the
+perturbed copies and the image itself, with PyTorch's convolutions; ours; and the obvious one (all activations are
+stored, moments are computed with numpy, captum's NeuronDeconvolution runs once for each neuron). At n = 50, the bare
+pass with our convolutions and our explanation with PyTorch's convolutions are measured as well. Every measurement has a
+process of its own, so that its peak memory is its own. All n are measured with the first N, all N with n = 50 (or the
+first n). The command prints a table, writes JSON and a plot, and continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -35,27 +36,28 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.inputs import classifier_for, image_for
-from explain_cnn_ros.arithmetic import resolve
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer, ExplainSettings
-from explain_cnn_ros.network import convolution_layers
-from explain_cnn_ros.perturbation import Perturbations
-from explain_cnn_ros.sampling import chunk_size
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.perturbation import Perturbations
+from explain_cnn_ros.explain.sampling import chunk_size
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.network import convolution_layers
+from explain_cnn_ros.model.precision import resolve
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Each measurement has a process, forked from one that has everything imported, and has run nothing.
+#: Each measurement runs in a process that is forked from one that has imported everything and run nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["bench.explain", "captum.attr"])
 
 #: The paper's noise.
 SIGMA = 0.1
 
-#: Perturbations of the run that warms up: as many as fill a chunk.
+#: Number of perturbations of the warm-up run; they fill a chunk.
 WARM_UP = 26
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: one of WAYS, an image size (width, height), n and N."""
+    """One measurement: one of WAYS, an image size (width, height), n and N."""
 
     way: str
     width: int
@@ -64,15 +66,15 @@ class Case:
     top_n: int
 
 
-def settings_for(case: Case, arithmetic: str = "auto") -> ExplainSettings:
+def settings_for(case: Case, precision: str = "auto") -> ExplainSettings:
     """All six metrics of layers 3 to 9, patches for all."""
-    return ExplainSettings(perturbations=case.perturbations, sigma=SIGMA, top_n=case.top_n, arithmetic=arithmetic)
+    return ExplainSettings(perturbations=case.perturbations, sigma=SIGMA, top_n=case.top_n, compute_precision=precision)
 
 
-def bare(case: Case, arithmetic: str = "float32") -> Callable[[], object]:
-    """Nothing but the forward passes, in the layout and the chunks of ours."""
+def bare(case: Case, precision: str = "float32") -> Callable[[], object]:
+    """Run only the forward passes, in the memory layout and the chunks of our explainer."""
     classifier, image = classifier_for(case.width, case.height), image_for(case.width, case.height)
-    network = classifier.prepared(resolve(arithmetic, classifier.device, SIGMA))
+    network = classifier.prepared(resolve(precision, classifier.device, SIGMA))
     pixels = classifier.to_pixels(image[None])
     copies = torch.cat([pixels, Perturbations(pixels[0], SIGMA).take(case.perturbations)])
     chunk = chunk_size(pixels)
@@ -85,15 +87,15 @@ def bare(case: Case, arithmetic: str = "float32") -> Callable[[], object]:
     return run
 
 
-def ours(case: Case, arithmetic: str = "auto") -> Callable[[], object]:
-    """The explainer."""
-    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case, arithmetic))
+def ours(case: Case, precision: str = "auto") -> Callable[[], object]:
+    """Run our explainer."""
+    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case, precision))
     image = image_for(case.width, case.height)
     return lambda: explainer.explain(image)
 
 
 def obvious(case: Case) -> Callable[[], object]:
-    """What one writes first: hooks, all activations, numpy, and captum for each neuron by itself."""
+    """Run the first implementation that comes to mind: hooks, all activations, numpy, and captum neuron by neuron."""
     from captum.attr import NeuronDeconvolution
 
     classifier, settings = classifier_for(case.width, case.height), settings_for(case)
@@ -155,24 +157,24 @@ def obvious(case: Case) -> Callable[[], object]:
     return run
 
 
-#: What each way is called, and how it is made.
+#: Name of each implementation, and the function that prepares it.
 WAYS: dict[str, tuple[str, Callable[[Case], Callable[[], object]]]] = {
     "bare": ("bare forward pass", bare),
     "bare-auto": ("bare forward pass, our convolutions", lambda case: bare(case, "auto")),
     "ours": ("explain_cnn_ros", ours),
     "ours-float32": ("explain_cnn_ros, PyTorch's convolutions", lambda case: ours(case, "float32")),
-    "obvious": ("the obvious way", obvious),
+    "obvious": ("the obvious implementation", obvious),
 }
 
-#: The obvious way is repeated for no longer than this, seconds, except where all ways are compared.
+#: Maximum time for repetitions of the obvious implementation, in seconds, unless all implementations are compared.
 OBVIOUS_SECONDS = 60.0
 
-#: The ways that are measured at every n.
+#: Implementations that are measured at every n.
 EVERYWHERE = ("bare", "ours", "obvious")
 
 
 def measure(case: Case) -> dict[str, float]:
-    """Seconds of one run after a warm-up, and the process's peak memory, in MiB, above what it held before both."""
+    """Measure one run after a warm-up: seconds, and peak memory in MiB above the process's memory before both."""
     warnings.simplefilter("ignore")
     make = WAYS[case.way][1]
     run = make(case)
@@ -186,7 +188,7 @@ def measure(case: Case) -> dict[str, float]:
 
 
 def measure_apart(case: Case) -> dict[str, float] | None:
-    """`measure` in a process of its own; None if it needs more memory than there is."""
+    """Run `measure` in a process of its own; return None if it needs more memory than there is."""
     receiver, sender = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=_measure_into, args=(sender, case))
     process.start()
@@ -204,7 +206,7 @@ def measure_apart(case: Case) -> dict[str, float] | None:
 
 
 def limit_memory() -> None:
-    """An allocation beyond the machine's memory fails, before the system ends something else."""
+    """Let allocations beyond the machine's memory fail, before the system ends another process."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (total, total))
 
@@ -219,7 +221,7 @@ def _measure_into(sender: Connection, case: Case) -> None:
 
 
 def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
-    """What is compared side by side: a case for each way."""
+    """Return the groups of cases that are compared side by side, one case for each implementation."""
     sizes = [tuple(map(int, size.split("x"))) for size in arguments.sizes]
     usual = 50 if 50 in arguments.perturbations else arguments.perturbations[0]
     counts = [(n, arguments.top_n[0]) for n in arguments.perturbations]
@@ -236,12 +238,15 @@ def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
 
 
 def spent(samples: list[dict[str, float] | None]) -> float:
-    """Seconds of all measurements so far."""
+    """Return the total time of measurements, in seconds."""
     return sum(sample["seconds"] for sample in samples if sample is not None)
 
 
 def summarise(group: list[Case], samples: dict[Case, list[dict[str, float] | None]]) -> list[dict[str, Any]]:
-    """A row a case: medians, and the median ratio to the first way in the same turn; None where memory is short."""
+    """Return one row for each case: medians, and the median ratio to the first case in the same turn.
+
+    Values are None if the machine has too little memory.
+    """
     base = samples[group[0]]
     rows = []
     for case in group:
@@ -259,7 +264,7 @@ def summarise(group: list[Case], samples: dict[Case, list[dict[str, float] | Non
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """To the terminal."""
+    """Print the rows."""
     print(f"{'size':>9} {'n':>5} {'N':>4} {'way':<40} {'seconds':>9} {'times bare':>11} {'peak MiB':>9} {'repeats':>8}")
     for row in rows:
         size = f"{row['width']}x{row['height']}"
@@ -304,7 +309,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["64x128", "224x224"], help="[%(default)s]")
     parser.add_argument("--perturbations", nargs="+", type=int, default=[10, 50, 200, 500], help="[%(default)s]")

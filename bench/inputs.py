@@ -1,4 +1,4 @@
-"""What the benchmarks run on."""
+"""Inputs of the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.network import VGGClassifier
-from explain_cnn_ros.regions import PERSON_SHARE, crop, overlap
+from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.windows import PERSON_SHARE, crop
+from explain_cnn_ros.scan.candidates import overlap
+from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.detection import read_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def classifier_for(width: int, height: int) -> PersonClassifier:
-    """The shipped convolutions; for windows of another size under dense layers of random weights."""
+    """Return the shipped classifier; for other window sizes, the shipped convolutions with random dense layers."""
     shipped = PersonClassifier.load()
     if (width, height) == shipped.info.input_size:
         return shipped
@@ -34,14 +35,14 @@ def classifier_for(width: int, height: int) -> PersonClassifier:
 
 
 def image_for(width: int, height: int) -> NDArray[np.uint8]:
-    """Coarse colours and fine grain: about as alive as a photo."""
+    """Return an image of coarse colours and fine grain, which activates neurons about as a photo does."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(20, 235, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
     return (coarse[:height, :width] + rng.uniform(-20, 20, (height, width, 3))).astype(np.uint8)
 
 
 def windows(count: int) -> list[NDArray[np.uint8]]:
-    """Windows of 64 x 128, three of four around persons; always the same."""
+    """Return windows of 64 x 128 pixels, three of four around persons; they are always the same."""
     labels = read_labels(ROOT / "test/data/street_labels.csv")
     types, rng = get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
     persons, elsewhere = [], []

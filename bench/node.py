@@ -1,11 +1,12 @@
-"""How fast the node decides, and what is left of that while it explains.
+"""Measures how fast the node decides, with and without explanations, and how many images arrive.
 
     python bench/node.py [--seconds 10] [--output DIR]
 
-The real node, fed raw images of 640 x 480 at 30 Hz from another process, over DDS with the profile that ships. Beside
-it, in the same run: the bare network on one window, by itself; and in a node that does nothing else with the same
-images. Latency is from the image's stamp, when it was sent, to the decision's arrival in a third process; first and
-tenth are the node's own times for these frames. Prints a table and writes JSON.
+The node receives raw images of 640 x 480 pixels at 30 Hz from another process, over DDS with the profile of this
+package. For comparison, the network alone is measured on one window, and in a node that does nothing else with the same
+images. The latency is the time from the image's stamp to the arrival of the decision in a third process. The first and
+the tenth decision are measured by the node itself. A second table shows how many of the images arrive, for each
+reliability and image size. The command prints tables and writes JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +35,14 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """One row of the first table.
 
-    zoom: how large the camera shows the sample; 0 for noise.
+    Attributes:
+        name: Name of the row.
+        command: Command of the node.
+        parameters: Parameters of the node.
+        explain: Whether explanations are requested one after the other.
+        zoom: Factor by which the camera enlarges the sample; 0 for noise.
     """
 
     name: str
@@ -47,10 +54,14 @@ class Case:
 
 BARE = (sys.executable, str(ROOT / "bench/bare_node.py"))
 NODE = ("explain_node", "--ros-args", "-p", "confidence_threshold:=0.0")
+CAMERA = (sys.executable, str(ROOT / "tools/camera.py"))
 SCAN = {"regions": "scan", "scan.person_height_min": 160}
 
+#: Image sizes and reliabilities of the second table.
+SIZES, RELIABILITIES = ("640x480", "1280x720"), ("reliable", "best_effort")
+
 CASES = (
-    Case("a node with the bare network", BARE),
+    Case("a node with the network alone", BARE),
     Case("whole", NODE, {"regions": "whole"}),
     Case("whole, while explaining", NODE, {"regions": "whole"}, explain=True),
     Case("scan from 160 px", NODE, SCAN),
@@ -59,10 +70,10 @@ CASES = (
 
 
 def bare_network(count: int = 100) -> float:
-    """Median seconds of the network alone, on one window, in a process that does nothing else."""
+    """Return the median duration of the network on one window, in seconds, in a process that does nothing else."""
     code = (
         "import numpy as np, time, statistics, torch\n"
-        "from explain_cnn_ros.classifier import PersonClassifier\n"
+        "from explain_cnn_ros import PersonClassifier\n"
         "c = PersonClassifier.load()\n"
         "x = c.normalise(c.to_pixels(np.zeros((1, 128, 64, 3), np.uint8)))\n"
         "times = []\n"
@@ -76,7 +87,7 @@ def bare_network(count: int = 100) -> float:
 
 @contextlib.contextmanager
 def running(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ended at the end."""
+    """Run a process while the body runs."""
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         yield process
@@ -87,10 +98,18 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
 
 
 class Listener:
-    """Notes when decisions arrive, and keeps explanations coming if asked to."""
+    """Measures when decisions arrive, and requests explanations.
+
+    Attributes:
+        latencies: Time from the stamp to the arrival of each decision, in seconds.
+        decisions: Duration of each decision by the node's own measurement, in seconds.
+        explained: Number of explanations.
+        received: Number of images that the node has received, by its newest report.
+    """
 
     def __init__(self) -> None:
         import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import QoSProfile
         from std_msgs.msg import Header
 
@@ -103,12 +122,17 @@ class Listener:
         qos = QoSProfile(depth=50)
         self._node.create_subscription(Classification, "/explain_node/classification", self._on_decision, qos)
         self._node.create_subscription(Header, "/bare_node/done", self._on_done, qos)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, qos)
         self._client = self._node.create_client(Explain, "/explain_node/explain")
         self._request = Explain.Request
         self._answer: Any = None
         self.latencies: list[float] = []
         self.decisions: list[float] = []
-        self.explained = 0
+        self.explained = self.received = 0
+
+    def _on_report(self, report: Any) -> None:
+        values = {item.key: item.value for status in report.status for item in status.values}
+        self.received = int(values["received"])
 
     def _on_decision(self, message: Any) -> None:
         self._on_done(message.header)
@@ -119,8 +143,13 @@ class Listener:
         self.latencies.append(self._node.get_clock().now().nanoseconds / 1e9 - stamp)
 
     def listen(self, camera: subprocess.Popen[str], explain: bool) -> None:
-        """Until the camera has sent everything."""
-        self.latencies, self.decisions, self.explained = [], [], 0
+        """Listen until the camera has sent all images.
+
+        Args:
+            camera: The process of the camera.
+            explain: Whether explanations are requested one after the other.
+        """
+        self.latencies, self.decisions, self.explained, self.received = [], [], 0, 0
         while camera.poll() is None:
             self._rclpy.spin_once(self._node, timeout_sec=0.05)
             if explain and self.latencies and (self._answer is None or self._answer.done()):
@@ -128,24 +157,27 @@ class Listener:
                 self._answer = self._client.call_async(self._request())
         self._answer = None
 
+    def wait_for_report(self) -> None:
+        """Wait for a report that was made after this call."""
+        # A report is made once per second. The first one may have been on its way.
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            self._rclpy.spin_once(self._node, timeout_sec=0.05)
+
     def close(self) -> None:
+        """End the node."""
         self._node.destroy_node()
         self._rclpy.try_shutdown()
 
 
 def measure(case: Case, listener: Listener, seconds: float) -> dict[str, Any]:
-    """One row of the table."""
+    """Measure one row of the first table."""
     flags = [part for key, value in case.parameters.items() for part in ("-p", f"{key}:={value}")]
-    camera_command = [
-        sys.executable,
-        str(ROOT / "tools/camera.py"),
-        "--seconds",
-        str(seconds),
-        "--zoom",
-        str(case.zoom),
-    ]
     # The camera waits for the node.
-    with running(*case.command, *flags), running(*camera_command) as camera:
+    with (
+        running(*case.command, *flags),
+        running(*CAMERA, "--seconds", str(seconds), "--zoom", str(case.zoom)) as camera,
+    ):
         listener.listen(camera, case.explain)
         sent = int(camera.stdout.read()) if camera.stdout else 0
     ordered = sorted(listener.latencies)
@@ -163,18 +195,30 @@ def measure(case: Case, listener: Listener, seconds: float) -> dict[str, Any]:
     }
 
 
+def arrivals(size: str, reliability: str, listener: Listener, seconds: float) -> dict[str, Any]:
+    """Measure one row of the second table: how many images of a size arrive in the node."""
+    flags = ["--best-effort"] if reliability == "best_effort" else []
+    with running(*NODE), running(*CAMERA, "--seconds", str(seconds), "--size", size, *flags) as camera:
+        listener.listen(camera, explain=False)
+        listener.wait_for_report()
+        sent = int(camera.stdout.read()) if camera.stdout else 0
+    return {"size": size, "reliability": reliability, "sent": sent, "received": listener.received}
+
+
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each case [%(default)s]")
-    parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each row [%(default)s]")
+    parser.add_argument(
+        "--output", type=Path, default=Path("bench_output"), help="folder of the JSON file [%(default)s]"
+    )
     arguments = parser.parse_args()
     network = bare_network()
     listener = Listener()
-    print(f"the bare network by itself takes {1e3 * network:.1f} ms a window")
+    print(f"the network alone takes {1e3 * network:.1f} ms for a window")
     columns = ("decisions/s", "latency ms", "95 %", "decision ms", "first", "tenth", "explained/s")
     print(f"{'':<36}" + "".join(f"{column:>12}" for column in columns))
-    rows = []
+    rows, transport = [], []
     try:
         for case in CASES:
             row = measure(case, listener, arguments.seconds)
@@ -186,14 +230,21 @@ def main() -> int:
                 + f"{row['explanations_per_second']:>12.2f}",
                 flush=True,
             )
+        print(f"\n{'':<36}{'sent':>12}{'received':>12}")
+        for reliability in RELIABILITIES:
+            for size in SIZES:
+                row = arrivals(size, reliability, listener, arguments.seconds)
+                transport.append(row)
+                print(f"{f'{reliability}, {size}':<36}{row['sent']:>12}{row['received']:>12}", flush=True)
     finally:
         listener.close()
     ours = rows[1]["latency_median"] - rows[0]["latency_median"]
-    print(f"our share of a frame, beside the node with the bare network: {1e3 * ours:.1f} ms")
+    print(f"the node adds {1e3 * ours:.1f} ms per frame to a node with the network alone")
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "node.json"
-    path.write_text(json.dumps({"network_seconds": network, "our_share_seconds": ours, "rows": rows}, indent=1) + "\n")
-    print(f"figures are in {path}")
+    figures = {"network_seconds": network, "our_share_seconds": ours, "rows": rows, "transport": transport}
+    path.write_text(json.dumps(figures, indent=1) + "\n")
+    print(f"wrote {path}")
     return 0
 
 

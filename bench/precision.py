@@ -1,13 +1,14 @@
-"""How far faster arithmetics select the same neurons as float32, and how much faster they are.
+"""Measures whether lower precisions select the same neurons as float32, and how much faster they are.
 
     python bench/precision.py [--windows 20] [--output DIR]
 
-Windows around labelled persons of the sample recording, and beside them; n = 50, layers 3 to 9, N = 5; the noise of
-two presets. The agreement of an arithmetic is the Jaccard index of its top 5 with those of float32, a mean over windows
-and layers: of correlation, of precision, and of all six metrics. `time` is that of the whole explanation against
-float32's, in turns. What this machine does not multiply natively is not timed, and its agreement is that of
-convolutions whose inputs, weights and results are rounded as such hardware rounds them, with sums in float32.
-`float32, regrouped` is float32 itself in other chunks: what rounding alone changes. Prints a table and writes JSON.
+The windows are around labelled persons of the sample recording, and beside them; n = 50, layers 3 to 9, N = 5, with the
+noise of two presets. The agreement of a precision is the Jaccard index of its top 5 with the top 5 of float32, averaged
+over windows and layers: for correlation, for precision, and for all six metrics. `time` is the time of the whole
+explanation relative to float32, measured in turns. A precision that this machine does not multiply natively is not
+timed; its agreement is that of convolutions whose inputs, weights and results are rounded as such hardware rounds them,
+with sums in float32. `float32, regrouped` is float32 itself in other chunks and shows the effect of rounding alone. The
+command prints a table and writes JSON.
 """
 
 from __future__ import annotations
@@ -30,29 +31,33 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.inputs import windows
-from explain_cnn_ros import sampling
-from explain_cnn_ros.classifier import PersonClassifier, fast_low_precision
-from explain_cnn_ros.explainer import Explainer, ExplainSettings, Explanation
-from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
+from explain_cnn_ros.explain import sampling
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.device import fast_low_precision
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Below this agreement, by either metric or by all, an arithmetic is no default.
+#: Below this agreement, by either metric or by all, a precision is not used by default.
 AGREEMENT_MIN = 0.95
 
 Rounding = Callable[[Tensor], Tensor]
 
 
 def to_tf32(x: Tensor) -> Tensor:
-    """The nearest number of 10 bits of mantissa."""
+    """Round to 10 bits of mantissa."""
     bits = x.view(torch.int32)
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
 def to_dtype(dtype: torch.dtype) -> Rounding:
-    """The nearest number of a dtype, as float32."""
+    """Return the rounding to a dtype, with float32 results."""
     return lambda x: x.to(dtype).float()
 
 
-#: By arithmetic: how operands are rounded, and how results are.
+#: Rounding of operands and of results, by precision.
 ROUNDINGS: dict[str, tuple[Rounding, Rounding]] = {
     "tf32": (to_tf32, lambda x: x),
     "bfloat16": (to_dtype(torch.bfloat16), to_dtype(torch.bfloat16)),
@@ -61,9 +66,9 @@ ROUNDINGS: dict[str, tuple[Rounding, Rounding]] = {
 
 
 @contextmanager
-def rounding(arithmetic: str) -> Iterator[None]:
-    """Layers calculate on rounded operands, and their results are rounded."""
-    operand, result = ROUNDINGS[arithmetic]
+def rounding(precision: str) -> Iterator[None]:
+    """Round the operands and the results of all layers."""
+    operand, result = ROUNDINGS[precision]
 
     def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
         return result(nn.functional.conv2d(operand(x), operand(layer.weight), layer.bias, padding=layer.padding))
@@ -77,13 +82,13 @@ def rounding(arithmetic: str) -> Iterator[None]:
 
 @contextmanager
 def regrouping() -> Iterator[None]:
-    """Other chunks."""
+    """Use other chunks."""
     with mock.patch.object(sampling, "chunk_size", return_value=5):
         yield
 
 
 def agreement(one: Explanation, other: Explanation) -> dict[str, list[float]]:
-    """Jaccard indices of the selected neurons, a value a layer, by metric."""
+    """Return the Jaccard indices of the selected neurons, one value for each layer, by metric."""
     found: dict[str, list[float]] = {}
     for a, b in zip(one.rankings, other.rankings, strict=True):
         found.setdefault(a.metric, []).append(jaccard({n.channel for n in a.neurons}, {n.channel for n in b.neurons}))
@@ -91,7 +96,7 @@ def agreement(one: Explanation, other: Explanation) -> dict[str, list[float]]:
 
 
 def native(device: torch.device) -> list[str]:
-    """The arithmetics that a device multiplies by itself, float32 apart."""
+    """Return the precisions that a device multiplies natively, except float32."""
     names = ["winograd"]
     if device.type == "cuda":
         names += ["float16"] + (["tf32", "bfloat16"] if fast_low_precision(device) else [])
@@ -101,10 +106,11 @@ def native(device: torch.device) -> list[str]:
 
 
 def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], preset: str) -> list[dict[str, Any]]:
-    """A row an arithmetic."""
+    """Return one row for each precision."""
     at_hand = native(classifier.device)
     explainers = {
-        name: Explainer(classifier, ExplainSettings.preset(preset, arithmetic=name)) for name in ("float32", *at_hand)
+        name: Explainer(classifier, ExplainSettings.preset(preset, compute_precision=name))
+        for name in ("float32", *at_hand)
     }
     seconds: dict[str, list[float]] = {name: [] for name in explainers}
     found: dict[str, list[dict[str, list[float]]]] = {}
@@ -131,8 +137,8 @@ def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], prese
         rows.append(
             {
                 "preset": preset,
-                "arithmetic": name,
-                **{metric: float(np.nanmean(by_metric[metric])) for metric in PERTURBATION_METRICS},
+                "precision": name,
+                **{metric: float(np.nanmean(by_metric[metric])) for metric in SIMILARITY_METRICS},
                 "all": float(np.nanmean([v for values in by_metric.values() for v in values])),
                 "time": statistics.median(ratios) if ratios else None,
             }
@@ -141,7 +147,7 @@ def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], prese
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--windows", type=int, default=20, help="[%(default)s]")
     parser.add_argument("--presets", nargs="+", default=["paper", "stable"], help="[%(default)s]")
@@ -150,14 +156,14 @@ def main() -> int:
     classifier = PersonClassifier.load()
     images = windows(arguments.windows)
     rows = [row for preset in arguments.presets for row in compare(classifier, images, preset)]
-    print(f"{'preset':>8} {'arithmetic':<20} {'correlation':>11} {'precision':>9} {'all six':>8} {'time':>6}")
+    print(f"{'preset':>8} {'precision':<20} {'correlation':>11} {'precision':>9} {'all six':>8} {'time':>6}")
     for row in rows:
-        correlation, precision = (row[metric] for metric in PERTURBATION_METRICS)
-        agreed = min(correlation, precision, row["all"]) >= AGREEMENT_MIN
+        correlation, activation_precision = (row[metric] for metric in SIMILARITY_METRICS)
+        agreed = min(correlation, activation_precision, row["all"]) >= AGREEMENT_MIN
         shown = f"{row['time']:.2f}" if row["time"] else "-"
         print(
-            f"{row['preset']:>8} {row['arithmetic']:<20} {correlation:>11.3f} {precision:>9.3f} {row['all']:>8.3f} "
-            f"{shown:>6}" + ("" if agreed else f"   below {AGREEMENT_MIN:g}: no default")
+            f"{row['preset']:>8} {row['precision']:<20} {correlation:>11.3f} {activation_precision:>9.3f} "
+            f"{row['all']:>8.3f} {shown:>6}" + ("" if agreed else f"   below {AGREEMENT_MIN:g}: not used by default")
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "precision.json"

@@ -1,11 +1,12 @@
-"""Which noise, and how much of it, gives rankings that another seed gives as well.
+"""Measures which noise, and how much of it, gives rankings that are nearly the same for another seed.
 
     python bench/stability.py [--windows 20] [--output DIR]
 
-Windows around labelled persons of the sample recording, and beside them. For each setting and window, two seeds, and
-layers 3 to 9. `seeds` is the mean Jaccard index of the top 5 of both seeds; `halves` the mean split-half stability that
-an explanation reports; `stable` the share of rankings that reach its target of 0.8. What a setting costs is n forward
-passes of the window. Prints a line a setting; writes JSON, and goes on where an interrupted run stopped.
+The windows are around labelled persons of the sample recording, and beside them. Each setting is measured with two
+seeds on layers 3 to 9. `seeds` is the mean Jaccard index of the top 5 of both seeds, `halves` the mean split-half
+stability that an explanation reports, and `stable` the share of rankings that reach the target of 0.8. A setting costs
+n forward passes of the window. The command prints a line for each setting, writes JSON, and continues an interrupted
+run.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.inputs import windows
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments.ranker import Ranker
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
-from explain_cnn_ros.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: (noise, length, sigma, [n]): the paper's, the authors', and what might do better. Orthogonal noise comes in blocks:
 #: of 46 copies at length 16, 25 at 26, 16 at 32 and 7 at 64 in a window of 64 x 128 pixels.
@@ -57,19 +58,19 @@ def compare(
     sigma: float,
     ns: list[int],
 ) -> list[dict[str, Any]]:
-    """A row for each n."""
+    """Return one row for each n."""
     settings = ExplainSettings(
-        perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, metrics=PERTURBATION_METRICS
+        perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, metrics=SIMILARITY_METRICS
     )
-    rankers = [Ranker(Explainer(classifier, dataclasses.replace(settings, seed=seed))) for seed in (0, 1)]
+    explainers = [Explainer(classifier, dataclasses.replace(settings, seed=seed)) for seed in (0, 1)]
     pairs = [
-        [ranker.rank(image, ns) for ranker in rankers]
+        [explainer.rank_at(image, ns) for explainer in explainers]
         for image in tqdm(images, desc=f"{noise} {length:g} {sigma:g}", leave=False, mininterval=5)
     ]
     rows = []
     for index, n in enumerate(ns):
         row: dict[str, Any] = {"noise": noise, "length": length, "sigma": sigma, "n": n}
-        for metric in PERTURBATION_METRICS:
+        for metric in SIMILARITY_METRICS:
             keys = [(metric, layer) for layer in settings.layers]
             both = [(one[index], other[index], key) for one, other in pairs for key in keys]
             halves = [ranked.stability[key] for one, other, key in both for ranked in (one, other)]
@@ -83,7 +84,7 @@ def compare(
 
 
 def costs(classifier: PersonClassifier, images: list[NDArray[np.uint8]]) -> dict[str, float]:
-    """Median seconds of a whole explanation by preset, in turns."""
+    """Measure the median time of a whole explanation by preset, in turns, in seconds."""
     explainers = {name: Explainer(classifier, ExplainSettings.preset(name)) for name in PRESETS}
     seconds: dict[str, list[float]] = {name: [] for name in PRESETS}
     for image in [images[0], *images[:10]]:
@@ -95,7 +96,7 @@ def costs(classifier: PersonClassifier, images: list[NDArray[np.uint8]]) -> dict
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--windows", type=int, default=20, help="[%(default)s]")
     parser.add_argument("--weights", type=Path, help="[the weights that ship with the package]")
@@ -125,7 +126,7 @@ def main() -> int:
         for n in ns:
             figures = " | ".join(
                 " ".join(f"{known[n][metric][key]:>6.2f}" for key in ("seeds", "halves", "stable"))
-                for metric in PERTURBATION_METRICS
+                for metric in SIMILARITY_METRICS
             )
             shown = f"{length:>6g}" if noise in ("smooth", "orthogonal") else f"{'':>6}"
             print(f"{noise:>10} {shown} {sigma:>5g} {n:>5} | {figures}", flush=True)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are complete or do not exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text in place of what is there, which stays until the new one is whole; makes the folder."""
+    """Replace the contents of a text file. The old file stays until the new one is complete.
+
+    Args:
+        path: The file; its folder is created if it does not exist.
+        text: The new contents, written as UTF-8.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

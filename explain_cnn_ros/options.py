@@ -1,19 +1,19 @@
 """Settings that describe and validate themselves: frozen dataclasses of options.
 
-An option carries its description and range in the field's metadata, so that error messages, node parameters and
-documentation all come from the one place where it is declared.
+An option keeps its description and its range in the metadata of the field. Error messages, node parameters,
+command-line arguments and documentation are all made from this one declaration.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-#: What a value must be, by the type of its option's default.
+#: Required type of a value and its name, by the type of the default.
 KINDS: dict[type, tuple[type, str]] = {
     bool: (bool, "true or false"),
     int: (Integral, "a whole number"),
@@ -26,17 +26,25 @@ KINDS: dict[type, tuple[type, str]] = {
 class Option:
     """Description of a field.
 
-    description: what it means, with its unit.
-    minimum, maximum: inclusive range of a number, or of each number of a sequence.
-    choices: the values, or the members of a sequence, that are allowed; empty: any.
-    read_only: as a node parameter, it is set at the start or never.
+    Attributes:
+        description: Meaning of the field, with its unit.
+        minimum: Minimum of a number, or of each number of a sequence; inclusive.
+        maximum: Maximum of a number, or of each number of a sequence; inclusive.
+        allowed: Allowed values, or allowed members of a sequence; empty for any. It is a function if the choices may
+            grow, as those of a registry do.
+        read_only: Whether the field, as a node parameter, can be set only at the start.
     """
 
     description: str
     minimum: float | None = None
     maximum: float | None = None
-    choices: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     read_only: bool = False
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed values as of now; empty for any."""
+        return self.allowed() if callable(self.allowed) else self.allowed
 
 
 def option(
@@ -44,25 +52,26 @@ def option(
     description: str,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: Sequence[str] = (),
+    choices: Sequence[str] | Callable[[], tuple[str, ...]] = (),
     read_only: bool = False,
 ) -> Any:
-    """A dataclass field that carries an Option."""
+    """Declare a dataclass field that is an option; see `Option` for the arguments."""
+    allowed = choices if callable(choices) else tuple(choices)
     return dataclasses.field(
-        default=default, metadata={"option": Option(description, minimum, maximum, tuple(choices), read_only)}
+        default=default, metadata={"option": Option(description, minimum, maximum, allowed, read_only)}
     )
 
 
 def options(settings: Any) -> dict[str, Option]:
-    """The options of a dataclass, or of one of its objects, by field name."""
+    """Return the options of a dataclass, or of one of its objects, by field name."""
     return {f.name: f.metadata["option"] for f in dataclasses.fields(settings) if "option" in f.metadata}
 
 
 def validate(settings: Any) -> None:
-    """Check every option of a dataclass object, for its `__post_init__`; lists become tuples.
+    """Check every option of a dataclass object, and convert lists to tuples. `__post_init__` calls this.
 
     Raises:
-        ValueError: names the field, its value, and what is expected.
+        ValueError: A value is not allowed; the message names the field, the value and what is expected.
     """
     defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
     for name, declared in options(settings).items():
@@ -94,6 +103,6 @@ def _validate_member(name: str, value: Any, declared: Option) -> None:
 
 
 def require(fine: bool, name: str, value: object, expected: str) -> None:
-    """Raise a ValueError that names the field unless it is fine."""
+    """Raise a ValueError that names a field unless its value is fine."""
     if not fine:
         raise ValueError(f"{name} is {value!r}: it must be {expected}")

@@ -1,4 +1,4 @@
-"""Starts the node on a camera.
+"""Starts the node for a camera.
 
 ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
 """
@@ -13,7 +13,7 @@ from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments and the node."""
+    """Return the launch arguments and the node."""
     image = LaunchConfiguration("image")
     config = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config"])
     default_parameters = PathJoinSubstitution([config, "explain.yaml"])
@@ -24,32 +24,41 @@ def generate_launch_description() -> LaunchDescription:
                 "image_transport",
                 default_value="raw",
                 choices=["raw", "compressed"],
-                description="Subscribe to the topic itself, or to the topic with /compressed behind it.",
+                description="Whether the node subscribes to the topic itself, or with the suffix /compressed.",
             ),
             DeclareLaunchArgument(
-                "camera_info", default_value="camera_info", description="CameraInfo topic, for the markers."
+                "camera_info", default_value="camera_info", description="CameraInfo topic, which the markers need."
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
-            DeclareLaunchArgument("params_file", default_value=default_parameters, description="Parameters (YAML)."),
             DeclareLaunchArgument(
-                "use_sim_time", default_value="false", choices=["true", "false"], description="Time from /clock."
+                "params_file",
+                default_value=default_parameters,
+                description="YAML file with the parameters of the node.",
+            ),
+            DeclareLaunchArgument(
+                "use_sim_time",
+                default_value="false",
+                choices=["true", "false"],
+                description="Whether the node takes the time from /clock.",
             ),
             DeclareLaunchArgument(
                 "autostart",
                 default_value="true",
                 choices=["true", "false"],
-                description="Configure and activate the lifecycle node at the start.",
+                description="Whether the node configures and activates itself at the start.",
             ),
             DeclareLaunchArgument(
                 "dds_profile",
                 default_value=EnvironmentVariable(
                     "FASTRTPS_DEFAULT_PROFILES_FILE", default_value=PathJoinSubstitution([config, "fastdds.xml"])
                 ),
-                description="Fast DDS profile with room for images; the camera's process needs it as well.",
+                description="Fast DDS profile with enough memory for images. The camera's process needs it as well.",
             ),
             SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
+            DeclareLaunchArgument(
+                "log_level", default_value="info", description="Log level: debug, info, warn or error."
+            ),
             Node(
                 package="explain_cnn_ros",
                 executable="explain_node",
@@ -64,7 +73,7 @@ def generate_launch_description() -> LaunchDescription:
                         "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
                     },
                 ],
-                # Remapping a topic leaves the topics below it alone: the compressed one has a rule of its own.
+                # The remapping of a topic does not apply to topics below it: the compressed one has its own rule.
                 remappings=[
                     ("image", image),
                     ("image/compressed", [image, "/compressed"]),

@@ -1,4 +1,4 @@
-"""Plays a recording to the node, with RViz if wanted.
+"""Starts the node, plays a recording to it, and optionally starts RViz.
 
 ros2 launch explain_cnn_ros replay.launch.py bag:=/path/to/bag image:=/camera/image_raw rviz:=true
 """
@@ -16,7 +16,7 @@ from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, the player, the node and RViz."""
+    """Return the launch arguments, the player, the node and RViz."""
     share = FindPackageShare("explain_cnn_ros")
     player = Node(
         package="explain_cnn_ros",
@@ -34,7 +34,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="rosbag2 recording: a folder, or an .mcap or .db3 file."),
-            DeclareLaunchArgument("rate", default_value="1.0", description="Pace of the recording."),
+            DeclareLaunchArgument("rate", default_value="1.0", description="Speed; 1 is as recorded."),
             DeclareLaunchArgument(
                 "image", default_value="/camera/image_raw", description="Image topic, without /compressed."
             ),
@@ -42,14 +42,16 @@ def generate_launch_description() -> LaunchDescription:
                 "image_transport",
                 default_value="compressed",
                 choices=["raw", "compressed"],
-                description="Which of the two the recording holds.",
+                description="Whether the recording contains the topic itself, or with the suffix /compressed.",
             ),
             DeclareLaunchArgument(
                 "params_file",
                 default_value=PathJoinSubstitution([share, "config", "explain.yaml"]),
-                description="Parameters of the node (YAML).",
+                description="YAML file with the parameters of the node.",
             ),
-            DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="Start RViz."),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", choices=["true", "false"], description="Whether RViz is started."
+            ),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource([PathJoinSubstitution([share, "launch", "explain.launch.py"])]),
                 launch_arguments={

@@ -1,4 +1,4 @@
-"""Small random networks and images, and the reference that reconstructions are compared with."""
+"""Small random networks, images, and the reference that reconstructions are compared with."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from captum.attr import NeuronDeconvolution
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain_cnn_ros.classifier import ModelInfo, PersonClassifier
-from explain_cnn_ros.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.model.weights_file import ModelInfo
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-# How fast a machine is, is no property of the code. The same examples each time, so that a test that passes goes on to;
-# HYPOTHESIS_PROFILE=search looks for new ones.
+# There is no deadline, because the speed of the machine is no property of the code. The examples are the same in every
+# run, so that a test that passes keeps passing. HYPOTHESIS_PROFILE=search looks for new examples.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# Small networks gain nothing from a second thread, and on a busy machine the threads only wait for each other.
+# Small networks gain nothing from a second thread, and on a busy machine the threads wait for each other.
 torch.set_num_threads(1)
 
 #: A VGG-16 with few channels: 13 convolutions in five blocks.
@@ -30,7 +30,7 @@ THIN_VGG16 = ((4, 4), (6, 6), (8, 8, 8), (9, 9, 9), (8, 8, 8))
 
 
 def randomise(module: nn.Module, seed: int) -> None:
-    """Seeded weights as for training, and biases that are not zero."""
+    """Draw seeded weights as for training, and biases that are not zero."""
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
@@ -41,7 +41,7 @@ def randomise(module: nn.Module, seed: int) -> None:
 
 @pytest.fixture(scope="session")
 def vgg_like() -> Callable[..., nn.Sequential]:
-    """Build a random `features` of few channels: blocks of convolutions, each with a ReLU in place, and a pooling."""
+    """Build a random `features` with few channels: blocks of convolutions with in-place ReLUs, and poolings."""
 
     def build(
         blocks: Sequence[Sequence[int]] = THIN_VGG16, seed: int = 0, dtype: torch.dtype = torch.float64
@@ -62,7 +62,7 @@ def vgg_like() -> Callable[..., nn.Sequential]:
 
 @pytest.fixture(scope="session")
 def thin_network(vgg_like: Callable[..., nn.Sequential]) -> Callable[..., VGGClassifier]:
-    """Build a VGG-16 of few channels for windows of 32 x 64 pixels, random, in evaluation mode."""
+    """Build a random VGG-16 with few channels for windows of 32 x 64 pixels, in evaluation mode."""
 
     def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> VGGClassifier:
         network = VGGClassifier("vgg11", (32, 64), hidden=6)
@@ -76,12 +76,12 @@ def thin_network(vgg_like: Callable[..., nn.Sequential]) -> Callable[..., VGGCla
 
 @pytest.fixture(scope="session")
 def thin_classifier(thin_network: Callable[..., VGGClassifier]) -> PersonClassifier:
-    """The thin VGG-16 as a classifier; shared: leave it as it is."""
+    """Return the thin VGG-16 as a classifier. It is shared, so tests must not modify it."""
     return PersonClassifier(thin_network(), ModelInfo(input_size=(32, 64), hidden=6), "cpu")
 
 
 class DoubleClassifier(PersonClassifier):
-    """In float64 from the pixels on."""
+    """A classifier that converts pixels to float64."""
 
     def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
         return super().to_pixels(images).double()
@@ -89,13 +89,16 @@ class DoubleClassifier(PersonClassifier):
 
 @pytest.fixture(scope="session")
 def in_float64() -> Callable[[VGGClassifier], PersonClassifier]:
-    """Make a classifier in float64 of a thin network in float64."""
+    """Wrap a thin network in float64 in a classifier that computes in float64."""
     return lambda network: DoubleClassifier(network, ModelInfo(input_size=(32, 64), hidden=6), "cpu")
 
 
 @pytest.fixture(scope="session")
 def vgg11_classifier() -> PersonClassifier:
-    """VGG-11 with random weights and narrow dense layers, windows of 32 x 64 pixels; shared: leave it as it is."""
+    """Return a random VGG-11 with narrow dense layers for windows of 32 x 64 pixels.
+
+    It is shared, so tests must not modify it.
+    """
     network = VGGClassifier("vgg11", (32, 64), hidden=8)
     randomise(network, 0)
     info = ModelInfo("vgg11", 8, (32, 64), threshold=0.7, training_data="dice", command="roll", accuracy={"none": 0.5})
@@ -104,7 +107,7 @@ def vgg11_classifier() -> PersonClassifier:
 
 @pytest.fixture(scope="session")
 def full_classifier() -> PersonClassifier:
-    """VGG-16 in full width with random weights, windows of 64 x 128 pixels; shared: leave it as it is."""
+    """Return a random VGG-16 in full width for windows of 64 x 128 pixels; tests must not modify it."""
     network = VGGClassifier()
     randomise(network, 0)
     return PersonClassifier(network, ModelInfo(), "cpu")
@@ -112,7 +115,7 @@ def full_classifier() -> PersonClassifier:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., NDArray[np.uint8]]:
-    """Build a seeded image, uint8 [height, width, 3], of coarse colours and fine grain, without a plain area."""
+    """Build a seeded image, uint8 [height, width, 3], with coarse colours and fine grain, without a plain area."""
 
     def build(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
         rng = np.random.default_rng(seed)
@@ -125,11 +128,13 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def captum_reconstruction() -> Callable[[nn.Sequential, Tensor, int, int], Tensor]:
-    """A neuron's strongest activation in the input [3, H, W] by captum, of an image [1, 3, H, W]."""
+    """Reconstruct a neuron's strongest activation for an image [1, 3, H, W] with captum: [3, H, W]."""
+    # captum takes seconds to import, and only few tests need it.
+    from captum.attr import NeuronDeconvolution
 
     def reconstruct(features: nn.Sequential, image: Tensor, layer: int, channel: int) -> Tensor:
         last = convolution_layers(features)[layer - 1].activation
-        # captum needs ReLUs of their own, which do not work in place.
+        # captum needs a separate ReLU at each place, which does not work in place.
         model = nn.Sequential(*(nn.ReLU() if isinstance(m, nn.ReLU) else m for m in features[: last + 1]))
         with torch.no_grad():
             activation = model(image)[0, channel]
@@ -147,7 +152,7 @@ Recording = tuple[dict[int, Tensor], dict[int, tuple[Tensor, tuple[int, int]]]]
 
 @pytest.fixture(scope="session")
 def record() -> Callable[[nn.Sequential, Tensor], Recording]:
-    """What a pass of an image [1, 3, H, W] through `features` leaves: what a deconvnet starts from."""
+    """Pass an image [1, 3, H, W] through `features` and record what a deconvnet starts from."""
 
     def pass_through(features: nn.Sequential, image: Tensor) -> Recording:
         numbers = {layer.activation: layer.number for layer in convolution_layers(features)}
@@ -169,10 +174,10 @@ def record() -> Callable[[nn.Sequential, Tensor], Recording]:
 
 @pytest.fixture(scope="session")
 def gather() -> Callable[..., NDArray[np.uint8]]:
-    """Cut (left, top, width, height) out of a frame [H, W, 3]."""
+    """Cut the box (left, top, width, height) out of a frame [H, W, 3]."""
 
     def cut(frame: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Pixel by pixel; beyond the frame, the nearest of its pixels."""
+        """Copy pixel by pixel. Outside of the frame, the nearest pixel is repeated."""
         result = np.empty((height, width, 3), np.uint8)
         for row in range(height):
             for column in range(width):

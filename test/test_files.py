@@ -1,4 +1,4 @@
-"""A text is replaced whole or not at all."""
+"""A text file is replaced completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options describe and check themselves."""
+"""Options describe themselves, and check the values of their fields."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_options_are_listed_in_order() -> None:
     described = options(Kitchen)
     assert list(described) == ["ovens", "heat", "fan", "fuel", "sizes", "herbs"]
     assert described["ovens"] == Option("How many ovens.", 1, 9)
-    assert described["fuel"] == Option("What burns.", choices=("gas", "wood"), read_only=True)
+    assert described["fuel"] == Option("What burns.", allowed=("gas", "wood"), read_only=True)
     assert options(Kitchen()) == described
 
 
@@ -68,6 +68,34 @@ def test_what_fits() -> None:
     assert kitchen.sizes == (5, 1)
     assert kitchen.herbs == ("dill", "sage")
     assert Kitchen(ovens=np.int64(3), heat=np.float32(99)).heat == 99
+
+
+def test_choices_may_grow() -> None:
+    """The choices of a registry are those at the time when a value is checked."""
+    fuels = ["gas"]
+
+    @dataclass(frozen=True)
+    class Stove:
+        fuel: str = option("gas", "What burns.", choices=lambda: tuple(fuels))
+        spare: tuple[str, ...] = option(("gas",), "What burns later.", choices=lambda: tuple(fuels))
+
+        def __post_init__(self) -> None:
+            validate(self)
+
+    assert options(Stove)["fuel"].choices == ("gas",)
+    with pytest.raises(ValueError, match=r"^fuel is 'wood': it must be one of gas$"):
+        Stove(fuel="wood")
+    fuels.append("wood")
+    assert options(Stove)["fuel"].choices == ("gas", "wood")
+    assert Stove(fuel="wood", spare=["wood", "gas"]).spare == ("wood", "gas")
+    with pytest.raises(ValueError, match=r"^spare is 'coal': it must be one of gas, wood$"):
+        Stove(spare=("gas", "coal"))
+
+
+def test_choices_are_those_of_the_declaration() -> None:
+    described = options(Kitchen)
+    assert described["fuel"].choices == ("gas", "wood")
+    assert described["heat"].choices == ()
 
 
 def test_require() -> None:

@@ -1,9 +1,10 @@
-"""One picture in every encoding that camera drivers send, and what each is to be decoded to.
+"""Publishes one picture in every encoding that camera drivers use, and knows the correct decoding of each.
 
     python tools/all_encodings.py [--rate 20]
 
-Publishes them in turn on /image and /image/compressed until it is ended; frame_id is the encoding's name. What they
-are to be decoded to is calculated here with numpy and Pillow: nothing of this package's conversions takes part.
+The images are published in turn on /image and /image/compressed until the command is interrupted; frame_id is the
+encoding's name. The expected pixels are computed here with numpy and Pillow, independently of this package's
+conversions.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ HEIGHT, WIDTH = 128, 96
 
 @dataclass(frozen=True)
 class Encoded:
-    """A message, and the picture in it.
+    """A message and the picture in it.
 
-    expected: uint8 [H, W, 3] RGB.
-    tolerance: levels by which another correct conversion may differ, through rounding.
-    border: pixels at the border that are left to the conversion.
+    Attributes:
+        name: Name of the encoding.
+        message: The message.
+        expected: Expected pixels, uint8 [H, W, 3] RGB.
+        tolerance: Number of levels by which a correct conversion may differ because of rounding.
+        border: Number of pixels at the border that are not defined by the encoding.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Encoded:
 
 
 def picture() -> np.ndarray:
-    """A grainy figure before a slope of colours, uint8 [H, W, 3] RGB."""
+    """Return a grainy figure in front of a colour gradient, uint8 [H, W, 3] RGB."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     slope = np.stack([40 + x, 60 + y, 200 - x / 2 - y / 2], -1)
     figure = np.abs((x - WIDTH / 2) / 14) ** 2 + np.abs((y - HEIGHT / 2) / 48) ** 2 < 1
@@ -53,19 +57,19 @@ def picture() -> np.ndarray:
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """[H, W] -> uint8 [H, W, 3], rounded half to even as numpy does."""
+    """Convert [H, W] to uint8 [H, W, 3], rounding half to even as numpy does."""
     return np.repeat(np.round(values).astype(np.uint8)[..., None], 3, 2)
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
-    """From the smallest to the largest finite value; what is not finite is black."""
+    """Stretch the range from the smallest to the largest finite value; other values become black."""
     finite = np.isfinite(values)
     low, high = values[finite].min().astype(float), values[finite].max().astype(float)
     return grey(np.where(finite, (np.where(finite, values, low).astype(float) - low) * 255 / (high - low), 0))
 
 
 def yuv_of(rgb: np.ndarray) -> np.ndarray:
-    """RGB -> Y, U, V by ITU-R BT.601, in video range."""
+    """Convert RGB to Y, U, V by ITU-R BT.601, in video range."""
     r, g, b = np.moveaxis(rgb.astype(float), -1, 0)
     y = 16 + 65.481 / 255 * r + 128.553 / 255 * g + 24.966 / 255 * b
     u = 128 - 37.797 / 255 * r - 74.203 / 255 * g + 112 / 255 * b
@@ -74,14 +78,14 @@ def yuv_of(rgb: np.ndarray) -> np.ndarray:
 
 
 def rgb_of(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The inverse, of planes of the same size."""
+    """Convert planes Y, U and V of the same size to RGB: the inverse of `yuv_of`."""
     y, u, v = 255 / 219 * (y.astype(float) - 16), u.astype(float) - 128, v.astype(float) - 128
     r, g, b = y + 1.596027 * v, y - 0.391762 * u - 0.812968 * v, y + 2.017232 * u
     return np.clip(np.stack([r, g, b], -1), 0, 255).round().astype(np.uint8)
 
 
 def demosaiced(mosaic: np.ndarray, order: str) -> np.ndarray:
-    """Bilinear: each missing value is the mean of its nearest neighbours of that colour."""
+    """Demosaic bilinearly: each missing value is the mean of its nearest neighbours of the same colour."""
     rgb = np.zeros((HEIGHT, WIDTH, 3))
     for channel, letter in enumerate("rgb"):
         places = np.zeros((HEIGHT, WIDTH))
@@ -101,7 +105,7 @@ def demosaiced(mosaic: np.ndarray, order: str) -> np.ndarray:
 
 
 def raw(encoding: str, rows: np.ndarray, padding: int = 3, big_endian: bool = False) -> Image:
-    """A message of rows [rows, ...], each with some values of padding behind it."""
+    """Return a message of rows [rows, ...] with some values of padding behind each row."""
     rows = np.ascontiguousarray(rows).reshape(len(rows), -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
     rows = rows.astype(rows.dtype.newbyteorder(">" if big_endian else "<"))
@@ -112,7 +116,7 @@ def raw(encoding: str, rows: np.ndarray, padding: int = 3, big_endian: bool = Fa
 
 
 def raw_frames() -> Iterator[Encoded]:
-    """In every encoding of sensor_msgs/Image that is known."""
+    """Yield the picture in every known encoding of sensor_msgs/Image."""
     rgb = picture()
     bgr, alpha = rgb[..., ::-1], np.full((HEIGHT, WIDTH, 1), 7, np.uint8)
     for name, pixels in (("rgb8", rgb), ("bgr8", bgr), ("8UC3", bgr)):
@@ -156,7 +160,7 @@ def raw_frames() -> Iterator[Encoded]:
 
 
 def compressed_frames() -> Iterator[Encoded]:
-    """As JPEG and PNG, with `format` as image_transport and camera drivers write it."""
+    """Yield the picture as JPEG and PNG, with `format` as image_transport and camera drivers write it."""
     rgb = picture()
 
     def encode(pixels: np.ndarray, kind: str, format_: str, tolerance: int) -> Encoded:
@@ -184,7 +188,7 @@ def compressed_frames() -> Iterator[Encoded]:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rate", type=float, default=20.0, help="images a second [%(default)s]")
     arguments = parser.parse_args()

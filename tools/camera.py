@@ -1,9 +1,9 @@
-"""A camera for tests and benchmarks: raw images at a steady rate, stamped when they are sent.
+"""Publishes raw images at a steady rate, for tests and benchmarks. Each image is stamped when it is sent.
 
     python tools/camera.py [--topic /image] [--size 640x480] [--rate 30] [--seconds 5] [--best-effort] [--zoom 2.5]
 
-Shows noise, or with --zoom the middle of the sample recording's images, so many times as large. Waits for a
-subscription first. Prints how many images it sent.
+The images are noise or, with --zoom, enlarged centres of the sample recording's images. The command waits for a
+subscription first, and prints how many images it sent.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
+from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.image_messages import to_rgb
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample/street"
 
 
 def pictures(width: int, height: int, zoom: float) -> list[np.ndarray]:
-    """What the camera sees, in turn: uint8 [H, W, 3] RGB. Zoom 0: noise."""
+    """Return the images that are published in turn, uint8 [H, W, 3] RGB. Zoom 0 gives noise."""
     if not zoom:
         return [np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)]
     shown = []
@@ -43,14 +43,14 @@ def pictures(width: int, height: int, zoom: float) -> list[np.ndarray]:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--topic", default="/image", help="[%(default)s]")
     parser.add_argument("--size", default="640x480", help="[%(default)s]")
     parser.add_argument("--rate", type=float, default=30.0, help="images a second [%(default)s]")
     parser.add_argument("--seconds", type=float, default=5.0, help="[%(default)s]")
-    parser.add_argument("--best-effort", action="store_true", help="offer best effort, not reliable")
-    parser.add_argument("--zoom", type=float, default=0.0, help="show the sample, so many times as large; 0: noise")
+    parser.add_argument("--best-effort", action="store_true", help="offer best effort instead of reliable")
+    parser.add_argument("--zoom", type=float, default=0.0, help="factor by which the sample is enlarged; 0: noise")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     rclpy.init()
@@ -60,7 +60,7 @@ def main() -> int:
     deadline = time.monotonic() + 60
     while publisher.get_subscription_count() == 0:
         if time.monotonic() > deadline:
-            print("camera: nobody subscribes", file=sys.stderr)
+            print("camera: no node has subscribed within 60 s", file=sys.stderr)
             return 1
         time.sleep(0.05)
     time.sleep(0.5)
@@ -72,12 +72,12 @@ def main() -> int:
     start = time.monotonic()
     for i in range(count):
         time.sleep(max(0.0, start + i / arguments.rate - time.monotonic()))
-        # Each picture for a fifth of a second, as the sample has them.
+        # Each picture lasts for a fifth of a second, as in the sample.
         message = messages[int(i * 5 / arguments.rate) % len(messages)]
         message.header.frame_id = "camera"
         message.header.stamp = node.get_clock().now().to_msg()
         publisher.publish(message)
-    # What is on its way shall arrive.
+    # Give the last messages time to arrive.
     time.sleep(1.0)
     print(count)
     node.destroy_node()

@@ -1,7 +1,7 @@
-"""The main job, end to end: the node on the sample recording, over real DDS, with its pictures in a folder.
+"""Runs the node on the sample recording over real DDS and writes explanations and pictures to a folder.
 
-Starts the node, a recorder and the player as processes of their own, asks the node for explanations while the
-recording plays, and says in the end what came out and where it lies.
+The node, a recorder and the player run as separate processes. The demo requests explanations while the recording plays,
+and finally prints a summary and the folder of the results.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "/camera/image_raw/compressed"
 
-#: Seconds for the node to load its network, and for what was asked for to be answered.
+#: Maximum time for the node to load its network, and for requests to be answered, in seconds.
 START_TIMEOUT = 120.0
 ANSWER_TIMEOUT = 120.0
 
-#: Seconds without a new explanation after which none is expected any more: about twice what one takes on two cores.
+#: The demo ends when no explanation has arrived for this time, in seconds: about twice the time of one on two cores.
 QUIET = 7.0
 
 
 def parse() -> argparse.Namespace:
-    """Arguments of the command."""
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--bag", type=Path, default=ROOT / "sample/street", help="recording [%(default)s]")
     parser.add_argument("--image", default=IMAGE, help="its image topic [%(default)s]")
     parser.add_argument("--output", type=Path, default=ROOT / "demo_output", help="folder [%(default)s]")
-    parser.add_argument("--rate", type=float, default=0.3, help="pace of the recording [%(default)s]")
+    parser.add_argument("--rate", type=float, default=0.3, help="playback rate of the recording [%(default)s]")
     parser.add_argument("--ask-every", type=float, default=5.0, help="seconds between requests [%(default)s]")
     return parser.parse_args()
 
 
 def start(log: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Start one of the package's executables; its output goes to a file."""
+    """Start one of the package's executables with its output in a file."""
     with log.open("wb") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, as Ctrl-C does; kill it if it does not."""
+    """Interrupt a process as Ctrl-C does, and kill it if it does not end."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -58,7 +58,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-class Asker:
+class ExplainClient:
     """Calls the node's service and waits for its answers."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Asker:
         self.refusals: list[str] = []
 
     def spin(self, seconds: float) -> None:
-        """Take answers for a while."""
+        """Receive answers for some seconds."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._rclpy.spin_once(self._node, timeout_sec=min(left, 0.1))
@@ -83,13 +83,13 @@ class Asker:
             if not answer.result().success:
                 self.refusals.append(answer.result().message)
 
-    def ask(self) -> None:
-        """Ask for an explanation of the newest frame, unless an answer is still to come."""
+    def request(self) -> None:
+        """Request an explanation of the newest frame, unless an answer is pending."""
         if not self._waiting:
             self._waiting.append(self._client.call_async(self._kind.Request()))
 
     def wait_for_service(self, node: subprocess.Popen[bytes]) -> bool:
-        """Whether the node came up."""
+        """Return whether the node has started."""
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end and node.poll() is None:
             if self._client.wait_for_service(0.2):
@@ -97,7 +97,7 @@ class Asker:
         return False
 
     def finish(self) -> None:
-        """Wait for the answers that are still to come."""
+        """Wait for pending answers."""
         end = time.monotonic() + ANSWER_TIMEOUT
         while self._waiting and time.monotonic() < end:
             self.spin(0.2)
@@ -108,24 +108,24 @@ class Asker:
 
 
 def decided(output: Path) -> bool:
-    """Whether a frame has been decided, so that there is something to explain."""
+    """Return whether a frame has been decided, so that there is something to explain."""
     table = output / "classifications.csv"
     return table.exists() and len(table.read_text().splitlines()) > 1
 
 
-def settle(asker: Asker, output: Path) -> None:
-    """Wait until no more explanations come: the node may have begun one by itself."""
+def settle(client: ExplainClient, output: Path) -> None:
+    """Wait until no more explanations arrive: the node may have started one by itself."""
     end = time.monotonic() + ANSWER_TIMEOUT
     count, since = -1, time.monotonic()
     while time.monotonic() < end and time.monotonic() - since < QUIET:
-        asker.spin(0.5)
+        client.spin(0.5)
         written = len(list(output.glob("*_explanation.json")))
         if written != count:
             count, since = written, time.monotonic()
 
 
 def summary(output: Path) -> list[str]:
-    """What the folder holds, in a few lines."""
+    """Summarise the contents of the folder in a few lines."""
     with (output / "classifications.csv").open() as file:
         frames = list(csv.DictReader(file))
     explanations = [json.loads(path.read_text()) for path in sorted(output.glob("*_explanation.json"))]
@@ -149,7 +149,7 @@ def summary(output: Path) -> list[str]:
 
 
 def choose_slide(output: Path) -> Path | None:
-    """The sheet of the explanation with the highest P(person), copied to slide.png."""
+    """Copy the sheet of the explanation with the highest P(person) to slide.png, and return its path."""
     best: tuple[float, Path] | None = None
     for path in sorted(output.glob("*_explanation.json")):
         sheet = path.with_name(path.name.replace("_explanation.json", "_sheet.png"))
@@ -162,12 +162,12 @@ def choose_slide(output: Path) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The demo; exit code 0 when there is at least one explanation to look at."""
+    """Run the demo; return 0 if there is at least one explanation."""
     output: Path = arguments.output
     if output.exists():
         shutil.rmtree(output)
     output.mkdir(parents=True)
-    # A graph of its own, on this machine only: a robot next door is neither heard nor disturbed.
+    # The ROS graph is limited to this machine, so that other robots are neither heard nor disturbed.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
     node = start(
@@ -181,11 +181,11 @@ def run(arguments: argparse.Namespace) -> int:
         *("record_explanations", "--output", str(output), "--node", "/explain_node", "--image", arguments.image),
     )
     processes = [recorder, node]
-    asker = Asker()
+    client = ExplainClient()
     try:
         print("demo: starting the node ...", flush=True)
-        if not asker.wait_for_service(node):
-            print(f"demo: the node did not come up: see {output / 'node.log'}", file=sys.stderr)
+        if not client.wait_for_service(node):
+            print(f"demo: the node did not start: see {output / 'node.log'}", file=sys.stderr)
             return 1
         began = time.monotonic()
         player = start(
@@ -196,27 +196,27 @@ def run(arguments: argparse.Namespace) -> int:
         processes.insert(0, player)
         asked = began
         while player.poll() is None:
-            asker.spin(0.5)
+            client.spin(0.5)
             if time.monotonic() - asked > arguments.ask_every and decided(output):
                 asked = time.monotonic()
-                asker.ask()
+                client.request()
             done = len(list(output.glob("*_explanation.json")))
             print(f"\rdemo: playing, {time.monotonic() - began:.0f} s, {done} explanations ", end="", flush=True)
         print("\ndemo: the recording has ended; waiting for the last explanations ...", flush=True)
-        asker.ask()
-        asker.finish()
-        settle(asker, output)
+        client.request()
+        client.finish()
+        settle(client, output)
         if player.returncode != 0:
             print(f"demo: the player failed: see {output / 'player.log'}", file=sys.stderr)
             return 1
     finally:
         for process in processes:
             stop(process)
-        asker.close()
+        client.close()
     slide = choose_slide(output)
     for line in summary(output):
         print(f"demo: {line}")
-    for refusal in dict.fromkeys(asker.refusals):
+    for refusal in dict.fromkeys(client.refusals):
         print(f"demo: refused: {refusal}")
     if slide is None:
         print(f"demo: no explanation was written: see {output / 'node.log'}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""Draws what viewers show of an explanation, from the messages that they get: docs/images/viewers.jpg.
+"""Draws how viewers show an explanation, from the messages that they receive: docs/images/viewers.jpg.
 
     python tools/draw_viewers.py [--output docs/images/viewers.jpg] [--frame 35]
 
-A frame of the sample recording is scanned and explained; its messages are serialized and read again, and each panel is
-drawn from them alone: the image and the annotations' pixels; the image and the markers' points, projected by
-CameraInfo; the markers in space.
+A frame of the sample recording is scanned and explained. Its messages are serialized and deserialized, and each panel
+is drawn from them alone: the image with the annotations' pixels, the image with the markers' points projected by
+CameraInfo, and the markers in space.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
+from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.image_messages import to_rgb
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.ros import boxes
-from explain_cnn_ros.scanning import ScanSettings
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Pixels by side of a panel, how large images are shown, and the colour of empty space.
+#: Size of a panel in pixels, magnification of the images, and colour of empty space.
 PANEL, ZOOM, BACKGROUND = (533, 533), 3, (48, 48, 48)
 
 
 def travelled(message: Any) -> Any:
-    """A message as it is after a way over DDS."""
+    """Return a message as a subscriber receives it."""
     return deserialize_message(serialize_message(message), type(message))
 
 
 def sample(index: int) -> tuple[CompressedImage, CameraInfo]:
-    """A frame of the sample, and its camera's calibration."""
+    """Return a frame of the sample and the calibration of its camera."""
     with BagReader(ROOT / "sample/street") as bag:
         image = next(itertools.islice(bag.messages([bag.image_topic().name]), index, None))
         info = next(itertools.islice(bag.messages(["/camera/camera_info"]), index, None))
@@ -49,12 +49,12 @@ def sample(index: int) -> tuple[CompressedImage, CameraInfo]:
 
 
 def segments(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points of a list of lines, [2 L, D] -> [L, 2, D]."""
+    """Convert the points of a list of lines, [2 L, D], to lines [L, 2, D]."""
     return points.reshape(-1, 2, points.shape[1])
 
 
 def draw(image: Any, lines: NDArray[np.float64], colour: Any, width: int) -> None:
-    """Lines [L, 2, 2] in pixels."""
+    """Draw lines [L, 2, 2], in pixels."""
     shade = tuple(round(255 * value) for value in (colour.r, colour.g, colour.b))
     for (x0, y0), (x1, y1) in lines:
         start, end = ((round(16 * x), round(16 * y)) for x, y in ((x0, y0), (x1, y1)))
@@ -62,7 +62,7 @@ def draw(image: Any, lines: NDArray[np.float64], colour: Any, width: int) -> Non
 
 
 def in_space(marker_array: Any, info: CameraInfo, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The markers and the camera's field of view, seen from behind the camera and above it."""
+    """Draw the markers and the camera's field of view, from a position behind and above the camera."""
     panel = np.full((*PANEL[::-1], 3), BACKGROUND, np.uint8)
     eye, target = np.array([-1.0, -0.75, -1.1]), np.array([-0.05, -0.02, 0.7])
     forward = (target - eye) / np.linalg.norm(target - eye)
@@ -100,14 +100,14 @@ def in_space(marker_array: Any, info: CameraInfo, image: NDArray[np.uint8]) -> N
 
 
 def titled(panel: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
-    """With a line of text above."""
+    """Add a line of text above a panel."""
     bar = np.full((34, panel.shape[1], 3), 250, np.uint8)
     cv2.putText(bar, title, (8, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (30, 30, 30), 1, cv2.LINE_AA)
     return np.concatenate([bar, panel])
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs/images/viewers.jpg", help="[%(default)s]")
     parser.add_argument("--frame", type=int, default=35, help="of the sample [%(default)s]")
@@ -120,7 +120,7 @@ def main() -> int:
     found = boxes.outlines(explanation, "activation_precision")
     outlined = travelled(boxes.annotations(message.header, found))
     marked = travelled(boxes.markers(message.header, found, info, (frame.shape[1], frame.shape[0])))
-    # Enlarged, and the part around the window.
+    # The panels show the enlarged part around the window.
     large: Any = cv2.resize(frame, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
     foxglove, rviz = large.copy(), large.copy()
     left = min(max(0, ZOOM * (region.x + region.width // 2) - PANEL[0] // 2), large.shape[1] - PANEL[0])

@@ -1,6 +1,6 @@
-# Source this, in bash or zsh: `source tools/env.sh`. Afterwards python, rclpy, the messages and the executables of this
-# package (explain_node, play_bag, train) work in this shell, whether ROS 2 comes from apt or from the wheels.
-# `make setup` must have run once.
+# Source this file in bash or zsh: `source tools/env.sh`. Then python, rclpy, the messages and the executables of this
+# package (explain_node, explain-cnn, play_bag) work in this shell, with ROS 2 from apt or from wheels.
+# `make setup` must have been run before.
 
 _explain_env() {
     local here root venv world prefix shell entry site had_nounset=""
@@ -15,12 +15,12 @@ _explain_env() {
     root="$(cd "$(dirname "$here")/.." && pwd)"
     venv="$root/.venv"
     if [ ! -f "$venv/.world" ] || [ ! -d "$root/install/explain_cnn_ros" ]; then
-        echo "tools/env.sh: nothing is built here yet. Run \`make setup\` in $root first." >&2
+        echo "tools/env.sh: the package is not built yet. Run \`make setup\` in $root first." >&2
         return 1
     fi
     read -r world prefix <"$venv/.world"
 
-    # Prepends a folder to a path variable, once: sourcing this file again changes nothing.
+    # Prepend a folder to a path variable, unless it is there already.
     _explain_prepend() {
         local value
         eval "value=\${$1:-}"
@@ -43,19 +43,19 @@ _explain_env() {
         _explain_prepend AMENT_PREFIX_PATH "$venv"
         _explain_prepend AMENT_PREFIX_PATH "$root/install/explain_cnn_ros"
         _explain_prepend LD_LIBRARY_PATH "$root/install/explain_cnn_ros/lib"
-        # Without a `ros2 run`, the executables have to be on the path.
+        # There is no `ros2 run` in the wheels, so the executables must be on the path.
         for site in "$root"/install/explain_cnn_ros/lib/python*/site-packages; do
             _explain_prepend PYTHONPATH "$site"
         done
     fi
     _explain_prepend PATH "$root/install/explain_cnn_ros/lib/explain_cnn_ros"
-    # The sources come before the overlay, so that an edit counts at once; the overlay adds the generated msg and srv
-    # (see explain_cnn_ros/__init__.py).
+    # The sources precede the overlay, so that edits take effect at once. The overlay adds the generated msg and srv, see
+    # explain_cnn_ros/__init__.py.
     _explain_prepend PYTHONPATH "$root"
     _explain_prepend PATH "$venv/bin"
     export VIRTUAL_ENV="$venv"
     unset -f _explain_prepend
 }
-# zsh knows the sourced file's name only outside of functions; other shells would not parse the expansion.
+# zsh knows the name of the sourced file only outside of functions, and other shells cannot parse the expansion.
 [ -z "${ZSH_VERSION:-}" ] || eval '_explain_env_file="${(%):-%x}"'
 _explain_env

@@ -3,9 +3,9 @@
 
     python tools/make_sample.py FRAMES --first 200 --count 50
 
-The JPEG files are taken as they are if the recording is no larger than --max-bytes then, else encoded again
-at the highest quality that fits. Needs no ROS. The same frames, settings and versions of OpenCV and rosbags
-give the same bytes.
+The JPEG files are stored unchanged if the recording is then not larger than --max-bytes; otherwise they are encoded
+again at the highest quality that fits. The command needs no ROS. The same frames, settings and versions of OpenCV and
+rosbags give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ IMAGE_TOPIC = "/camera/image_raw/compressed"
 INFO_TOPIC = "/camera/camera_info"
 FRAME_ID = "camera_optical_frame"
 
-#: The stamp of the first frame. Any date would do: the video does not tell when it was taken.
+#: Stamp of the first frame. The date is arbitrary, because the video does not say when it was recorded.
 START = datetime(2024, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
 RATE = 5  # frames/s
 
-#: Horizontal field of view, degrees. Assumed, not measured: nobody calibrated that camera for us.
+#: Horizontal field of view, in degrees. It is assumed, not measured: there is no calibration of this camera.
 FIELD_OF_VIEW = 50.0
 
-INFINITE = QosTime(9223372036, 854775807)  # what ROS 2 writes for 'no limit'
+INFINITE = QosTime(9223372036, 854775807)  # the value that ROS 2 writes for 'no limit'
 CAMERA_QOS = Qos(
     history=QosHistory.KEEP_LAST,
     depth=10,
@@ -51,23 +51,23 @@ CAMERA_QOS = Qos(
 
 
 def choose_frames(folder: Path, first: int, count: int) -> list[Path]:
-    """The `count` JPEG files that are named by a number, from number `first` on.
+    """Return `count` JPEG files that are named by a number, beginning with number `first`.
 
     Raises:
-        ValueError: There are fewer.
+        ValueError: There are fewer files.
     """
     numbered = sorted((int(p.stem), p) for p in folder.glob("*.jpg") if p.stem.isdigit())
     frames = [path for number, path in numbered if number >= first][:count]
     if len(frames) < count:
-        raise ValueError(f"{folder}: {len(frames)} frames (<number>.jpg) from {first} on, {count} are needed")
+        raise ValueError(f"{folder}: {len(frames)} frames (<number>.jpg) numbered {first} or higher, {count} needed")
     return frames
 
 
 def decoded(frame: bytes) -> NDArray[np.uint8]:
-    """The pixels of a frame, [height, width, 3].
+    """Return the pixels of a frame, [height, width, 3].
 
     Raises:
-        ValueError: It is no image.
+        ValueError: The frame is no image.
     """
     image = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
@@ -76,18 +76,19 @@ def decoded(frame: bytes) -> NDArray[np.uint8]:
 
 
 def encoded(frames: list[bytes], quality: int) -> list[bytes]:
-    """The frames as JPEG of this quality (1 to 100)."""
+    """Encode the frames as JPEG of this quality (1 to 100)."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return [cv2.imencode(".jpg", decoded(frame), settings)[1].tobytes() for frame in frames]
 
 
 def write_fitting_bag(directory: Path, frames: list[bytes], max_bytes: int) -> int | None:
-    """Write the frames as they are if the recording is small enough then, else at the best quality that fits.
+    """Write the frames unchanged if the recording is then small enough, otherwise at the best quality that fits.
 
-    Returns the quality, None for frames as they are.
+    Returns:
+        The quality; None for unchanged frames.
 
     Raises:
-        ValueError: Not even quality 1 fits.
+        ValueError: Even quality 1 does not fit.
     """
     if write_bag(directory, frames) <= max_bytes:
         return None
@@ -105,20 +106,20 @@ def write_fitting_bag(directory: Path, frames: list[bytes], max_bytes: int) -> i
 
 
 def camera_matrix(width: int, height: int) -> tuple[float, float, float]:
-    """Focal length and principal point (x, y), pixels, of a pinhole camera with square pixels."""
+    """Return focal length and principal point (x, y), in pixels, of a pinhole camera with square pixels."""
     focal = (width / 2) / math.tan(math.radians(FIELD_OF_VIEW / 2))
     return focal, (width - 1) / 2, (height - 1) / 2
 
 
 def bag_size(directory: Path) -> int:
-    """Bytes of all its files."""
+    """Return the size of all files of a recording, in bytes."""
     return sum(file.stat().st_size for file in directory.iterdir())
 
 
 def write_bag(directory: Path, frames: list[bytes]) -> int:
-    """Write image and CameraInfo of each frame, and return the size in bytes; replaces an earlier recording.
+    """Write image and CameraInfo of each frame, in place of an earlier recording, and return the size in bytes.
 
-    Both messages carry the same stamp, which is their log time as well.
+    Both messages have the same stamp, which is also their log time.
     """
     types = get_typestore(Stores.ROS2_JAZZY)
     message = {name.rsplit("/", 1)[1]: cls for name, cls in types.types.items()}
@@ -157,20 +158,20 @@ def write_bag(directory: Path, frames: list[bytes]) -> int:
 
 
 def fidelity(originals: list[bytes], copies: list[bytes]) -> float:
-    """How close the copies are to the originals: mean PSNR, dB."""
+    """Return the mean PSNR of the copies, in dB."""
     pairs = zip(originals, copies, strict=True)
     return float(np.mean([cv2.PSNR(decoded(original), decoded(copy)) for original, copy in pairs]))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the sample; 1 if that fails."""
+    """Create the sample; return 1 if that fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("frames", type=Path, help="folder of JPEG files, each named by the number of its frame")
     parser.add_argument("--output", type=Path, default=Path("sample/street"), help="directory (%(default)s)")
     parser.add_argument("--first", type=int, default=200, help="number of the first frame (%(default)s)")
     parser.add_argument("--count", type=int, default=50, help="frames, at 5 frames/s (%(default)s)")
     parser.add_argument("--max-bytes", type=int, default=3_000_000, help="size of the recording (%(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace a recording that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing recording")
     options = parser.parse_args(argv)
 
     output: Path = options.output
@@ -189,11 +190,11 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"make_sample: {error}", file=sys.stderr)
         return 1
-    made = "JPEG data as it is"
+    encoding = "unchanged JPEG data"
     if quality is not None:
-        made = f"JPEG quality {quality}, {fidelity(frames, encoded(frames, quality)):.1f} dB PSNR"
+        encoding = f"JPEG quality {quality}, {fidelity(frames, encoded(frames, quality)):.1f} dB PSNR"
     span = f"{paths[0].name} to {paths[-1].name}"
-    print(f"{output}: {len(paths)} frames, {span}, {made}, {bag_size(output)} bytes")
+    print(f"{output}: {len(paths)} frames, {span}, {encoding}, {bag_size(output)} bytes")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Prints those lines of requirements files whose package the system does not have: what a virtual environment adds.
+"""Prints the lines of requirements files whose package the system lacks, so that a virtual environment must add it.
 
-`missing.py REQUIREMENTS... --constraints FILE` writes to FILE, for pip, the versions of the system's packages that the
-installation must leave alone.
+`missing.py REQUIREMENTS... --constraints FILE` also writes constraints for pip: versions of the system's packages that
+the installation must not change.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-# Where the name to import, or to run, is not the distribution's.
+# Distributions whose module has another name.
 MODULES = {
     "colcon-common-extensions": "colcon_core",
     "empy": "em",
@@ -21,14 +21,14 @@ MODULES = {
     "pytest-xdist": "xdist",
 }
 PROGRAMS = {"cmake"}
-# Compiled parts of ROS and of apt's OpenCV are tied to this one; a newer one in front of it breaks them.
+# Compiled parts of ROS and of apt's OpenCV need exactly this version; a newer one would hide it and break them.
 KEEP = ("numpy",)
-# The newest, which torch would bring along, breaks colcon's and ament's use of setup.py.
+# torch would install the newest version, which breaks colcon's and ament's use of setup.py.
 LIMITS = ("setuptools<80",)
 
 
 def system_has(distribution: str) -> bool:
-    """Whether the package comes from elsewhere than this virtual environment, whose packages pip keeps to the pins."""
+    """Return whether the package is installed outside of this virtual environment."""
     place: str | None
     if distribution in PROGRAMS:
         place = shutil.which(distribution)
@@ -39,7 +39,7 @@ def system_has(distribution: str) -> bool:
 
 
 def main() -> None:
-    """Compares the files with this Python."""
+    """Compare the requirements with the installed packages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requirements", nargs="+", type=Path)
     parser.add_argument("--constraints", type=Path, required=True)

@@ -1,9 +1,9 @@
-"""Does the test suite notice when the explainer is wrong? Each mutation must make a test fail.
+"""Check that the test suite notices errors in the explainer: each mutation must make a test fail.
 
     python tools/mutate.py [NAME ...]
 
-Each is a copy of the package with a few lines replaced, against which the explainer's tests run until the first
-failure. Exit code 1 when a mutation survives, or when the tests fail without any.
+A mutation is a copy of the package with a few lines replaced. The tests run against the copy until the first failure.
+The exit code is 1 if a mutation survives, or if the tests fail without a mutation.
 """
 
 from __future__ import annotations
@@ -19,129 +19,180 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Tests of the explainer, the cheap ones first.
 TESTS = [
-    f"test/test_{name}.py"
+    f"test/{name}.py"
     for name in (
-        "perturbation",
-        "moments",
-        "importance",
-        "ranking",
-        "tracing",
-        "deconvnet",
-        "deconvnet_crops",
-        "patches",
-        "sampling",
-        "winograd",
-        "explainer",
-        "explainer_properties",
+        "explain/test_perturbation",
+        "explain/test_moments",
+        "explain/metrics/test_paper",
+        "explain/test_selection",
+        "explain/test_evidence",
+        "explain/test_network_adapter",
+        "explain/vgg/test_tracing",
+        "explain/vgg/test_deconvnet",
+        "explain/vgg/test_deconvnet_crops",
+        "explain/vgg/test_silencing",
+        "explain/vgg/test_adapter",
+        "explain/test_patches",
+        "explain/test_sampling",
+        "explain/test_silencing",
+        "model/test_output",
+        "model/test_winograd",
+        "explain/test_stages",
+        "explain/test_explainer",
+        "explain/test_explainer_properties",
     )
 ]
 
-#: By name: (module, what it says, what the mutation says).
+#: Mutations by name: module, source text, and the text that replaces it.
 MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
     "none": [],
     "repetition instead of switches": [
-        ("deconvnet", "repeat(maps, size) * switch_mask(switches, size, maps.dtype)", "repeat(maps, size)"),
-        ("deconvnet_crops", "mask[in_map_y, :, in_map_x], out", "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
+        ("explain/vgg/deconvnet", "repeat(maps, size) * switch_mask(switches, size, maps.dtype)", "repeat(maps, size)"),
+        ("explain/vgg/deconvnet_crops", "mask[in_map_y, :, in_map_x], out",
+         "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
     ],
     "repetition instead of switches, on crops": [
-        ("deconvnet_crops", "mask[in_map_y, :, in_map_x], out", "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
+        ("explain/vgg/deconvnet_crops", "mask[in_map_y, :, in_map_x], out",
+         "mask[in_map_y, :, in_map_x] * 0 + 1, out"),
     ],
     "unflipped filters": [
-        ("deconvnet", "conv_transpose2d(maps, module.weight,", "conv_transpose2d(maps, module.weight.flip(2, 3),"),
-        ("deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
+        ("explain/vgg/deconvnet", "conv_transpose2d(maps, module.weight,",
+         "conv_transpose2d(maps, module.weight.flip(2, 3),"),
+        ("explain/vgg/deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
     ],
     "unflipped filters, on crops": [
-        ("deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
+        ("explain/vgg/deconvnet_crops", "maps, _weight(module), None", "maps, _weight(module).flip(2, 3), None"),
     ],
     "a forward ReLU mask": [
-        ("deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
+        ("explain/vgg/deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
          "if layer.number in activations:\n                    maps = maps * (activations[layer.number] > 0)"),
-        ("explainer", 'settings.deconvnet == "deconvnet" and settings.deconvnet_start == "strongest"', "False"),
+        ("explain/vgg/adapter", 'if method == "deconvnet" and not whole_maps:', "if False:"),
     ],
-    "a forward ReLU mask, densely": [
-        ("deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
+    "a forward ReLU mask, on whole maps": [
+        ("explain/vgg/deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
          "if layer.number in activations:\n                    maps = maps * (activations[layer.number] > 0)"),
     ],
-    "no ReLU on the way down": [
-        ("deconvnet", "maps = maps.relu()", "maps = maps * 1"),
-        ("deconvnet_crops", "maps = maps.relu_()", "pass"),
+    "no ReLU in the backward pass": [
+        ("explain/vgg/deconvnet", "maps = maps.relu()", "maps = maps * 1"),
+        ("explain/vgg/deconvnet_crops", "maps = maps.relu_()", "pass"),
     ],
     "seed 1 instead of the activation": [
-        ("deconvnet", "scatter_(1, position, flat.gather(1, position))", "scatter_(1, position, 1.0)"),
-        ("deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
+        ("explain/vgg/deconvnet", "scatter_(1, position, flat.gather(1, position))", "scatter_(1, position, 1.0)"),
+        ("explain/vgg/deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
          "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
     ],
     "seed 1 instead of the activation, on crops": [
-        ("deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
+        ("explain/vgg/deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
          "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
     ],
-    "crops that see beyond the image": [
-        ("deconvnet_crops", "            _clear_outside(maps, rows, columns)", "            pass"),
+    "crops that reach out of the image": [
+        ("explain/vgg/deconvnet_crops", "            _clear_outside(maps, rows, columns)", "            pass"),
     ],
     "moments that are not shifted back": [
-        ("moments", "return self.shift + self._mean_shift", "return self._mean_shift"),
+        ("explain/moments", "return self.shift + self._mean_shift", "return self._mean_shift"),
     ],
     "variance of a sample instead of the population": [
-        ("moments", "value=-1).clamp_min_(0)", "value=-1).clamp_min_(0) * (self.count.sum() / (self.count.sum() - 1))"),
+        ("explain/moments", "value=-1).clamp_min_(0)",
+         "value=-1).clamp_min_(0) * (self.count.sum() / (self.count.sum() - 1))"),
     ],
     "groups that are summed by chunk": [
-        ("moments", "index = torch.arange(first, first + len(o), device=o.device)",
+        ("explain/moments", "index = torch.arange(first, first + len(o), device=o.device)",
          "index = torch.arange(0, len(o), device=o.device)"),
     ],
     "halves that share perturbations": [
-        ("moments", "self.select(slice(1, None, 2))", "self.select(slice(0, None, 1))"),
+        ("explain/moments", "self.select(slice(1, None, 2))", "self.select(slice(0, None, 1))"),
     ],
     "discarded neurons first": [
-        ("importance", "return order[~torch.isnan(scores[order])][:top_n]", "return torch.topk(scores, top_n).indices"),
+        ("explain/selection", "order[~torch.isnan(scores[order])][:top_n].tolist()",
+         "torch.topk(scores, min(top_n, len(scores))).indices.tolist()"),
     ],
     "signed correlation": [
-        ("importance", "correlation.abs_()", "correlation"),
+        ("explain/metrics/paper", "correlation.abs_()", "correlation"),
     ],
     "no minimum of live positions": [
-        ("importance", "(count >= live_share_min * positions)", "(count >= 0)"),
+        ("explain/metrics/paper", "(count >= live_share_min * positions)", "(count >= 0)"),
     ],
     "the mean of 1/variance": [
-        ("importance", "if mean_of_inverse:", "if not mean_of_inverse:"),
+        ("explain/metrics/paper", "    if mean_of_inverse:", "    if not mean_of_inverse:"),
     ],
-    "incoming for outgoing weights": [
-        ("ranking", 'if settings.weights == "outgoing"', 'if settings.weights == "incoming"'),
+    "confidence intervals that discard neurons": [
+        ("explain/evidence", "discard=False", "discard=True"),
     ],
-    "noise after the mean is subtracted": [
-        ("perturbation", "return self.pixels * (1.0 + sigma * fields)", "return self.pixels + sigma * fields * 57"),
+    "the jackknife without its factor": [
+        ("explain/evidence", " * (groups - 1) / groups", ""),
+    ],
+    "incoming weights instead of outgoing ones": [
+        ("explain/vgg/adapter", 'if direction == "incoming":', 'if direction == "outgoing":'),
+    ],
+    "noise that is added": [
+        ("explain/perturbation", "return self.pixels * (1.0 + sigma * fields)",
+         "return self.pixels + sigma * fields * 57"),
     ],
     "a ramp that starts at zero": [
-        ("perturbation", "torch.arange(self.taken + 1, self.taken + count + 1,",
+        ("explain/perturbation", "torch.arange(self.taken + 1, self.taken + count + 1,",
          "torch.arange(self.taken, self.taken + count,"),
     ],
-    "P(person) for the logit": [
-        ("sampling", 'self._settings.output == "probability"', 'self._settings.output != "probability"'),
+    "P(person) instead of the logit": [
+        ("explain/network_adapter", 'if kind == "probability"', 'if kind != "probability"'),
+    ],
+    "a margin of the wrong class": [
+        ("model/output", "logits[..., target] - logits[..., 1 - target]",
+         "logits[..., 1 - target] - logits[..., target]"),
+    ],
+    "a whole frame that is cropped": [
+        ("explain/explainer", "if region.covers((frame.shape[1], frame.shape[0])):", "if False:"),
+    ],
+    "live neurons last": [
+        ("explain/silencing", "key=lambda c: not alive[c]", "key=lambda c: alive[c]"),
+    ],
+    "neurons that are silenced in all passes": [
+        ("explain/vgg/silencing", "x[row, channels] = 0", "x[:, channels] = 0"),
     ],
     "tiles that overlap too little": [
-        ("winograd", "edges = (0, 0, 1, 1 +", "edges = (0, 0, 0, 2 +"),
+        ("model/winograd", "edges = (0, 0, 1, 1 +", "edges = (0, 0, 0, 2 +"),
     ],
     "patches rounded inwards": [
-        ("patches", "math.ceil(region.x +", "math.floor(region.x +"),
+        ("explain/patches", "math.ceil(region.x +", "math.floor(region.x +"),
     ],
 }  # fmt: skip
 
 
 def mutate(folder: Path, changes: list[tuple[str, str, str]]) -> None:
-    """Change the package in a folder."""
+    """Replace the source texts of a mutation in a copy of the package.
+
+    Args:
+        folder: Folder of the copy.
+        changes: Module, source text, and the text that replaces it.
+
+    Raises:
+        ValueError: A source text does not occur exactly once.
+    """
     for module, old, new in changes:
         path = folder / "explain_cnn_ros" / f"{module}.py"
         text = path.read_text()
-        if old not in text:
-            raise ValueError(f"{module}.py does not say {old!r} any more: bring this list up to date")
+        if text.count(old) != 1:
+            raise ValueError(f"{module}.py contains {old!r} {text.count(old)} times, not once: update MUTATIONS")
         path.write_text(text.replace(old, new))
 
 
 def survives(name: str) -> tuple[bool, str]:
-    """Whether all tests pass with a mutation; and the first that fails."""
+    """Run the tests against a mutation.
+
+    Args:
+        name: Name of the mutation.
+
+    Returns:
+        Whether all tests pass, and the first test that fails; "" if none does.
+
+    Raises:
+        RuntimeError: The tests did not run.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for part in ("explain_cnn_ros", "test"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "ros", "bags"))
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "weights"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         mutate(folder, MUTATIONS[name])
         done = subprocess.run(
@@ -159,18 +210,21 @@ def survives(name: str) -> tuple[bool, str]:
 
 
 def main() -> int:
-    """The command."""
+    """Run the mutations that are named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="[all]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutations [all]")
     names = parser.parse_args().names or list(MUTATIONS)
+    unknown = [name for name in names if name not in MUTATIONS]
+    if unknown:
+        parser.error(f"there is no mutation {unknown[0]!r}: use one of {', '.join(MUTATIONS)}")
     bad = 0
     for name in names:
         start = time.perf_counter()
         alive, test = survives(name)
         right = alive == (name == "none")
         bad += not right
-        said = "passes" if alive else f"caught by {test}"
-        print(f"{'ok ' if right else 'BAD'} {name}: {said} ({time.perf_counter() - start:.0f} s)", flush=True)
+        result = "passes" if alive else f"caught by {test}"
+        print(f"{'ok ' if right else 'BAD'} {name}: {result} ({time.perf_counter() - start:.0f} s)", flush=True)
     return int(bad > 0)
 
 

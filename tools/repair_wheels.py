@@ -1,6 +1,6 @@
 """Makes the CMake exports of the ROS 2 wheels usable in a virtual environment: `repair_wheels.py VENV`.
 
-They name the include folders of the machine that built the wheels, and CMake stops at a folder that does not exist.
+The exports name the include folders of the machine that built the wheels. CMake fails if a folder does not exist.
 """
 
 import re
@@ -13,13 +13,13 @@ BUILDER_SITE_PACKAGES = re.compile(r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/si
 
 
 def main(venv: Path) -> None:
-    """Replaces the builder's folders by those of the interpreter that runs this."""
+    """Replace the builder's folders by those of the running interpreter."""
     include = sysconfig.get_path("include")
     site_packages = sysconfig.get_path("platlib")
     repaired = 0
     for path in (venv / "share").rglob("*.cmake"):
         text = path.read_text(encoding="utf-8")
-        # A function, since a path may hold what re.sub takes for an escape.
+        # The replacement is a function, because re.sub would interpret backslashes in a path.
         new = BUILDER_INCLUDE.sub(lambda _: include, text)
         new = BUILDER_SITE_PACKAGES.sub(lambda _: site_packages, new)
         if new != text:

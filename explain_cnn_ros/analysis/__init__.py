@@ -1,1 +1,1 @@
-"""After the run: recordings -> tables, an annotated recording, and a report. Needs no ROS."""
+"""The analysis of recordings: tables, an annotated recording, a report and a comparison; without ROS."""

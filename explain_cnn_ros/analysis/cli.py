@@ -1,13 +1,14 @@
 """Analyses recordings after the run: every decision, explanations of the doubtful ones, and a report.
 
-    ros2 run explain_cnn_ros analyze BAG... --output DIR
+    explain-cnn analyze BAG... --output DIR
 
 A BAG is a rosbag2 recording (MCAP or sqlite3, compressed or not), a folder of images, or a video. Writes report.html,
 tables for pandas, polars and DuckDB (frames, neurons and patches as Parquet), and a recording of decisions and
-explanations that opens beside the original. Ctrl-C ends with what there is; --resume goes on where it stopped.
+explanations that opens beside the original. Ctrl-C ends the analysis and writes the results of the frames that were
+analysed until then; --resume continues it.
 
-Exit status: 0 all is well; 1 nothing could be analysed; 2 wrong arguments; 3 done, but something could not be read or
-written (the report and the last lines say what); 130 interrupted.
+Exit status: 0 all is well; 1 nothing could be analysed; 2 wrong arguments; 3 something could not be read or written
+(the report and the last lines name it); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,19 +22,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explain_cnn_ros.analysis.engine import Encoder
+from explain_cnn_ros.analysis.job import (
+    AnalysisError,
+    Distribute,
+    EncoderFactory,
+    Job,
+    Outcome,
+    ProgressReporter,
+    no_encoder,
+)
 from explain_cnn_ros.analysis.labels import read_labels
-from explain_cnn_ros.analysis.run import AnalysisError, Job, Outcome, Progress, run
+from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.importance import METRICS
-from explain_cnn_ros.options import options
-from explain_cnn_ros.scanning import ScanSettings
-from explain_cnn_ros.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric_names
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.options import Option, options
+from explain_cnn_ros.scan.scanning import ScanSettings
 
 
-class Bar(Progress):
-    """A bar with rate and remaining time; lines where the output is no terminal."""
+class TerminalProgress(ProgressReporter):
+    """A bar with rate and remaining time; lines if the output is no terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -57,77 +65,96 @@ class Bar(Progress):
             self._bar.close()
 
 
-def make_encoder(classifier: PersonClassifier) -> Encoder | None:
-    """Makes ROS messages, where ROS is."""
-    try:
-        from explain_cnn_ros.ros.encoding import MessageEncoder
-    except ImportError:
-        return None
-    encoder: Encoder = MessageEncoder(classifier)
-    return encoder
-
-
 def parser() -> argparse.ArgumentParser:
-    """The arguments; most are the fields of AnalysisSettings."""
-    made = argparse.ArgumentParser(
-        prog="analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Create the parser. Most arguments are the fields of AnalysisSettings."""
+    result = argparse.ArgumentParser(
+        prog="explain-cnn analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("inputs", metavar="BAG", nargs="+", type=Path, help="recordings")
-    made.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the results")
-    made.add_argument("--resume", action="store_true", help="go on with the analysis in DIR")
-    made.add_argument(
-        "--labels", metavar="CSV", type=Path, help="when there was a person: columns start, end, person[, source]"
+    result.add_argument("inputs", metavar="BAG", nargs="+", type=Path, help="Recordings, folders of images, videos.")
+    result.add_argument("--output", metavar="DIR", type=Path, required=True, help="Folder for the results.")
+    result.add_argument("--resume", action="store_true", help="Continue the analysis in DIR.")
+    result.add_argument(
+        "--labels",
+        metavar="CSV",
+        type=Path,
+        help="Times at which there was a person, or none; columns start, end, person[, source].",
     )
-    made.add_argument(
-        "--topics", metavar="TOPIC", nargs="+", default=(), help="image topics [the one with the most messages]"
+    result.add_argument(
+        "--topics", metavar="TOPIC", nargs="+", default=(), help="Image topics [the one with the most messages]."
     )
-    made.add_argument("--weights", metavar="FILE", type=Path, help="of `train` [those that ship with the package]")
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda ... [%(default)s]")
-    made.add_argument(
+    result.add_argument("--weights", metavar="FILE", type=Path, help="Weights [those that ship with the package].")
+    result.add_argument("--device", default="auto", help="auto, cpu, cuda and so on [%(default)s].")
+    result.add_argument(
         "--explain-at",
         metavar="S",
         nargs="+",
         type=float,
         default=(),
-        help="explain the frames at these times, seconds from the start",
+        help="Explain the frames at these times, in seconds from the start of the recording.",
     )
-    defaults, described = AnalysisSettings(), options(AnalysisSettings)
-    for name, item in described.items():
-        flag, default = "--" + name.replace("_", "-"), getattr(defaults, name)
-        text = item.description.replace("%", "%%")
-        if isinstance(default, bool):
-            made.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
-        else:
-            made.add_argument(
-                flag, type=type(default), default=default, choices=item.choices or None, help=f"{text} [%(default)s]"
-            )
-    made.add_argument(
-        "--person-height-min", type=int, default=ScanSettings().person_height_min, help="of scan, pixels [%(default)s]"
+    for name, declared in options(AnalysisSettings).items():
+        _add_option(result, name, declared)
+    _add_explanation(result)
+    _add_ray(result)
+    return result
+
+
+def _add_option(result: argparse.ArgumentParser, name: str, declared: Option) -> None:
+    """Add an argument for a field of AnalysisSettings."""
+    flag, default = "--" + name.replace("_", "-"), getattr(AnalysisSettings(), name)
+    text = declared.description.replace("%", "%%")
+    if isinstance(default, bool):
+        result.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+    else:
+        choices = declared.choices or None
+        result.add_argument(flag, type=type(default), default=default, choices=choices, help=f"{text} [%(default)s]")
+
+
+def _add_explanation(result: argparse.ArgumentParser) -> None:
+    described = options(ExplainSettings)
+    result.add_argument(
+        "--person-height-min",
+        type=int,
+        default=ScanSettings().person_height_min,
+        help=f"{options(ScanSettings)['person_height_min'].description} [%(default)s]",
     )
-    made.add_argument(
-        "--preset", choices=tuple(PRESETS), default="stable", help="noise of the explanations [%(default)s]"
+    result.add_argument(
+        "--preset", choices=tuple(PRESETS), default="stable", help="Noise of the explanations [%(default)s]."
     )
-    made.add_argument("--perturbations", type=int, help="in place of the preset's")
-    made.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS, help="[all six]")
-    made.add_argument("--layers", nargs="+", type=int, default=ExplainSettings().layers, help="[3 to 9]")
-    made.add_argument(
-        "--top-n", type=int, default=ExplainSettings().top_n, help="neurons of each layer and metric [%(default)s]"
+    result.add_argument("--perturbations", type=int, help="Number of perturbed copies of the image [of the preset].")
+    result.add_argument(
+        "--metrics", nargs="+", choices=metric_names(), default=PAPER_METRICS, help=described["metrics"].description
     )
-    made.add_argument(
+    result.add_argument(
+        "--layers", nargs="+", type=int, default=ExplainSettings().layers, help=described["layers"].description
+    )
+    result.add_argument(
+        "--top-n", type=int, default=ExplainSettings().top_n, help=f"{described['top_n'].description} [%(default)s]"
+    )
+
+
+def _add_ray(result: argparse.ArgumentParser) -> None:
+    result.add_argument(
         "--ray",
         metavar="ADDRESS",
         nargs="?",
         const="",
-        help="on a Ray cluster; without an address, on one that is started here",
+        help="Use the Ray cluster at this address; without an address, start one on this machine.",
     )
-    made.add_argument(
-        "--ray-workers", type=int, default=0, help="actors [one a GPU, else one for as many CPUs as threads]"
+    result.add_argument(
+        "--ray-workers",
+        type=int,
+        default=0,
+        help="Number of Ray actors [one for each GPU, else one for as many CPUs as threads].",
     )
-    return made
 
 
 def job_of(arguments: argparse.Namespace) -> Job:
-    """What the arguments ask for; ValueError says what is wrong with them."""
+    """Return the job that the arguments describe.
+
+    Raises:
+        ValueError: An argument is out of range; the message names it and what is expected.
+    """
     explain: dict[str, Any] = {
         "metrics": tuple(arguments.metrics),
         "layers": tuple(arguments.layers),
@@ -135,9 +162,9 @@ def job_of(arguments: argparse.Namespace) -> Job:
     }
     if arguments.perturbations is not None:
         explain["perturbations"] = arguments.perturbations
-    named = [f.name for f in dataclasses.fields(AnalysisSettings) if f.name not in ("scan", "explain")]
+    names = [f.name for f in dataclasses.fields(AnalysisSettings) if f.name not in ("scan", "explain")]
     values: dict[str, Any] = {}
-    for name in named:
+    for name in names:
         value = getattr(arguments, name)
         values[name] = tuple(value) if isinstance(value, list) else value
     settings = AnalysisSettings(
@@ -149,32 +176,41 @@ def job_of(arguments: argparse.Namespace) -> Job:
     return Job(tuple(arguments.inputs), arguments.output, settings, labels, arguments.weights, arguments.device)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    made = parser()
-    arguments = made.parse_args(argv)
+def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_encoder) -> int:
+    """Run the command.
+
+    Args:
+        argv: The arguments; None for those of the process.
+        make_encoder: Creates the encoder of the results as ROS messages. With --ray, it must be a function that can be
+            imported.
+
+    Returns:
+        The exit status.
+    """
+    command = parser()
+    arguments = command.parse_args(argv)
     try:
         job = job_of(arguments)
     except ValueError as error:
-        made.error(str(error))
-    distribute = None
+        command.error(str(error))
+    distribute: Distribute | None = None
     if arguments.ray is not None:
         from explain_cnn_ros.analysis.cluster import Ray
 
         distribute = Ray(arguments.ray, arguments.ray_workers, make_encoder)
     try:
-        outcome = run(job, arguments.resume, Bar(), make_encoder, distribute)
+        outcome = run(job, arguments.resume, TerminalProgress(), make_encoder, distribute)
     except AnalysisError as error:
         print(f"analyze: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("analyze: interrupted before there were results; --resume goes on", file=sys.stderr)
+        print("analyze: interrupted before the results were written; --resume continues", file=sys.stderr)
         return 130
     return conclude(job, outcome)
 
 
 def conclude(job: Job, outcome: Outcome) -> int:
-    """Say what came out; the exit status."""
+    """Print the outcome of a job, and return the exit status."""
     s = outcome.summary
     wrong = f"{s['wrong']} of {s['labelled']} wrong, " if s["labelled"] else ""
     found = f"{s['frames']} frames, {s['person']} with a person"
@@ -183,8 +219,10 @@ def conclude(job: Job, outcome: Outcome) -> int:
         print(f"analyze: {problem}", file=sys.stderr)
     print(f"results are in {job.output}: open {job.output / 'report.html'}")
     if outcome.interrupted:
-        print("analyze: interrupted; --resume goes on where it stopped", file=sys.stderr)
+        print("analyze: interrupted; --resume continues where it stopped", file=sys.stderr)
         return 130
+    if not outcome.complete:
+        print("analyze: the analysis is not complete; --resume continues it when its inputs are there", file=sys.stderr)
     if not s["frames"]:
         return 1
     return 3 if outcome.problems or not outcome.complete else 0

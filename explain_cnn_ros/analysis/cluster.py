@@ -1,4 +1,4 @@
-"""The same analysis on a Ray cluster: a slice of a recording a task, actors that load the network once."""
+"""The same analysis on a Ray cluster. Each task is a slice of a recording; actors load the network once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from typing import Any
 
 import torch
 
-from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.engine import Analyzer, Recording
+from explain_cnn_ros.analysis.inputs import chosen_frames, finish, reading
+from explain_cnn_ros.analysis.job import AnalysisError, EncoderFactory, Job, Outcome, ProgressReporter
 from explain_cnn_ros.analysis.parts import PART_FRAMES, Part, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
-from explain_cnn_ros.analysis.run import AnalysisError, EncoderFactory, Job, Outcome, Progress, chosen_frames
-from explain_cnn_ros.analysis.sources import Place, Source, VideoSource, open_source
-from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.bags.sources import Place, Source, VideoSource, open_source
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Parts of a task, and how often Ray tries one again whose worker is lost.
-PARTS_OF_TASK, RETRIES = 4, 3
+#: Number of parts of a task.
+PARTS_OF_TASK = 4
+
+#: Number of times that Ray repeats a task whose process is lost.
+RETRIES = 3
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A task: parts of a recording.
+    """A task: consecutive parts of a recording.
 
-    source: number of the recording.
-    first: number of the first part.
-    parts: how many; 0 for all.
-    near: where reading may begin.
+    Attributes:
+        source: Number of the recording.
+        first: Number of the first part.
+        parts: Number of parts; 0 for all.
+        near: Place where reading may begin; None for the beginning.
+        chosen: Numbers of the frames that are explained in any case.
     """
 
     source: int
@@ -39,8 +45,13 @@ class Slice:
     chosen: frozenset[int]
 
 
-class Worker:
-    """What an actor does; runs wherever Ray puts it. Recordings must be there under the same paths."""
+class AnalysisActor:
+    """Analyses slices, in a process that Ray starts. The recordings must be there under the same paths.
+
+    Args:
+        job: The job.
+        make_encoder: Creates the encoder of the results as ROS messages.
+    """
 
     def __init__(self, job: Job, make_encoder: EncoderFactory) -> None:
         if job.settings.threads:
@@ -49,17 +60,22 @@ class Worker:
         self._job, self._analyzer = job, Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
         self._sources: dict[int, Source] = {}
 
-    def analyse(self, task: Slice) -> list[Part]:
-        """The parts of a slice."""
+    def analyze(self, task: Slice) -> list[Part]:
+        """Analyse a slice.
+
+        Raises:
+            SourceError: The recording cannot be read.
+        """
         if task.source not in self._sources:
             self._sources[task.source] = open_source(self._job.inputs[task.source], self._job.settings)
         source = self._sources[task.source]
+        recording = Recording(source.name, source.start, task.chosen)
         stop = task.parts * PART_FRAMES or None
-        entries = itertools.islice(source.entries(task.first * PART_FRAMES, task.near), stop)
-        frames, parts = decoded(entries), []
+        frames = decoded(itertools.islice(source.entries(task.first * PART_FRAMES, task.near), stop))
+        parts = []
         while True:
-            some = itertools.islice(frames, PART_FRAMES)
-            part = self._analyzer.analyze(source.name, source.start, some, task.chosen)
+            with reading(source):
+                part = self._analyzer.analyze(recording, itertools.islice(frames, PART_FRAMES))
             count = part["frames"].num_rows
             if count:
                 parts.append(part)
@@ -67,22 +83,32 @@ class Worker:
                 return parts
 
 
-def slices(index: int, source: Source, store: PartStore, job: Job) -> tuple[list[Slice], int]:
-    """The tasks that are missing of a recording, and how many frames it has."""
+def slices(number: int, source: Source, store: PartStore, job: Job) -> tuple[list[Slice], int]:
+    """Divide the parts of a recording that do not exist yet into tasks.
+
+    Args:
+        number: Number of the recording.
+        source: The recording.
+        store: The store with the parts that exist.
+        job: The job.
+
+    Returns:
+        The tasks, and the number of frames of the recording.
+    """
     chosen = chosen_frames(source, job.settings)
     if isinstance(source, VideoSource):
-        # Videos are read from their beginning, whatever is wanted of them.
-        return [Slice(index, 0, 0, None, chosen)], source.total
+        # Videos are always read from their beginning.
+        return [Slice(number, 0, 0, None, chosen)], source.total
     times = [entry.log_time for entry in source.entries()]
     ascending = all(a <= b for a, b in itertools.pairwise(times))
     tasks = []
     for first in range(0, -(-len(times) // PART_FRAMES), PARTS_OF_TASK):
         numbers = range(first, min(first + PARTS_OF_TASK, -(-len(times) // PART_FRAMES)))
-        if all(store.has(index, number) for number in numbers):
+        if all(store.has(number, part) for part in numbers):
             continue
         time = times[first * PART_FRAMES]
         near = Place(bisect.bisect_left(times, time), time) if ascending else None
-        tasks.append(Slice(index, first, PARTS_OF_TASK, near, chosen))
+        tasks.append(Slice(number, first, PARTS_OF_TASK, near, chosen))
     return tasks, len(times)
 
 
@@ -90,17 +116,39 @@ class Ray:
     """Distributes an analysis over a Ray cluster.
 
     Args:
-        address: of a running cluster, "auto" for the one that this machine belongs to; "" starts one here.
-        workers: actors; 0: one a GPU, or one for as many CPUs as PyTorch has threads.
+        address: Address of a running cluster, or "auto" for that of this machine; "" starts a cluster here.
+        actors: Number of actors; 0: one for each GPU, or without GPUs one for as many CPUs as PyTorch has threads.
+        make_encoder: Creates the encoder of the results as ROS messages. It must be a function that can be imported.
     """
 
-    def __init__(self, address: str, workers: int, make_encoder: EncoderFactory) -> None:
-        self._address, self._workers, self._make_encoder = address, workers, make_encoder
+    def __init__(self, address: str, actors: int, make_encoder: EncoderFactory) -> None:
+        self._address, self._actors, self._make_encoder = address, actors, make_encoder
 
     def __call__(
-        self, job: Job, sources: list[tuple[int, Source]], store: PartStore, progress: Progress, outcome: Outcome
+        self,
+        job: Job,
+        sources: list[tuple[int, Source]],
+        store: PartStore,
+        progress: ProgressReporter,
+        outcome: Outcome,
     ) -> None:
-        """Fill the store with what is missing."""
+        """Analyse the rest of the sources, which are given with their numbers.
+
+        Raises:
+            AnalysisError: Ray is not installed, or there is no cluster at the address.
+        """
+        ray = self._connect()
+        tasks: list[Slice] = []
+        frames: dict[int, int] = {}
+        for number, source in sources:
+            missing, frames[number] = slices(number, source, store, job)
+            tasks += missing
+        failed = self._work(ray, job, tasks, store, progress, outcome) if tasks else set()
+        for number, source in sources:
+            if number not in failed:
+                finish(store, number, frames[number], source)
+
+    def _connect(self) -> Any:
         try:
             import ray
         except ImportError as error:
@@ -111,40 +159,40 @@ class Ray:
                 ray.init(log_to_driver=False, logging_level="error", **options)
             except (ConnectionError, ValueError) as error:
                 raise AnalysisError(
-                    f"no Ray cluster at {self._address!r}: {error}; `ray start --head` begins one"
+                    f"no Ray cluster at {self._address!r}: {error}; start one with `ray start --head`"
                 ) from error
-        tasks: list[Slice] = []
-        frames: dict[int, int] = {}
-        for index, source in sources:
-            if store.finished(index) is None:
-                missing, frames[index] = slices(index, source, store, job)
-                tasks += missing
-        failed = self._work(ray, job, tasks, store, progress, outcome)
-        for index, source in sources:
-            if index in frames and index not in failed:
-                store.finish(index, frames[index], source.problems)
+        return ray
 
-    def _work(
-        self, ray: Any, job: Job, tasks: Sequence[Slice], store: PartStore, progress: Progress, outcome: Outcome
-    ) -> set[int]:
-        """Numbers of the recordings of which something failed."""
-        gpus, threads = ray.cluster_resources().get("GPU", 0), job.settings.threads or torch.get_num_threads()
-        cpus = ray.cluster_resources().get("CPU", 1)
-        # The same rounding everywhere: as many threads as here.
+    def _start_actors(self, ray: Any, job: Job, count_max: int) -> list[Any]:
+        gpus, cpus = ray.cluster_resources().get("GPU", 0), ray.cluster_resources().get("CPU", 1)
+        threads = job.settings.threads or torch.get_num_threads()
+        # Rounding depends on the number of threads, so actors have as many as this process.
         job = replace(job, settings=replace(job.settings, threads=threads))
-        count = self._workers or int(gpus) or max(1, int(cpus // threads))
-        kind = ray.remote(Worker).options(
+        count = self._actors or int(gpus) or max(1, int(cpus // threads))
+        kind = ray.remote(AnalysisActor).options(
             num_gpus=1 if gpus else 0, num_cpus=min(threads, cpus / count), max_restarts=-1, max_task_retries=RETRIES
         )
-        actors = [kind.remote(job, self._make_encoder) for _ in range(min(count, max(1, len(tasks))))]
-        # One task an actor at a time: results that nobody has taken yet stay few.
+        return [kind.remote(job, self._make_encoder) for _ in range(min(count, count_max))]
+
+    def _work(
+        self,
+        ray: Any,
+        job: Job,
+        tasks: Sequence[Slice],
+        store: PartStore,
+        progress: ProgressReporter,
+        outcome: Outcome,
+    ) -> set[int]:
+        """Do the tasks; return the numbers of the recordings of which a task failed."""
+        actors = self._start_actors(ray, job, len(tasks))
+        # Each actor has one task at a time, so that few results wait until they are written.
         waiting, idle, failed = deque(tasks), deque(actors), set[int]()
         running: dict[Any, tuple[Any, Slice]] = {}
         try:
             while waiting or running:
                 while waiting and idle:
                     actor, task = idle.popleft(), waiting.popleft()
-                    running[actor.analyse.remote(task)] = (actor, task)
+                    running[actor.analyze.remote(task)] = (actor, task)
                 (ready,), _ = ray.wait(list(running))
                 actor, task = running.pop(ready)
                 idle.append(actor)
@@ -152,15 +200,23 @@ class Ray:
                     parts = ray.get(ready)
                 except ray.exceptions.RayError as error:
                     failed.add(task.source)
-                    lost = str(error).strip().splitlines()[-1]
-                    parts_lost = f"{job.inputs[task.source]}: parts {task.first} to {task.first + task.parts - 1}"
-                    outcome.problems.append(f"{parts_lost} failed ({lost}); --resume tries them again")
+                    outcome.problems.append(_failure(job, task, error))
                     continue
-                for number, part in enumerate(parts, task.first):
-                    store.write(task.source, number, part)
-                    rows = part["frames"]
-                    progress.advance(rows.num_rows, rows.num_rows - rows["trigger"].null_count)
+                _store(parts, task, store, progress)
         finally:
             for actor in actors:
                 ray.kill(actor)
         return failed
+
+
+def _failure(job: Job, task: Slice, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[-1]
+    lost = f"parts {task.first} to {task.first + task.parts - 1}" if task.parts else "all parts"
+    return f"{job.inputs[task.source]}: {lost} failed ({reason}); --resume tries them again"
+
+
+def _store(parts: list[Part], task: Slice, store: PartStore, progress: ProgressReporter) -> None:
+    for number, part in enumerate(parts, task.first):
+        store.write(task.source, number, part)
+        rows = part["frames"]
+        progress.advance(rows.num_rows, rows.num_rows - rows["trigger"].null_count)

@@ -1,6 +1,6 @@
-"""Sets two analyses side by side: before and after retraining, or two robots.
+"""Compares two analyses: before and after retraining, or of two robots.
 
-    ros2 run explain_cnn_ros compare_analyses A B --output compare.html
+    explain-cnn compare A B --output compare.html
 
 A and B are outputs of `analyze`. Shows which decisions changed, on recordings of the same name, and which neurons are
 selected more or less often. Exit status: 0; 1 if there is nothing to compare.
@@ -9,7 +9,6 @@ selected more or less often. Exit status: 0; 1 if there is nothing to compare.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,53 +17,71 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from explain_cnn_ros.analysis.legend import legend
+from explain_cnn_ros.analysis.manifest import read_manifest
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.recurrence import lift
-from explain_cnn_ros.analysis.run import MANIFEST
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 
-#: Frames whose decision changed, points of the scatter plot, and neurons of a metric that are shown.
+#: Maximum numbers of changed frames, of points of the scatter plot, and of neurons of a metric that are shown.
 CHANGED, POINTS, NEURONS = 300, 2000, 12
 
 
 class CompareError(Exception):
-    """There is nothing to compare; the text names the cause and the cure."""
+    """There is nothing to compare. The message names the cause and the cure."""
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
     except (OSError, ValueError) as error:
         raise CompareError(f"{folder}: no analysis there ({error}): give the --output of `analyze`") from error
-    if not (folder / "frames.parquet").is_file():
+    if manifest is None:
+        raise CompareError(f"{folder}: no analysis there: give the --output of `analyze`")
+    if "summary" not in manifest or not (folder / "frames.parquet").is_file():
         raise CompareError(f"{folder}: the analysis has no results yet (status {manifest.get('status')})")
     return manifest
 
 
 def _rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Some columns of a table, row by row."""
+    """Yield some columns of a table, row by row."""
     with pq.ParquetFile(folder / f"{table}.parquet") as file:
         for batch in file.iter_batches(columns=list(columns)):
             yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
-    """What changed from one analysis to the other, as plain values for JSON.
+    """Compute the differences between two analyses, as plain values for JSON.
+
+    Args:
+        a: Output of the first analysis.
+        b: Output of the second analysis.
 
     Raises:
-        CompareError: one of them is no analysis.
+        CompareError: One of the folders holds no analysis with results.
     """
     manifests = [_manifest(folder) for folder in (a, b)]
+    neurons, layers = _neurons(a, b)
     return {
         "names": [str(a), str(b)],
         "manifests": manifests,
         **_decisions(a, b),
-        "neurons": _neurons(a, b),
+        "neurons": neurons,
+        **legend(neurons["by_metric"], layers, _explain_settings(manifests[1])),
     }
 
 
+def _explain_settings(manifest: dict[str, Any]) -> ExplainSettings | None:
+    """Return the settings of the explanations; None if another version of this package wrote them."""
+    try:
+        return ExplainSettings(**manifest["settings"]["explain"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _decisions(a: Path, b: Path) -> dict[str, Any]:
+    """Compare the decisions about the frames that both analyses have."""
     columns = ("source", "frame", "stamp", "probability", "person", "label")
     before: dict[tuple[str, int], tuple[Any, ...]] = {}
     for source, frame, *rest in _rows(a, "frames", columns):
@@ -75,7 +92,7 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
     for source, frame, stamp, p_b, person_b, label in _rows(b, "frames", columns):
         key = (Path(source).name, frame)
         old = before.get(key)
-        # The same frame has the same stamp; recordings may have the same name by chance.
+        # Different recordings may have the same name. The same frame has the same stamp as well.
         if old is None or old[0] != stamp or old[1] is None or p_b is None:
             continue
         _, p_a, person_a, label_a = old
@@ -94,8 +111,12 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
     return {"counts": {n: counts[n] for n in names}, "changed": changed[:CHANGED], "points": points[::step]}
 
 
-def _neurons(a: Path, b: Path) -> dict[str, Any]:
-    """By metric: neurons that are selected in a larger share of the explained frames than before, and in a smaller."""
+def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], list[int]]:
+    """Compare how often each metric selects each neuron in the explained frames.
+
+    Returns:
+        The neurons that are selected more often and less often than before, by metric; and the numbers of the layers.
+    """
     explained, selected = [], []
     names: dict[int, str] = {}
     for folder in (a, b):
@@ -118,17 +139,17 @@ def _neurons(a: Path, b: Path) -> dict[str, Any]:
         came = sorted((r for r in rows if r["low"] > 1), key=lambda r: -r["low"])[:NEURONS]
         went = sorted((r for r in rows if r["high"] < 1), key=lambda r: r["high"])[:NEURONS]
         found[metric] = {"came": came, "went": went, "neurons": len(rows)}
-    return {"explained": explained, "by_metric": found}
+    return {"explained": explained, "by_metric": found}, sorted(names)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command with arguments (None for those of the process), and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="compare_analyses", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="explain-cnn compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("a", metavar="A", type=Path, help="the one before")
-    parser.add_argument("b", metavar="B", type=Path, help="the one after")
-    parser.add_argument("--output", type=Path, default=Path("compare.html"), help="[%(default)s]")
+    parser.add_argument("a", metavar="A", type=Path, help="Output of the first analysis.")
+    parser.add_argument("b", metavar="B", type=Path, help="Output of the second analysis.")
+    parser.add_argument("--output", type=Path, default=Path("compare.html"), help="The page [%(default)s].")
     arguments = parser.parse_args(argv)
     try:
         found = compare(arguments.a, arguments.b)

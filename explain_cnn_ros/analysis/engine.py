@@ -1,4 +1,4 @@
-"""Frames -> decisions and explanations, as rows of tables."""
+"""The analysis of frames: decisions and explanations as rows of tables."""
 
 from __future__ import annotations
 
@@ -6,63 +6,70 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.labels import Label, label_of
 from explain_cnn_ros.analysis.parts import Part
-from explain_cnn_ros.analysis.rows import known, neuron_rows, patch_rows, picture_row
+from explain_cnn_ros.analysis.rows import Row, decision_row, frame_row, known, neuron_rows, patch_rows, picture_row
 from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG, AnalysisSettings
-from explain_cnn_ros.analysis.sources import Frame
 from explain_cnn_ros.analysis.tables import ALL, table_of
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.regions import Region
+from explain_cnn_ros.bags.sources import Frame
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decider, Decision
 
-#: Frames that go through the network at a time.
+#: Number of frames that are decided together.
 BATCH = 32
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the network says of a frame, and what is known of it.
-
-    regions: best first, at least one.
-    """
-
-    regions: list[Region]
-    threshold: float
-    doubtful: bool
-    label: bool | None
-
-    @property
-    def probability(self) -> float:
-        """P(person): the best region's."""
-        return self.regions[0].probability
-
-    @property
-    def person(self) -> bool:
-        """Whether it reaches the threshold."""
-        return self.probability >= self.threshold
-
-    @property
-    def wrong(self) -> bool | None:
-        """Whether it differs from the label; None without one."""
-        return None if self.label is None else self.person != self.label
-
-
 class Encoder(Protocol):
-    """Makes ROS messages of results: (topic, type, CDR)."""
+    """Encoder of results as ROS messages."""
 
     def encode(
         self, frame: Frame, decision: Decision, explanation: Explanation | None, trigger: str
-    ) -> list[tuple[str, str, bytes]]: ...
+    ) -> list[tuple[str, str, bytes]]:
+        """Encode the results of a frame.
+
+        Args:
+            frame: The frame, with its image.
+            decision: The decision about the frame.
+            explanation: The explanation of the decision; None if it was not explained.
+            trigger: Reason for the explanation; "" if the frame was not explained.
+
+        Returns:
+            Topic, type and serialized data (CDR) of each message.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The recording that frames belong to.
+
+    Attributes:
+        name: Name of the recording in the tables.
+        start: Log time of its first message, in ns.
+        chosen: Numbers of frames that are explained in any case.
+    """
+
+    name: str
+    start: int
+    chosen: frozenset[int] = frozenset()
 
 
 class Analyzer:
-    """Analyses frames of any recording; keeps no state between them, so that parts may come in any order."""
+    """Analyses frames of any recording. It keeps no state between frames, so parts may come in any order.
+
+    Args:
+        classifier: The classifier.
+        settings: Settings of the analysis.
+        labels: Times at which there was a person, or none.
+        encoder: Encoder of the results as ROS messages; None for no messages.
+    """
 
     def __init__(
         self,
@@ -72,100 +79,75 @@ class Analyzer:
         encoder: Encoder | None = None,
     ) -> None:
         self.classifier, self.settings, self._labels, self._encoder = classifier, settings, labels, encoder
-        self._threshold = settings.threshold or classifier.threshold
+        self._decider = Decider(classifier, settings)
         self._explainer = Explainer(classifier, settings.explain)
 
-    def analyze(self, source: str, start: int, frames: Iterable[Frame], chosen: frozenset[int] = frozenset()) -> Part:
-        """The results of some frames of a recording.
+    @property
+    def threshold(self) -> float:
+        """The decision is "person" if P(person) is at least this."""
+        return self._decider.threshold
+
+    def analyze(self, recording: Recording, frames: Iterable[Frame]) -> Part:
+        """Analyse frames of a recording.
 
         Args:
-            source, start: the recording's name, and the log time of its beginning.
-            chosen: numbers of frames that are explained whatever they are.
+            recording: The recording.
+            frames: Its frames, or some of them.
+
+        Returns:
+            The tables of these frames, by name.
         """
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        rows: dict[str, list[Row]] = defaultdict(list)
         stream = iter(frames)
         while batch := list(itertools.islice(stream, BATCH)):
-            for frame, regions in zip(batch, self._regions(batch), strict=True):
-                self._add(rows, source, start, frame, regions, chosen)
+            for frame, decision in zip(batch, self._decide(batch), strict=True):
+                self._add(rows, recording, frame, decision)
         return {name: table_of(name, rows[name]) for name in ALL}
 
-    def _regions(self, frames: Sequence[Frame]) -> list[list[Region] | None]:
-        """What is found in each frame; None for those that could not be decoded."""
-        images = [frame.image for frame in frames if frame.image is not None]
-        found: list[list[Region]]
-        if self.settings.regions == "scan":
-            found = [self.classifier.scan(image, self.settings.scan) for image in images]
-        else:
-            found = []
-            if images:
-                windows = np.stack([self.classifier.resize(image) for image in images])
-                for image, p in zip(images, self.classifier.probability(windows).tolist(), strict=True):
-                    found.append([Region(0, 0, image.shape[1], image.shape[0], p)])
-        rest = iter(found)
-        return [None if frame.image is None else next(rest) for frame in frames]
+    def _decide(self, frames: Sequence[Frame]) -> list[Decision | None]:
+        """Decide frames together. Frames that cannot be decoded have no decision."""
+        decisions = iter(self._decider.decide_all([frame.image for frame in frames if frame.image is not None]))
+        return [None if frame.image is None else next(decisions) for frame in frames]
 
-    def _add(
-        self,
-        rows: dict[str, list[dict[str, Any]]],
-        source: str,
-        start: int,
-        frame: Frame,
-        regions: list[Region] | None,
-        chosen: frozenset[int],
-    ) -> None:
-        key = {"source": source, "frame": frame.index}
-        row: dict[str, Any] = key | {
-            "stamp": frame.stamp,
-            "log_time": frame.log_time,
-            "topic": frame.topic,
-            "frame_id": frame.frame_id,
-            "label": label_of(self._labels, source, frame.log_time, start),
-            "error": frame.error or None,
-        }
+    def _add(self, rows: dict[str, list[Row]], recording: Recording, frame: Frame, decision: Decision | None) -> None:
+        """Add the rows of one frame."""
+        key = {"source": recording.name, "frame": frame.index}
+        label = label_of(self._labels, recording.name, frame.log_time, recording.start)
+        row = key | frame_row(frame, label)
         rows["frames"].append(row)
-        if frame.image is None or regions is None:
+        if frame.image is None or decision is None:
             return
-        p = regions[0].probability
-        doubtful = max(p, 1 - p) < self.settings.confidence_threshold
-        decision = Decision(regions, self._threshold, doubtful, row["label"])
-        region = regions[0]
-        row |= {
-            "height": frame.image.shape[0],
-            "width": frame.image.shape[1],
-            "probability": p,
-            "person": decision.person,
-            "doubtful": doubtful,
-            "wrong": decision.wrong,
-            "region_x": region.x,
-            "region_y": region.y,
-            "region_width": region.width,
-            "region_height": region.height,
-        }
-        explanation, trigger = None, self._trigger(frame, decision, chosen)
-        if trigger:
-            try:
-                whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
-                explanation = self._explainer.explain(frame.image, None if whole else region)
-            except Exception as error:  # one frame never takes a long analysis down
-                row["error"] = f"explanation failed: {type(error).__name__}: {error}"
+        wrong = None if label is None else decision.person != label
+        row |= decision_row(frame.image, decision, wrong)
+        trigger = self._trigger(frame.index, decision, wrong, recording.chosen)
+        explanation = self._explain(frame.image, decision, row) if trigger else None
         if explanation is not None:
             row |= {"trigger": trigger, "set_similarity": known(explanation.set_similarity)}
-            rows["neurons"] += [key | {"stamp": frame.stamp} | neuron for neuron in neuron_rows(explanation)]
-            rows["patches"] += [key | {"stamp": frame.stamp} | patch for patch in patch_rows(explanation)]
+            stamped = key | {"stamp": frame.stamp}
+            rows["neurons"] += [stamped | neuron for neuron in neuron_rows(explanation)]
+            rows["patches"] += [stamped | patch for patch in patch_rows(explanation)]
             rows["pictures"].append(key | picture_row(frame.image))
         if self._encoder is not None:
             for topic, kind, data in self._encoder.encode(frame, decision, explanation, trigger):
                 rows["messages"].append({"topic": topic, "type": kind, "log_time": frame.log_time, "data": data})
 
-    def _trigger(self, frame: Frame, decision: Decision, chosen: frozenset[int]) -> str:
-        """Why a frame is explained; "" if it is not."""
+    def _explain(self, image: NDArray[np.uint8], decision: Decision, row: Row) -> Explanation | None:
+        """Explain a decision. A failure is written into the frame's row."""
+        try:
+            return self._explainer.explain(image, decision.region, threshold=decision.threshold)
+        except Exception as error:  # one frame must not end a long analysis
+            row["error"] = f"explanation failed: {type(error).__name__}: {error}"
+            return None
+
+    def _trigger(self, index: int, decision: Decision, wrong: bool | None, chosen: frozenset[int]) -> str:
+        """Return the reason for explaining a frame; "" if it is not explained."""
         settings = self.settings
-        if settings.explain_wrong and decision.wrong:
+        if settings.explain_wrong and wrong:
             return WRONG
-        if decision.doubtful:
+        if decision.low_confidence:
             return LOW_CONFIDENCE
-        if settings.explain_all or frame.index in chosen:
+        if settings.explain_all or index in chosen:
             return CHOSEN
-        if settings.explain_every and frame.index % settings.explain_every == 0:
+        if settings.explain_every and index % settings.explain_every == 0:
             return PERIODIC
         return ""

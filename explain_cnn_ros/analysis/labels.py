@@ -1,4 +1,4 @@
-"""Labels of recordings: when there was a person, and when there was none."""
+"""Labels of recordings: times at which there was a person, or none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Seconds below this count from the recording's start; others since 1970.
+#: Seconds below this are counted from the start of the recording, others from 1970.
 RELATIVE_MAX = 1e8
 
 _YES, _NO = ("1", "true", "yes", "person"), ("0", "false", "no", "background", "none")
@@ -16,10 +16,14 @@ _YES, _NO = ("1", "true", "yes", "person"), ("0", "false", "no", "background", "
 
 @dataclass(frozen=True)
 class Label:
-    """A stretch of time with a person in front of the camera, or without.
+    """An interval of time with a person in front of the camera, or without.
 
-    start, end: seconds; from the recording's start if below RELATIVE_MAX, else since 1970. `end` is left out.
-    source: a part of the recording's path, for labels of some recordings only.
+    Attributes:
+        start: Beginning of the interval, in seconds: from the start of the recording if it is below RELATIVE_MAX, else
+            from 1970.
+        end: End of the interval, in the same way; it does not belong to the interval.
+        person: Whether there was a person.
+        source: A part of the path of the recordings that the label belongs to; "" for all recordings.
     """
 
     start: float
@@ -28,7 +32,13 @@ class Label:
     source: str = ""
 
     def covers(self, source: str, log_time: int, recording_start: int) -> bool:
-        """Whether a frame, by its log time in ns, lies in this stretch."""
+        """Whether a frame lies in this interval.
+
+        Args:
+            source: Path of the recording.
+            log_time: Log time of the frame, in ns.
+            recording_start: Log time of the first message of the recording, in ns.
+        """
         seconds = log_time / 1e9 if self.start >= RELATIVE_MAX else (log_time - recording_start) / 1e9
         return self.source in source and self.start <= seconds < self.end
 
@@ -36,8 +46,11 @@ class Label:
 def read_labels(path: Path) -> list[Label]:
     """Read a CSV file with the columns start, end, person and, if there are several recordings, source.
 
+    Args:
+        path: The file.
+
     Raises:
-        ValueError: which line is wrong, and what it should hold.
+        ValueError: The file cannot be read, or a line is malformed; the message names the line and what is expected.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -69,7 +82,14 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
 
 
 def label_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> bool | None:
-    """Whether a frame shows a person; None if nothing says so. Of several labels the last counts."""
+    """Return whether a frame shows a person, by the last label whose interval it lies in; None without a label.
+
+    Args:
+        labels: The labels.
+        source: Path of the recording.
+        log_time: Log time of the frame, in ns.
+        recording_start: Log time of the first message of the recording, in ns.
+    """
     for label in reversed(labels):
         if label.covers(source, log_time, recording_start):
             return label.person

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a template with style, script and data in it."""
+"""Self-contained HTML pages: a template with style, script and data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ _FOLDER = Path(__file__).parent / "pages"
 
 
 def render(name: str, title: str, data: dict[str, Any]) -> str:
-    """A page: pages/page.html around <name>.html and its script, with data that the script finds as JSON."""
-    # No tag may end inside of the data.
+    """Return a page: pages/page.html around <name>.html, with its script and its data.
+
+    Args:
+        name: "report" or "compare".
+        title: Title of the page.
+        data: Data for the script, as plain values for JSON.
+    """
+    # Without "<", the data cannot end the element that it is in.
     safe = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "title": html.escape(title),

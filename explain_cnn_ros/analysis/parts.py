@@ -1,4 +1,4 @@
-"""Results piece by piece, on disk: what is there is complete, whatever happens to the process that writes it."""
+"""The store of the parts of an analysis, on disk. A part is complete or absent, even after a crash."""
 
 from __future__ import annotations
 
@@ -14,39 +14,56 @@ import pyarrow.parquet as pq
 from explain_cnn_ros.analysis.tables import ALL
 from explain_cnn_ros.files import replace_text
 
-#: Frames of a part.
+#: Number of frames of a part.
 PART_FRAMES = 64
 
 Part = dict[str, pa.Table]
 
 
 class PartStore:
-    """A folder with the parts of an analysis: each holds the results of PART_FRAMES frames of a recording.
+    """A folder with the parts of an analysis. Each part holds the results of PART_FRAMES frames of a recording.
 
-    A part is written beside, and takes its name when it is whole. Which recordings were read to their end is written
-    down likewise.
+    A part gets its final name when it is complete. A file for each recording tells that it was read to its end.
+
+    Args:
+        folder: The folder; it is created if it does not exist. Parts that are not complete are removed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.partial"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for unfinished in folder.glob("*.partial"):
+            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
 
-    def _name(self, source: int, number: int) -> Path:
+    @staticmethod
+    def has_results(folder: Path) -> bool:
+        """Whether a store in a folder has results. The folder is left as it is."""
+        return any(path.suffix != ".partial" for path in folder.glob("?????[-.]*"))
+
+    def _path(self, source: int, number: int) -> Path:
         return self.folder / f"{source:05d}-{number:07d}"
 
     def has(self, source: int, number: int) -> bool:
-        """Whether this part is there."""
-        return self._name(source, number).is_dir()
+        """Whether a part exists.
+
+        Args:
+            source: Number of the recording.
+            number: Number of the part in the recording, counted from 0.
+        """
+        return self._path(source, number).is_dir()
 
     def write(self, source: int, number: int, part: Part) -> None:
-        """Keep a part; one that is there already stays.
+        """Write a part. A part that exists already is left as it is.
+
+        Args:
+            source: Number of the recording.
+            number: Number of the part in the recording, counted from 0.
+            part: The tables of the part.
 
         Raises:
-            OSError: the disk is full, or whatever else keeps it from being written; nothing is left behind then.
+            OSError: The part cannot be written, for instance because the disk is full. Nothing of the part is left.
         """
-        final = self._name(source, number)
+        final = self._path(source, number)
         if final.exists():
             return
         partial = final.with_name(final.name + ".partial")
@@ -59,27 +76,40 @@ class PartStore:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
-    def finish(self, source: int, frames: int, problems: list[str]) -> None:
-        """A recording was read to its end."""
-        replace_text(self.folder / f"{source:05d}.json", json.dumps({"frames": frames, "problems": problems}))
+    def finish(self, source: int, frames: int, problems: list[str], fingerprint: dict[str, Any] | None = None) -> None:
+        """Record that a recording was read to its end.
+
+        Args:
+            source: Number of the recording.
+            frames: Number of its frames.
+            problems: Its faults, a sentence each.
+            fingerprint: Its fingerprint; None if it is unknown.
+        """
+        record = {"frames": frames, "problems": problems, "fingerprint": fingerprint}
+        replace_text(self.folder / f"{source:05d}.json", json.dumps(record))
 
     def finished(self, source: int) -> dict[str, Any] | None:
-        """How many frames a recording has, and what was wrong with it; None if it was not read to its end."""
+        """Return what `finish` recorded about a recording; None if it was not read to its end."""
         path = self.folder / f"{source:05d}.json"
-        done: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-        return done
+        record: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        return record
 
     def numbers(self, source: int) -> list[int]:
-        """Of the parts of a recording that are there, in order."""
+        """Return the numbers of the parts of a recording that exist, in order."""
         return sorted(int(path.name.partition("-")[2]) for path in self.folder.glob(f"{source:05d}-???????"))
 
+    def frames(self, source: int) -> int:
+        """Return the number of frames in the parts of a recording."""
+        paths = [self._path(source, number) / "frames.parquet" for number in self.numbers(source)]
+        return sum(pq.read_metadata(path).num_rows for path in paths)
+
     def tables(self, name: str) -> Iterator[pa.Table]:
-        """One table, part by part, in the order of the recordings."""
+        """Yield one table, part by part, in the order of the recordings."""
         for path in sorted(self.folder.glob("?????-???????")):
             yield pq.read_table(path / f"{name}.parquet", schema=pa.schema(_schema(name)))
 
     def remove(self) -> None:
-        """All of it."""
+        """Remove the store."""
         shutil.rmtree(self.folder)
 
 

@@ -1,4 +1,4 @@
-"""Decodes ahead, in threads, while the network works; in order, and never far ahead."""
+"""Decoding ahead: threads decode the next frames while the network works."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from explain_cnn_ros.analysis.sources import Entry, Frame
+from explain_cnn_ros.bags.sources import Entry, Frame
 
-#: Frames that are decoded ahead at most: a batch, and what the threads hold in their hands.
+#: Maximum number of frames that are decoded ahead: a batch, and the frames that the threads are decoding.
 DEPTH = 40
 
-#: OpenCV decodes without Python's lock; more threads than this only take time from the network.
+#: OpenCV decodes without Python's lock. More threads only take time from the network.
 THREADS = min(4, os.cpu_count() or 1)
 
 
 def decoded(entries: Iterable[Entry], depth: int = DEPTH) -> Generator[Frame]:
-    """The frames of entries, in order."""
+    """Yield the frames of entries, in order.
+
+    Args:
+        entries: The frames that are to be decoded.
+        depth: Maximum number of frames that are decoded ahead.
+    """
     with ThreadPoolExecutor(THREADS, "decode") as pool:
         waiting: deque[Future[Frame]] = deque()
         try:

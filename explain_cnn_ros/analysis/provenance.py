@@ -1,4 +1,4 @@
-"""What it takes to do an analysis again: settings, versions, hashes."""
+"""The data that is needed to repeat an analysis: versions of the packages, and fingerprints of the inputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import explain_cnn_ros
 
-#: Files up to this size are hashed as a whole; of larger ones, as much of the beginning and of the end.
+#: Files up to this size, in bytes, are hashed completely. Of larger files, the beginning and the end of this size are.
 HASHED_MAX = 64 * 1024 * 1024
 
 
 def versions() -> dict[str, str]:
-    """Of this package and of what it calculates with."""
+    """Return the versions of this package, of Python and of the packages that compute the results."""
     found = {"explain_cnn_ros": explain_cnn_ros.__version__, "python": platform.python_version()}
     for name in ("torch", "numpy", "opencv-python", "pyarrow", "rosbags"):
         try:
@@ -28,7 +28,11 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, or of a folder's files in the order of their names."""
+    """Return size and SHA-256 of a file, or of the files of a folder in the order of their names.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     digest, size, whole = hashlib.sha256(), 0, True
     for file in files:
@@ -40,4 +44,16 @@ def fingerprint(path: Path) -> dict[str, Any]:
                 whole = False
                 opened.seek(max(HASHED_MAX, length - HASHED_MAX), os.SEEK_SET)
                 digest.update(opened.read(HASHED_MAX))
-    return {"bytes": size, "sha256": digest.hexdigest(), "of": "all of it" if whole else "its beginning and end"}
+    return {
+        "bytes": size,
+        "sha256": digest.hexdigest(),
+        "of": "whole files" if whole else "beginning and end of large files",
+    }
+
+
+def fingerprint_or_none(path: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of a file or folder; None if it cannot be read."""
+    try:
+        return fingerprint(path)
+    except OSError:
+        return None

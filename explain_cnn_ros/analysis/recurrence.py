@@ -1,4 +1,4 @@
-"""Neurons that keep turning up: how much more often in doubtful and wrong frames than in confident ones."""
+"""Recurring neurons: how much more often a neuron is selected in doubtful and wrong frames than in confident ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ Z95 = 1.96
 
 @dataclass(frozen=True)
 class Recurrence:
-    """How often a metric selects a neuron.
+    """The frequency with which a metric selects a neuron.
 
-    attention: in how many of `attention_frames`, which are wrong or doubtful.
-    confident: in how many of `confident_frames`, which are neither.
-    lift: ratio of the two shares, with its 95 % interval from low to high.
+    Attributes:
+        metric: Name of the metric.
+        layer: Layer of the neuron, counted from 1.
+        layer_name: Name of the layer.
+        channel: Channel of the neuron, counted from 0.
+        attention: Number of wrong and doubtful frames in which the neuron is selected.
+        attention_frames: Number of all wrong and doubtful frames that were explained.
+        confident: Number of the other frames in which the neuron is selected.
+        confident_frames: Number of all other frames that were explained.
+        lift: Share in wrong and doubtful frames over the share in the others.
+        low: Lower end of the 95 % confidence interval of the lift.
+        high: Upper end of the interval.
     """
 
     metric: str
@@ -33,10 +42,19 @@ class Recurrence:
 
 
 def lift(a: int, of_a: int, b: int, of_b: int) -> tuple[float, float, float]:
-    """Ratio of the shares a / of_a and b / of_b with its 95 % interval.
+    """Compute the ratio of the shares a / of_a and b / of_b with its 95 % confidence interval (Katz et al. 1978).
 
-    The interval is that of Katz et al. 1978. Half a case with and half a case without are added to both sides first, so
-    that it stays an interval where none or all of the frames have the neuron.
+    Half a frame with the neuron and half a frame without it are added to both groups, so that the interval is finite
+    even if the neuron is selected in no frame or in all.
+
+    Args:
+        a: Number of frames of the first group with the neuron.
+        of_a: Number of frames of the first group.
+        b: Number of frames of the second group with the neuron.
+        of_b: Number of frames of the second group.
+
+    Returns:
+        The ratio, and the lower and the upper end of its interval.
     """
     ratio = (a + 0.5) / (of_a + 1) / ((b + 0.5) / (of_b + 1))
     deviation = math.sqrt(1 / (a + 0.5) - 1 / (of_a + 1) + 1 / (b + 0.5) - 1 / (of_b + 1))
@@ -45,25 +63,44 @@ def lift(a: int, of_a: int, b: int, of_b: int) -> tuple[float, float, float]:
 
 @dataclass
 class Selections:
-    """Counts how often each neuron is selected, by metric, in frames that need attention and in confident ones."""
+    """Counts of how often each metric selects each neuron, in frames that need attention and in confident ones.
+
+    Attributes:
+        frames: Number of frames, by whether they need attention (are wrong or doubtful).
+        counts: Number of selections, by metric, layer, channel and whether the frame needs attention.
+        names: Names of the layers.
+    """
 
     frames: Counter[bool] = field(default_factory=Counter)
     counts: Counter[tuple[str, int, int, bool]] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
 
     def add(self, metric: str, layer: int, layer_name: str, channel: int, attention: bool) -> None:
-        """A neuron was selected in a frame."""
+        """Count a neuron that is selected in a frame.
+
+        Args:
+            metric: Name of the metric.
+            layer: Layer of the neuron, counted from 1.
+            layer_name: Name of the layer.
+            channel: Channel of the neuron, counted from 0.
+            attention: Whether the frame needs attention.
+        """
         self.counts[metric, layer, channel, attention] += 1
         self.names[layer] = layer_name
 
-    def recurring(self, metric: str, most: int) -> list[Recurrence]:
-        """Neurons that a metric selects more often where attention is needed, surest first: by the interval's end."""
+    def recurring(self, metric: str, count_max: int) -> list[Recurrence]:
+        """Return the neurons of a metric by the lower end of the interval of their lift, highest first.
+
+        Args:
+            metric: Name of the metric.
+            count_max: Maximum number of neurons.
+        """
         found = []
-        for layer, channel in {(la, c) for m, la, c, _ in self.counts if m == metric}:
+        for layer, channel in {(layer, channel) for name, layer, channel, _ in self.counts if name == metric}:
             a, b = self.counts[metric, layer, channel, True], self.counts[metric, layer, channel, False]
             if a:
                 estimate = lift(a, self.frames[True], b, self.frames[False])
                 numbers = (a, self.frames[True], b, self.frames[False])
                 found.append(Recurrence(metric, layer, self.names[layer], channel, *numbers, *estimate))
         found.sort(key=lambda r: (-r.low, -r.attention, r.layer, r.channel))
-        return found[:most]
+        return found[:count_max]

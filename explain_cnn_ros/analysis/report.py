@@ -1,4 +1,4 @@
-"""The report of an analysis: one HTML file that needs nothing else."""
+"""The report of an analysis: one HTML file without any other files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from typing import Any
 
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.parts import PartStore
-from explain_cnn_ros.analysis.report_data import collect
+from explain_cnn_ros.analysis.report_content import collect
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 
 NAME = "report.html"
 
 
-def write_report(store: PartStore, manifest: dict[str, Any], output: Path) -> None:
-    """Write report.html. `manifest` says how the analysis was made, and what came out in numbers."""
+def write_report(store: PartStore, manifest: dict[str, Any], settings: ExplainSettings, output: Path) -> None:
+    """Write report.html.
+
+    Args:
+        store: The store with the parts of the analysis.
+        manifest: Manifest of the analysis, with its summary and its problems.
+        settings: Settings of the explanations.
+        output: Folder for the report.
+
+    Raises:
+        OSError: The report cannot be written.
+    """
     title = "Analysis of " + ", ".join(Path(name).name for name in manifest["inputs"][:3])
     if len(manifest["inputs"]) > 3:
         title += f" and {len(manifest['inputs']) - 3} more"
-    page = render("report", title, {"manifest": manifest} | collect(store, manifest["threshold"]))
+    page = render("report", title, {"manifest": manifest} | collect(store, manifest["threshold"], settings))
     replace_text(output / NAME, page)

@@ -1,9 +1,10 @@
-"""Parts -> the tables that users get."""
+"""The results of an analysis: tables, recording and report, from the parts in the store."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,21 @@ import pyarrow.parquet as pq
 
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.tables import COLUMNS, schema
+from explain_cnn_ros.bags.storage import Message
 
-#: Rows that are written together: parts are small, and readers like larger pieces.
+#: Minimum number of rows that are written together: parts are small, and readers prefer larger pieces.
 ROWS_TOGETHER = 16_384
+
+#: Name of the folder with the recording in the output.
+RECORDING = "explanations"
 
 
 def write_tables(store: PartStore, output: Path) -> None:
-    """frames.parquet, neurons.parquet and patches.parquet, in the order of the recordings; part by part."""
+    """Write frames.parquet, neurons.parquet and patches.parquet, in the order of the recordings.
+
+    Raises:
+        OSError: A table cannot be written. An existing file is left as it is.
+    """
     for name in COLUMNS:
         partial, final = output / f"{name}.parquet.partial", output / f"{name}.parquet"
         with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
@@ -38,8 +47,19 @@ def _joined(tables: list[pa.Table], name: str) -> pa.Table:
     return pa.concat_tables(tables).cast(schema(name))
 
 
-def summary(store: PartStore) -> dict[str, Any]:
-    """What came out, in numbers."""
+def messages(store: PartStore) -> Iterator[Message]:
+    """Yield the ROS messages in the order of the recordings."""
+    for table in store.tables("messages"):
+        for row in table.to_pylist():
+            yield Message(row["topic"], row["log_time"], row["type"], row["data"])
+
+
+def summarise(store: PartStore) -> tuple[dict[str, int], list[str]]:
+    """Count the frames, and describe those with errors.
+
+    Returns:
+        The counts by name, and a sentence about each recording with errors.
+    """
     counts: Counter[str] = Counter()
     errors: dict[str, tuple[int, str]] = {}
     for frames in store.tables("frames"):
@@ -58,4 +78,5 @@ def summary(store: PartStore) -> dict[str, Any]:
         for source, (count, first) in errors.items()
     ]
     keys = ("frames", "person", "doubtful", "labelled", "wrong", "explained", "errors")
-    return {name: counts[name] for name in keys} | {"problems": problems}
+    summary: dict[str, Any] = {name: counts[name] for name in keys}
+    return summary, problems

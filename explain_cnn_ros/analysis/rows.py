@@ -1,4 +1,4 @@
-"""Explanations -> rows of tables, without the frame that they are of."""
+"""Rows of the tables, from frames, decisions and explanations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.tables import PICTURE_SIDE
-from explain_cnn_ros.explanation import Explanation
+from explain_cnn_ros.bags.sources import Frame
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.scan.decider import Decision
+
+Row = dict[str, Any]
 
 
 def known(value: float | None) -> float | None:
-    """NaN is null in a table."""
+    """Return a value for a table, where NaN becomes null."""
     return None if value is None or math.isnan(value) else value
 
 
-def neuron_rows(explanation: Explanation) -> Iterable[dict[str, Any]]:
-    """The neurons that each metric selects, best first."""
+def frame_row(frame: Frame, label: bool | None) -> Row:
+    """Return the columns that are known before a decision."""
+    return {
+        "stamp": frame.stamp,
+        "log_time": frame.log_time,
+        "topic": frame.topic,
+        "frame_id": frame.frame_id,
+        "label": label,
+        "error": frame.error or None,
+    }
+
+
+def decision_row(image: NDArray[np.uint8], decision: Decision, wrong: bool | None) -> Row:
+    """Return the columns about the decision on an image, uint8 [H, W, 3]."""
+    return {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "probability": decision.probability,
+        "person": decision.person,
+        "doubtful": decision.low_confidence,
+        "wrong": wrong,
+        "region_x": decision.region.x,
+        "region_y": decision.region.y,
+        "region_width": decision.region.width,
+        "region_height": decision.region.height,
+    }
+
+
+def neuron_rows(explanation: Explanation) -> Iterable[Row]:
+    """Yield a row for each neuron that a metric selects, best first."""
     for ranking in explanation.rankings:
         for rank, neuron in enumerate(ranking.neurons, 1):
             low, high = neuron.interval or (None, None)
@@ -38,8 +70,8 @@ def neuron_rows(explanation: Explanation) -> Iterable[dict[str, Any]]:
             }
 
 
-def patch_rows(explanation: Explanation) -> Iterable[dict[str, Any]]:
-    """Each neuron's patch once, whichever metrics select it."""
+def patch_rows(explanation: Explanation) -> Iterable[Row]:
+    """Yield a row for each selected neuron that has a patch, once if several metrics select it."""
     seen = set()
     for ranking in explanation.rankings:
         for neuron in ranking.neurons:
@@ -56,8 +88,8 @@ def patch_rows(explanation: Explanation) -> Iterable[dict[str, Any]]:
                 }
 
 
-def picture_row(image: NDArray[np.uint8]) -> dict[str, Any]:
-    """An image, uint8 [H, W, 3] RGB, as JPEG no larger than PICTURE_SIDE."""
+def picture_row(image: NDArray[np.uint8]) -> Row:
+    """Return an image, uint8 [H, W, 3] RGB, as a JPEG file whose sides are at most PICTURE_SIDE."""
     scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
     smaller: Any = image
     if scale < 1:

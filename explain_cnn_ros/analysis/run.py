@@ -1,261 +1,177 @@
-"""An analysis from its beginning to its end: recording by recording, part by part; interrupted and resumed."""
+"""An analysis from its beginning to its end, recording by recording and part by part. It can be resumed."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import torch
 
-from explain_cnn_ros.analysis import provenance, recording, report, results
-from explain_cnn_ros.analysis.engine import Analyzer, Encoder
-from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis import manifest as manifests
+from explain_cnn_ros.analysis import report, results
+from explain_cnn_ros.analysis.engine import Analyzer, Recording
+from explain_cnn_ros.analysis.inputs import Inputs, chosen_frames, finish, reading
+from explain_cnn_ros.analysis.job import (
+    AnalysisError,
+    Distribute,
+    EncoderFactory,
+    Job,
+    Outcome,
+    ProgressReporter,
+    no_encoder,
+)
 from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
-from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.analysis.sources import Source, SourceError, open_source
-from explain_cnn_ros.classifier import PersonClassifier
-
-MANIFEST, PARTS = "analysis.json", "parts"
-
-
-class AnalysisError(Exception):
-    """An analysis cannot begin; the text names the cause and the cure."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be analysed.
-
-    inputs: recordings.
-    output: the folder for the results.
-    weights: of the classifier; None for those that ship with the package.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path
-    settings: AnalysisSettings
-    labels: tuple[Label, ...] = ()
-    weights: Path | None = None
-    device: str = "auto"
-
-
-@dataclass
-class Outcome:
-    """How an analysis ended.
-
-    problems: what could not be read or written, a sentence each.
-    complete: every recording was read to its end.
-    """
-
-    summary: dict[str, Any] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    complete: bool = False
-    interrupted: bool = False
-
-
-class Progress:
-    """Told what goes on; does nothing by itself."""
-
-    def begin(self, total: int, done: int) -> None:
-        """How many frames there may be, and how many were analysed before."""
-
-    def advance(self, frames: int, explained: int) -> None:
-        """So many more are analysed."""
-
-    def say(self, text: str) -> None:
-        """Something that people want to know."""
-
-    def end(self) -> None:
-        """No more frames."""
-
-
-EncoderFactory = Callable[[PersonClassifier], Encoder | None]
-Distribute = Callable[[Job, list[tuple[int, Source]], PartStore, Progress, Outcome], None]
+from explain_cnn_ros.bags.sources import Source, SourceError
+from explain_cnn_ros.bags.writer import partial_folder, write_recording
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 def run(
     job: Job,
     resume: bool = False,
-    progress: Progress | None = None,
-    make_encoder: EncoderFactory = lambda classifier: None,
+    progress: ProgressReporter | None = None,
+    make_encoder: EncoderFactory = no_encoder,
     distribute: Distribute | None = None,
 ) -> Outcome:
-    """Analyse, and write tables, recording and report.
+    """Analyse the inputs of a job, and write tables, recording and report.
 
-    Ctrl-C ends it with what there is by then; `resume` goes on from there, also after a kill.
+    After Ctrl-C, the results of the frames that were analysed until then are written. The analysis is complete when all
+    inputs were read to their end; parts stay until then. An input that cannot be opened makes it incomplete, and the
+    earlier results of that input are part of the output.
 
     Args:
-        make_encoder: makes ROS messages of the results, for the recording; None where there is no ROS.
-        distribute: does the work elsewhere; None: here.
+        job: The job.
+        resume: Whether an analysis in the output is continued, if there is one. If it is complete, it is left as it is.
+        progress: Is notified of the progress; None for nobody.
+        make_encoder: Creates the encoder of the results as ROS messages, for the recording.
+        distribute: Analyses the inputs elsewhere; None for this process.
 
     Raises:
-        AnalysisError: there is nothing to analyse, or the output belongs to another analysis.
+        AnalysisError: There is nothing to analyse, or the output belongs to another analysis.
     """
-    progress = progress or Progress()
+    progress = progress or ProgressReporter()
+    analyzer = _analyzer(job, make_encoder)
+    previous = manifests.previous_manifest(job, analyzer.classifier.model_hash, resume)
+    if previous is not None and previous.get("status") == manifests.COMPLETE:
+        return _complete_already(job, previous, progress)
+    outcome = Outcome()
+    with closing(Inputs(job)) as inputs:
+        if not inputs.sources and not PartStore.has_results(job.parts):
+            raise AnalysisError("; ".join(inputs.missing.values()))
+        manifest, store = _begin(job, analyzer, previous)
+        _analyze_inputs(job, analyzer, inputs, store, progress, outcome, distribute)
+    manifest["fingerprints"] = inputs.fingerprints(store, manifest["fingerprints"])
+    outcome.problems += inputs.problems(store)
+    _conclude(job, manifest, store, progress, outcome)
+    return outcome
+
+
+def _analyzer(job: Job, make_encoder: EncoderFactory) -> Analyzer:
     if job.settings.threads:
         torch.set_num_threads(job.settings.threads)
     try:
         classifier = PersonClassifier.load(job.weights, job.device)
-        analyzer = Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
+        return Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
     except (OSError, ValueError, RuntimeError) as error:
         raise AnalysisError(str(error)) from error
-    manifest = _begin(job, classifier, resume)
-    outcome = Outcome()
-    sources = _open(job, outcome)
-    store = PartStore(job.output / PARTS)
+
+
+def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressReporter) -> Outcome:
+    """Return the outcome of an analysis that was complete before."""
+    # The process may have been killed while it removed the parts.
+    shutil.rmtree(job.parts, ignore_errors=True)
+    progress.say(f"the analysis in {job.output} is complete already: nothing is left to do")
+    return Outcome(previous["summary"], previous["problems"], complete=True)
+
+
+def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tuple[dict[str, Any], PartStore]:
+    """Create the output, or prepare that of the analysis that is resumed."""
+    manifest = {"fingerprints": {}} | (previous or {}) | manifests.new_manifest(job, analyzer)
     try:
-        done = sum(PART_FRAMES * len(store.numbers(i)) for i, _ in sources)
-        progress.begin(sum(source.total for _, source in sources), done)
-        if distribute is not None:
-            distribute(job, sources, store, progress, outcome)
-        else:
-            for index, source in sources:
-                _analyse(analyzer, index, source, store, progress)
-        outcome.complete = all(store.finished(i) is not None for i, _ in sources)
+        manifests.write_manifest(job.output, manifest)
+        return manifest, PartStore(job.parts)
+    except OSError as error:
+        raise AnalysisError(f"{job.output} cannot be written: {error.strerror or error}") from error
+
+
+def _analyze_inputs(
+    job: Job,
+    analyzer: Analyzer,
+    inputs: Inputs,
+    store: PartStore,
+    progress: ProgressReporter,
+    outcome: Outcome,
+    distribute: Distribute | None,
+) -> None:
+    """Analyse the rest of the open inputs."""
+    unfinished = inputs.unfinished(store)
+    try:
+        progress.begin(*inputs.progress(store))
+        if distribute is None:
+            for number, source in unfinished:
+                try:
+                    _analyze(analyzer, number, source, store, progress)
+                except SourceError as error:
+                    inputs.lose(number, str(error))
+        elif unfinished:
+            distribute(job, unfinished, store, progress, outcome)
+        outcome.complete = inputs.finished(store)
     except KeyboardInterrupt:
         outcome.interrupted = True
     except OSError as error:
         outcome.problems.append(
-            f"{job.output}: {error.strerror or error}: what was analysed by then is kept; free some space and go on "
-            "with --resume"
+            f"{job.output}: {error.strerror or error}: the frames that were analysed before are in the results; free "
+            "some space and go on with --resume"
         )
     finally:
         progress.end()
-        for _, source in sources:
-            source.close()
-    _end(job, manifest, sources, store, outcome, progress)
-    return outcome
 
 
-def _begin(job: Job, classifier: PersonClassifier, resume: bool) -> dict[str, Any]:
-    """Make the output, or see whether it is of the same analysis; what is known from the start."""
-    same = {
-        "settings": job.settings.to_dict(),
-        "inputs": [str(path) for path in job.inputs],
-        "labels": json.loads(json.dumps([asdict(label) for label in job.labels])),
-        "model": classifier.model_hash,
-    }
-    path = job.output / MANIFEST
-    if path.is_file():
-        if not resume:
-            raise AnalysisError(
-                f"{job.output} holds an analysis already: give another --output, or --resume to go on with it"
-            )
-        before = json.loads(path.read_text())
-        for key, value in same.items():
-            if before.get(key) != value:
-                raise AnalysisError(
-                    f"{job.output} was made with other {key} ({before.get(key)}): the same ones are needed to resume, "
-                    "or another --output"
-                )
-    elif job.output.exists() and any(job.output.iterdir()):
-        raise AnalysisError(f"{job.output} is not empty, and holds no analysis: give another --output")
-    manifest = same | {
-        "threshold": job.settings.threshold or classifier.threshold,
-        "device": str(classifier.device),
-        "threads": torch.get_num_threads(),
-        "versions": provenance.versions(),
-        "status": "running",
-    }
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        _write_manifest(job.output, manifest)
-    except OSError as error:
-        raise AnalysisError(f"{job.output} cannot be written: {error.strerror or error}") from error
-    return manifest
+def _analyze(analyzer: Analyzer, number: int, source: Source, store: PartStore, progress: ProgressReporter) -> None:
+    """Analyse the rest of one input.
 
-
-def _write_manifest(output: Path, manifest: dict[str, Any]) -> None:
-    partial = output / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(partial, output / MANIFEST)
-
-
-def _open(job: Job, outcome: Outcome) -> list[tuple[int, Source]]:
-    """The recordings that can be read, with their numbers."""
-    sources: list[tuple[int, Source]] = []
-    for index, path in enumerate(job.inputs):
-        try:
-            sources.append((index, open_source(path, job.settings)))
-        except SourceError as error:
-            outcome.problems.append(str(error))
-    if not sources:
-        (job.output / MANIFEST).unlink()
-        raise AnalysisError("; ".join(outcome.problems))
-    return sources
-
-
-def chosen_frames(source: Source, settings: AnalysisSettings) -> frozenset[int]:
-    """Numbers of the first frames at or after the times of `explain_at`."""
-    if not settings.explain_at:
-        return frozenset()
-    times = sorted(settings.explain_at)
-    chosen = set()
-    for entry in source.entries():
-        while times and (entry.log_time - source.start) / 1e9 >= times[0]:
-            chosen.add(entry.index)
-            times.pop(0)
-        if not times:
-            break
-    return frozenset(chosen)
-
-
-def _analyse(analyzer: Analyzer, index: int, source: Source, store: PartStore, progress: Progress) -> None:
-    """What is missing of one recording."""
-    if store.finished(index) is not None:
-        return
-    first = next(number for number in itertools.count() if not store.has(index, number))
-    chosen = chosen_frames(source, analyzer.settings)
-    frames = decoded(source.entries(first * PART_FRAMES))
+    Raises:
+        SourceError: The input has gone, for instance because its disk was unmounted.
+        OSError: A part cannot be written.
+    """
+    first = next(part for part in itertools.count() if not store.has(number, part))
+    with reading(source):
+        recording = Recording(source.name, source.start, chosen_frames(source, analyzer.settings))
     total = first * PART_FRAMES
-    try:
-        for number in itertools.count(first):
-            part = analyzer.analyze(source.name, source.start, itertools.islice(frames, PART_FRAMES), chosen)
+    with closing(decoded(source.entries(total))) as frames:
+        for part_number in itertools.count(first):
+            with reading(source):
+                part = analyzer.analyze(recording, itertools.islice(frames, PART_FRAMES))
             count = part["frames"].num_rows
             if count:
-                store.write(index, number, part)
+                store.write(number, part_number, part)
                 progress.advance(count, count - part["frames"]["trigger"].null_count)
             total += count
             if count < PART_FRAMES:
                 break
-    finally:
-        frames.close()
-    store.finish(index, total, source.problems)
+    finish(store, number, total, source)
 
 
-def _end(
-    job: Job,
-    manifest: dict[str, Any],
-    sources: Sequence[tuple[int, Source]],
-    store: PartStore,
-    outcome: Outcome,
-    progress: Progress,
+def _conclude(
+    job: Job, manifest: dict[str, Any], store: PartStore, progress: ProgressReporter, outcome: Outcome
 ) -> None:
-    """Tables, recording and report of what there is."""
-    for index, source in sources:
-        finished = store.finished(index)
-        outcome.problems += [f"{source.name}: {text}" for text in (finished or {}).get("problems", source.problems)]
-    outcome.summary = results.summary(store)
-    outcome.problems += outcome.summary.pop("problems")
+    """Write tables, recording and report of the parts that exist. The parts are removed if they are all there."""
+    outcome.summary, errors = results.summarise(store)
+    outcome.problems += errors
     if not outcome.summary["frames"] and outcome.complete:
         outcome.problems.append("there is no frame within the given times")
-    status = "complete" if outcome.complete else "interrupted"
-    manifest |= {"status": status, "summary": outcome.summary, "problems": outcome.problems}
-    manifest["fingerprints"] = {source.name: provenance.fingerprint(Path(source.name)) for _, source in sources}
+    manifest |= {"status": _status(outcome), "summary": outcome.summary, "problems": outcome.problems}
+    recording = job.output / results.RECORDING
     try:
         progress.say("writing tables, recording and report")
         results.write_tables(store, job.output)
-        if not recording.write_recording(store, job.output):
-            progress.say("no recording is written: ROS is not here to make its messages")
-        report.write_report(store, manifest, job.output)
-        _write_manifest(job.output, manifest)
+        if not write_recording(results.messages(store), recording):
+            progress.say("no recording is written: ROS, which encodes its messages, is not installed")
+        report.write_report(store, manifest, job.settings.explain, job.output)
+        manifests.write_manifest(job.output, manifest)
         if outcome.complete:
             store.remove()
     except OSError as error:
@@ -264,4 +180,10 @@ def _end(
             f"{job.output}: {error.strerror or error} while the results were written: free some space and go on with "
             "--resume"
         )
-        shutil.rmtree(job.output / f"{recording.FOLDER}.partial", ignore_errors=True)
+        shutil.rmtree(partial_folder(recording), ignore_errors=True)
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.complete:
+        return manifests.COMPLETE
+    return manifests.INTERRUPTED if outcome.interrupted else manifests.INCOMPLETE

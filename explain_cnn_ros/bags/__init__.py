@@ -1,1 +1,1 @@
-"""Recordings (rosbag2): reading them without ROS, and playing them into a ROS graph."""
+"""Recordings, images and videos: readers and a writer that need no ROS."""

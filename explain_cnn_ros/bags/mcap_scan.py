@@ -1,7 +1,7 @@
-"""Reads an MCAP file from its first record on, without index or footer, as far as it is whole.
+"""Reader of an MCAP file without index or footer: record by record, until the file ends.
 
 A recorder that was killed, or a disk that ran full, leaves a file that ends in the middle of a record and has
-no index. Everything before that place is as good as ever. The format: https://mcap.dev/spec
+no index. Everything before that place is intact. The format: https://mcap.dev/spec
 """
 
 from __future__ import annotations
@@ -21,30 +21,38 @@ else:
     from backports import zstd
 
 MAGIC = b"\x89MCAP0\r\n"
-#: A record that claims to go on beyond the end of the file, with more bytes than this left, is no chunk.
+#: A record that ends behind the end of the file is no chunk if more bytes than this are left.
 LONGEST_CHUNK = 2**28
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
 WANTED = (SCHEMA, CHANNEL, MESSAGE, CHUNK)
 
 
 class Channel(NamedTuple):
-    """Where a message was published."""
+    """A channel of an MCAP file: a topic with one type of messages.
+
+    Attributes:
+        topic: Name of the topic.
+        type: Type of its messages.
+        encoding: Serialization of its messages: "cdr" in all recordings of ROS 2.
+        qos: QoS of the publishers as YAML; "" if it was not recorded.
+    """
 
     topic: str
     type: str
     encoding: str
-    """How its messages are serialized: `cdr` in everything that ROS 2 records."""
     qos: str
-    """The publishers' QoS as YAML, empty if it was not recorded."""
 
 
 def scan(
     path: Path, report: Callable[[str], None], known: Mapping[int, Channel] | None = None
 ) -> Iterator[tuple[Channel, int, bytes]]:
-    """Yield channel, log time (ns) and payload of each message, chunk by chunk, by time within a chunk.
+    """Yield channel, log time (in ns) and payload of each message, chunk by chunk, by time within a chunk.
 
-    What cannot be read is left out and named to `report`. `known` are channels by their number, known from
-    elsewhere: the file may declare them in a place that is damaged.
+    Args:
+        path: The file.
+        report: Called with a sentence for each part that cannot be read and is left out.
+        known: Channels by their number, known from elsewhere: the file may declare them in a damaged place. None for
+            none.
 
     Raises:
         ValueError: The file does not begin as an MCAP file does.
@@ -61,7 +69,7 @@ def scan(
             opcode, length = struct.unpack("<BQ", head) if len(head) == 9 else (0, 0)
             if opcode == DATA_END:
                 return
-            if opcode == 0:  # the tail that a crash leaves: part of a record's head, or zeros
+            if opcode == 0:  # a crash leaves part of a record's head, or zeros
                 report(f"{path.name}: cut off at byte {offset}: no record begins there")
                 return
             left = size - file.tell()
@@ -78,7 +86,7 @@ def scan(
                 else:
                     records = iter([(opcode, content)] if whole else [])
                 yield from sorted(_messages(records, names, channels, report), key=lambda message: message[1])
-            except Exception as error:  # whatever a parser or a decompressor meets in damaged bytes
+            except Exception as error:  # damaged bytes raise all kinds
                 report(f"{path.name}: left out the damaged record at byte {offset} ({length} bytes): {error}")
         if whole:
             report(f"{path.name}: ends without a footer: the recording was not closed")
@@ -90,7 +98,7 @@ def _messages(
     channels: dict[int, Channel],
     report: Callable[[str], None],
 ) -> Iterator[tuple[Channel, int, bytes]]:
-    """The messages among the records. Schemas and channels met on the way go into `names` and `channels`."""
+    """Yield the messages among the records, and add their schemas and channels to `names` and `channels`."""
     for opcode, content in records:
         if opcode == SCHEMA:
             fields = _Fields(content)
@@ -110,11 +118,11 @@ def _messages(
             if number in channels:
                 yield channels[number], stamp, content[22:]
             else:
-                report(f"the messages of channel {number} were left out: what names its topic is damaged")
+                report(f"the messages of channel {number} were left out: the record that names its topic is damaged")
 
 
 def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Opcode and content of each whole record in a chunk."""
+    """Yield opcode and content of each complete record in a chunk."""
     at = 0
     while at + 9 <= len(content):
         opcode, length = struct.unpack_from("<BQ", content, at)
@@ -125,7 +133,7 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _unpack_chunk(content: bytes, whole: bool) -> bytes:
-    """The records of a chunk: all of them, verified, or what a chunk that was cut off still gives."""
+    """Return the records of a chunk, verified if it is complete; of a chunk that was cut off, those that are left."""
     fields = _Fields(content)
     _, _, size, checksum = fields.numbers("<QQQI")
     compression = fields.text()
@@ -147,10 +155,11 @@ def _unpack_chunk(content: bytes, whole: bool) -> bytes:
 
 
 class _Fields:
-    """The fields of a record, taken one after another.
+    """The fields of a record, read one after another.
 
     Raises:
-        ValueError, struct.error: The record ends within a field.
+        ValueError: The record ends within a field.
+        struct.error: The record ends within a number.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -163,7 +172,7 @@ class _Fields:
         return values
 
     def block(self) -> bytes:
-        """Bytes that are preceded by their number."""
+        """Read bytes that are preceded by their number."""
         (length,) = self.numbers("<I")
         block = self._content[self._at : self._at + length]
         if len(block) != length:

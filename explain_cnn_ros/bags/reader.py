@@ -1,11 +1,10 @@
-"""Reads rosbag2 recordings without ROS: a directory or a single file, MCAP or sqlite3, compressed or not.
+"""Reader of rosbag2 recordings, without ROS: a directory or a single file, MCAP or sqlite3, compressed or not.
 
     with BagReader("sample/street") as bag:
         for topic, stamp, type, data in bag.messages([bag.image_topic().name]):
             ...
 
-A recording that was cut off, or lost its metadata.yaml, is read as far as it goes; `problems` says what is
-missing.
+The intact parts of a recording that was cut off or lost its metadata.yaml are read; `problems` names the others.
 """
 
 from __future__ import annotations
@@ -42,16 +41,22 @@ SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 
 class BagError(Exception):
-    """A recording cannot be read, or lacks what was asked for. The text names the cause and what to do."""
+    """A recording cannot be read, or lacks a topic. The message names the cause and the cure."""
 
 
 class BagReader:
     """The topics and messages of a recording.
 
-    path: a rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd) are
-        unpacked into a temporary directory while the bag is open.
+    All times are log times, in ns since 1970: the times at which the recorder received the messages.
 
-    All times are log times: when the recorder received a message, in ns since 1970.
+    Args:
+        path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd) are
+            unpacked into a temporary directory while the bag is open.
+
+    Attributes:
+        path: The path.
+        problems: Faults of the recording, and the parts that are left out because of them, a sentence each.
+        topics: The topics, by name.
 
     Raises:
         BagError: There is no recording, or nothing in it can be read.
@@ -59,7 +64,6 @@ class BagReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        #: What was wrong with the recording and what was left out because of it, a sentence each.
         self.problems: list[str] = []
         self._stack = ExitStack()
         self._files: list[StorageFile] = []
@@ -86,31 +90,34 @@ class BagReader:
         self.close()
 
     def close(self) -> None:
-        """Free the files. No messages can be taken after this."""
+        """Close the files. No messages can be read afterwards."""
         self._stack.close()
 
     @property
     def message_count(self) -> int:
-        """Messages on all topics."""
+        """Number of messages on all topics."""
         return sum(topic.count for topic in self.topics)
 
     @property
     def start(self) -> int:
-        """Log time of the first message, ns; 0 if there is none."""
+        """Log time of the first message, in ns; 0 if there is none."""
         return min((file.start for file in self._files if file.end > 0), default=0)
 
     @property
     def end(self) -> int:
-        """Log time of the last message, ns; 0 if there is none."""
+        """Log time of the last message, in ns; 0 if there is none."""
         return max((file.end for file in self._files if file.end > 0), default=0)
 
     @property
     def image_topics(self) -> list[Topic]:
-        """Topics with images, raw or compressed, the one with the most messages first."""
+        """Topics with raw or compressed images; the one with the most messages comes first."""
         return sorted((t for t in self.topics if t.type in IMAGE_TYPES and t.count), key=lambda t: -t.count)
 
     def image_topic(self, name: str | None = None) -> Topic:
-        """The image topic of this name, or, without one, the image topic with the most messages.
+        """Return an image topic.
+
+        Args:
+            name: Name of the topic; None for the image topic with the most messages.
 
         Raises:
             BagError: There is no such topic.
@@ -131,14 +138,14 @@ class BagReader:
     def messages(
         self, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
     ) -> Iterator[Message]:
-        """Messages in the order of their log time, file by file.
+        """Yield messages in the order of their log time, file by file.
 
-        A damaged part is left out and named in `problems`; what follows it comes in the order of the file.
+        A damaged part is left out and named in `problems`. The messages behind it come in the order of the file.
 
         Args:
             topics: Names of topics; None for all.
-            start: Only messages logged at or after this time, ns.
-            stop: Only messages logged before this time, ns.
+            start: Only messages logged at or after this time, in ns; None for all.
+            stop: Only messages logged before this time, in ns; None for all.
 
         Raises:
             BagError: The bag has no topic of such a name.
@@ -159,7 +166,7 @@ class BagReader:
             self.problems.append(problem)
 
     def _read_metadata(self) -> dict[str, Any]:
-        """What metadata.yaml says; empty where there is none."""
+        """Return the contents of metadata.yaml; empty if there is none."""
         if not self.path.exists():
             raise BagError(f"{self.path}: no such file or directory. {WHAT_TO_GIVE}")
         if not self.path.is_dir():
@@ -170,48 +177,48 @@ class BagReader:
         try:
             metadata = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
             return dict(metadata)
-        except Exception as error:  # whatever YAML, or a file that is not YAML, gives
-            self._report(f"metadata.yaml cannot be read ({error}): the files that lie beside it are taken")
+        except Exception as error:  # files that are not YAML raise all kinds
+            self._report(f"metadata.yaml cannot be read ({error}): the files beside it are read")
             return {}
 
     def _find_files(self, metadata: dict[str, Any]) -> list[Path]:
-        """The recording's storage files, in order."""
+        """Return the storage files of the recording, in order."""
         if self.path.is_file():
             if not self.path.name.endswith(SUFFIXES):
                 cure = (
-                    "It seems to be of ROS 1: `rosbags-convert --src <it> --dst <new directory>` converts it."
+                    "It seems to be of ROS 1: convert it with `rosbags-convert --src <it> --dst <new directory>`."
                     if self.path.suffix == ".bag"
                     else WHAT_TO_GIVE
                 )
                 raise BagError(f"{self.path}: not a rosbag2 recording. {cure}")
             return [self.path]
-        lying = sorted((p for p in self.path.iterdir() if p.name.endswith(SUFFIXES)), key=_natural)
+        present = sorted((p for p in self.path.iterdir() if p.name.endswith(SUFFIXES)), key=_natural)
         listed = [self.path / Path(name).name for name in metadata.get("relative_file_paths") or ()]
         if any(file.exists() for file in listed):
             for file in listed:
                 if not file.exists():
                     self._report(f"{file.name}, which metadata.yaml lists, is missing, and with it its messages")
             return [file for file in listed if file.exists()]
-        if not lying:
+        if not present:
             inside = sorted(path.parent for path in self.path.glob("*/metadata.yaml"))
             cure = f"Did you mean {inside[0]}?" if inside else WHAT_TO_GIVE
             raise BagError(f"{self.path}: not a rosbag2 recording: no .mcap or .db3 file in it. {cure}")
         if listed:
-            self._report("the files that metadata.yaml lists are missing: those that lie beside it are taken")
+            self._report("the files that metadata.yaml lists are missing: those beside it are read")
         elif not self.problems:
             self._report(
                 "no metadata.yaml: the recording was not closed. "
                 f"`ros2 bag reindex {self.path}` writes a new one, if ROS 2's own tools are to read it"
             )
-        return lying
+        return present
 
     def _open_file(self, path: Path) -> None:
         journal = path.with_name(path.name + "-wal")
         if journal.exists() and journal.stat().st_size:
-            self._report(f"{journal.name}: messages that were not yet moved into {path.name} are left out")
+            self._report(f"{journal.name}: messages that were not moved into {path.name} yet are left out")
         try:
             file = open_storage(self._unpacked(path) if path.suffix == ".zstd" else path, self._report)
-        except Exception as error:  # whatever is met in damaged bytes
+        except Exception as error:  # damaged bytes raise all kinds
             cure = f". `sqlite3 {path} .recover | sqlite3 <new file>` may save it" if path.suffix == ".db3" else ""
             self._report(f"{path.name} cannot be read ({error}){cure}")
             return
@@ -219,7 +226,7 @@ class BagReader:
         self._files.append(file)
 
     def _unpacked(self, path: Path) -> Path:
-        """The file without its compression, as far as that goes, in a temporary directory."""
+        """Unpack a compressed file, or the intact part of a damaged one, into a temporary directory."""
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         target = Path(directory) / path.stem
         with zstd.open(path, "rb") as packed, target.open("wb") as unpacked:
@@ -231,7 +238,7 @@ class BagReader:
 
 
 def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
-    """The topics of all files, by name. What metadata.yaml says of QoS goes before what the files say."""
+    """Return the topics of all files, by name. QoS in metadata.yaml takes precedence over QoS in the files."""
     counts: dict[tuple[str, str], int] = {}
     offers: dict[str, tuple[Qos, ...]] = {}
     for file in files:
@@ -242,17 +249,17 @@ def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> l
 
 
 def _recorded_qos(metadata: dict[str, Any]) -> dict[str, tuple[Qos, ...]]:
-    """QoS by topic, as far as metadata.yaml tells."""
+    """Return the QoS that metadata.yaml holds, by topic."""
     offers = {}
     for entry in metadata.get("topics_with_message_count") or ():
         try:
             topic = entry["topic_metadata"]
             offers[str(topic["name"])] = tuple(parse_qos(topic["offered_qos_profiles"]))
-        except Exception:  # whatever a file that was edited by hand gives: the bag's own record is used then
+        except Exception:  # edited by hand: the QoS in the files is used instead
             continue
     return offers
 
 
 def _natural(path: Path) -> list[int | str]:
-    """Sorts street_2 before street_10."""
+    """Return a key that sorts street_2 before street_10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

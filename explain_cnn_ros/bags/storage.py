@@ -1,4 +1,4 @@
-"""One file of a recording, MCAP or sqlite3, whole or damaged: its topics, its times, its messages."""
+"""One file of a recording, MCAP or sqlite3, intact or damaged: its topics, times and messages."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: With what a compressed message begins. A CDR message begins with a zero byte.
+#: First bytes of a compressed message. A CDR message begins with a zero byte.
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a recording. A topic that carried two types is listed once for each of them.
+    """A topic of a recording. A topic with messages of two types is listed twice.
 
-    type: as ROS 2 writes it, `sensor_msgs/msg/Image`.
-    count: messages that were recorded and can be read.
-    qos: what its publishers offered, one entry a publisher; empty if that was not recorded.
+    Attributes:
+        name: Name of the topic.
+        type: Type of its messages, for instance "sensor_msgs/msg/Image".
+        count: Number of messages that can be read.
+        qos: QoS that its publishers offered, one entry for each; empty if it was not recorded.
     """
 
     name: str
@@ -44,8 +46,12 @@ class Topic:
 class Message(NamedTuple):
     """A message as it was recorded.
 
-    stamp: when the recorder received it, ns since 1970. What its header says is inside `data`.
-    data: the serialized message, CDR.
+    Attributes:
+        topic: Topic of the message.
+        stamp: Log time, in ns since 1970: the time at which the recorder received the message. The stamp of its header
+            is inside of `data`.
+        type: Type of the message, for instance "sensor_msgs/msg/Image".
+        data: The serialized message, CDR.
     """
 
     topic: str
@@ -58,26 +64,34 @@ Report = Callable[[str], None]
 
 
 class StorageFile(Protocol):
-    """What a file of either kind gives. `start` and `end`: log times of its first and last message, ns."""
+    """A storage file of either kind.
+
+    Attributes:
+        topics: The topics.
+        start: Log time of the first message, in ns.
+        end: Log time of the last message, in ns.
+    """
 
     topics: list[Topic]
     start: int
     end: int
 
     def messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
-        """Messages of these topics, logged at or after `start` and before `stop` (ns)."""
+        """Yield the messages of some topics, logged at or after `start` and before `stop` (in ns)."""
 
     def close(self) -> None:
-        """Free the file."""
+        """Close the file."""
 
 
 def open_storage(path: Path, report: Report) -> StorageFile:
-    """Open a .mcap or .db3 file by its index, or an MCAP file without one by reading it from front to back.
+    """Open a .mcap or .db3 file by its index. An MCAP file without an index is read from front to back.
 
-    Damage that leaves something to read is named to `report`.
+    Args:
+        path: The file.
+        report: Called with a sentence for each damage that leaves something to read.
 
     Raises:
-        Exception: Nothing in the file can be read. What it is depends on the damage.
+        Exception: Nothing in the file can be read. The type of the exception depends on the damage.
     """
     try:
         return IndexedFile(path, report)
@@ -87,12 +101,12 @@ def open_storage(path: Path, report: Report) -> StorageFile:
         file = ScannedFile(path, report)
         found = sum(topic.count for topic in file.topics)
         reason = str(error).rstrip(".")
-        report(f"{path.name}: read from front to back, for lack of its index ({reason}): {found} messages")
+        report(f"{path.name}: read from front to back because its index is missing ({reason}): {found} messages")
         return file
 
 
 class IndexedFile:
-    """A whole file, read with the rosbags library."""
+    """A file with an index, read with the rosbags library."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self._path = path
@@ -115,7 +129,7 @@ class IndexedFile:
                 message = _unpacked(Message(connection.topic, stamp, connection.msgtype, data), self._report)
                 if message:
                     yield message
-        except Exception as error:  # whatever rosbags meets in damaged bytes
+        except Exception as error:  # damaged bytes raise all kinds
             self._report(f"{self._path.name}: damaged: {error}")
             if self._path.suffix == ".mcap":
                 known = {c.id: _channel(c) for c in self._connections}
@@ -126,7 +140,7 @@ class IndexedFile:
 
 
 class ScannedFile:
-    """An MCAP file that lacks its index: gone through once for its topics, and again for its messages."""
+    """An MCAP file without an index. It is read once for its topics, and again for its messages."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self._path = path
@@ -146,7 +160,7 @@ class ScannedFile:
         return _scanned(self._path, topics, start, stop, self._report, {})
 
     def close(self) -> None:
-        """Nothing is held open between two calls."""
+        """Do nothing: no file is open between two calls."""
 
 
 def _scanned(
@@ -160,7 +174,7 @@ def _scanned(
 
 
 def _unpacked(message: Message, report: Report) -> Message | None:
-    """The message, decompressed if it was compressed by itself; None if it cannot be."""
+    """Return the message, decompressed if it is compressed by itself; None if it cannot be decompressed."""
     if message.data[:4] != ZSTD_MAGIC:
         return message
     try:
@@ -188,7 +202,7 @@ def _qos(connection: Connection) -> tuple[Qos, ...]:
 
 
 def _parsed_qos(text: str) -> tuple[Qos, ...]:
-    """QoS from the YAML in a file; nothing if it is not what it should be."""
+    """Parse the QoS in a file, which is YAML; return nothing if it is malformed."""
     with suppress(Exception):
         return tuple(parse_qos(text))
     return ()

@@ -1,1 +1,1 @@
-"""The paper's experiments, and questions that it leaves open. Needs no ROS."""
+"""The experiments of the paper and further experiments. This room needs no ROS."""

@@ -1,4 +1,4 @@
-"""Explanations that readers know, as maps of the window: LIME and Grad-CAM, both by captum."""
+"""Established explanations as maps of the window: LIME and Grad-CAM. Both are computed by captum."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
-from explain_cnn_ros.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.model.classifier import WindowClassifier
+from explain_cnn_ros.model.output import margin
 
+#: A value for each pixel of a window, float64 [H, W].
 Map = NDArray[np.float64]
 
 
 def captum_attr() -> Any:
-    """Captum's attributions; ImportError says how to get them."""
+    """Import captum's attributions.
+
+    Raises:
+        ImportError: captum is missing; the message says how to install it.
+    """
     try:
         import captum.attr
     except ImportError as error:
@@ -25,59 +31,77 @@ def captum_attr() -> Any:
     return captum.attr
 
 
-class Output(nn.Module):
-    """A network's output, [N]: logit of person minus that of background."""
+def grad_cam(classifier: WindowClassifier, window: NDArray[np.uint8]) -> Map:
+    """Compute Grad-CAM of the last layer's activations (Selvaraju et al. 2017).
 
-    def __init__(self, network: VGGClassifier) -> None:
-        super().__init__()
-        self.network = network
+    Args:
+        classifier: The classifier.
+        window: uint8 [H, W, 3] RGB, of the classifier's size.
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Normalised windows [N, 3, H, W] -> [N]."""
-        logits: Tensor = self.network(batch)
-        return logits[:, PERSON] - logits[:, BACKGROUND]
-
-
-def grad_cam(classifier: PersonClassifier, window: NDArray[np.uint8]) -> Map:
-    """Of the last convolution's activations (Selvaraju et al. 2017), float64 [H, W], at least 0."""
-    attr = captum_attr()
-    features = classifier.network.features
-    last: Any = features[convolution_layers(features)[-1].activation]
+    Returns:
+        The map, float64 [H, W], at least 0.
+    """
+    attr, adapter = captum_attr(), adapt(classifier)
+    network = adapter.classifier.network
+    last = adapter.layers[max(adapter.layers)].module
     batch = classifier.normalise(classifier.to_pixels(window[None])).requires_grad_()
+
+    def output(windows: Tensor) -> Tensor:
+        return adapter.output(network(windows))
+
     with torch.enable_grad():
-        coarse = attr.LayerGradCam(Output(classifier.network), last).attribute(batch, relu_attributions=True)
+        coarse = attr.LayerGradCam(output, last).attribute(batch, relu_attributions=True)
     fine = attr.LayerAttribution.interpolate(coarse.detach(), window.shape[:2], "bilinear")
     found: Map = fine[0, 0].double().cpu().numpy()
     return found
 
 
 class Ridge:
-    """A linear model of weighted samples, with a penalty on its coefficients: what LIME fits. captum's interface."""
+    """The linear model that LIME fits: weighted samples, with a penalty on the coefficients.
+
+    It has the interface of captum's interpretable models.
+
+    Args:
+        penalty: Weight of the squared coefficients.
+    """
 
     def __init__(self, penalty: float = 1.0) -> None:
         self.penalty = penalty
         self.coefficients = torch.zeros(0)
 
     def fit(self, train_data: Any, **_: object) -> None:
-        """Least squares of (samples [N, K], outputs [N], weights [N]) by the normal equations."""
+        """Fit the model by the normal equations.
+
+        Args:
+            train_data: Batches of samples [N, K], outputs [N] and weights [N].
+            **_: Arguments of other models of captum.
+        """
         x, y, w = (torch.cat([part.double().cpu() for part in parts]) for parts in zip(*train_data, strict=True))
         y, w = y.flatten(), w.flatten() / w.sum()
         x, y = x - w @ x, y - w @ y
-        # The weights sum to 1, the penalty is of as many samples as there are.
+        # The weights sum to 1, so the penalty is divided by the number of samples.
         gram = x.T @ (w[:, None] * x) + self.penalty / len(x) * torch.eye(x.shape[1], dtype=x.dtype)
         self.coefficients = torch.linalg.solve(gram, x.T @ (w * y))
 
     def representation(self) -> Tensor:
-        """The coefficients [K]."""
+        """Return the coefficients, [K]."""
         return self.coefficients.float()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Of samples [N, K], but for a constant: [N]."""
+        """Predict the outputs of samples [N, K] up to a constant: [N]."""
         return x @ self.representation()
 
 
 def superpixels(window: NDArray[np.uint8], side: int = 10) -> NDArray[np.int64]:
-    """Waterpixels (Machairas et al. 2015): a watershed of the gradient from a grid of markers; int64 [H, W] from 0."""
+    """Divide a window into waterpixels: a watershed of the gradient from a grid of markers (Machairas et al. 2015).
+
+    Args:
+        window: uint8 [H, W, 3] RGB.
+        side: Distance of the markers, in pixels.
+
+    Returns:
+        The number of each pixel's superpixel, counted from 0, int64 [H, W].
+    """
     height, width = window.shape[:2]
     markers = np.zeros((height, width), np.int32)
     rows, columns = max(1, round(height / side)), max(1, round(width / side))
@@ -93,27 +117,32 @@ def superpixels(window: NDArray[np.uint8], side: int = 10) -> NDArray[np.int64]:
 
 
 def lime(
-    classifier: PersonClassifier, window: NDArray[np.uint8], samples: int, seed: int, arithmetic: str = "float32"
+    classifier: WindowClassifier, window: NDArray[np.uint8], samples: int, seed: int, precision: str = "float32"
 ) -> Map:
-    """Of superpixels that are replaced by their mean colour (Ribeiro et al. 2016), float64 [H, W].
+    """Compute LIME (Ribeiro et al. 2016) of superpixels, which are replaced by their mean colour.
 
     Args:
-        samples: windows that are looked at.
-        seed: of the superpixels that are replaced.
-        arithmetic: of the passes.
+        classifier: The classifier.
+        window: uint8 [H, W, 3] RGB, of the classifier's size.
+        samples: Number of windows with superpixels replaced.
+        seed: Seed of the choice of the superpixels that are replaced.
+        precision: Precision of the passes, one of `model.precision.PRECISIONS` except "auto".
+
+    Returns:
+        The map, float64 [H, W]; all pixels of a superpixel have its coefficient.
     """
     attr = captum_attr()
     segments = superpixels(window)
-    plain = np.zeros(window.shape, np.float64)
-    for channel in range(3):
-        sums = np.bincount(segments.ravel(), window[..., channel].ravel())
-        plain[..., channel] = (sums / np.bincount(segments.ravel()))[segments]
-    output = Output(classifier.prepared(arithmetic))
+    network = classifier.prepared(precision)
     pixels = classifier.to_pixels(window[None])
-    baseline = torch.from_numpy(plain).permute(2, 0, 1)[None].to(pixels)
+    baseline = torch.from_numpy(_mean_colours(window, segments)).permute(2, 0, 1)[None].to(pixels)
+
+    def output(batch: Tensor) -> Tensor:
+        return margin(network(classifier.normalise(batch)))
+
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        explained = attr.Lime(lambda batch: output(classifier.normalise(batch)), interpretable_model=Ridge()).attribute(
+        explained = attr.Lime(output, interpretable_model=Ridge()).attribute(
             pixels,
             baselines=baseline,
             feature_mask=torch.from_numpy(segments)[None, None].to(pixels.device),
@@ -122,3 +151,12 @@ def lime(
         )
     found: Map = explained[0, 0].double().cpu().numpy()
     return found
+
+
+def _mean_colours(window: NDArray[np.uint8], segments: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the window with each superpixel in its mean colour, float64 [H, W, 3]."""
+    plain = np.zeros(window.shape, np.float64)
+    for channel in range(3):
+        sums = np.bincount(segments.ravel(), window[..., channel].ravel())
+        plain[..., channel] = (sums / np.bincount(segments.ravel()))[segments]
+    return plain

@@ -1,10 +1,10 @@
-"""Which metric's neurons matter causally, and how far metrics agree: silencing by metric and N, against random neurons.
+"""Causal check: the change of the output when the neurons that a metric selects are silenced.
 
-    ros2 run explain_cnn_ros experiments causal --data DIR --output DIR
+    explain-cnn experiments causal --data DIR --output DIR
 
 The paper says that correlation "selects neurons that exert large influence over the network output". Here the selected
-neurons of all layers are set to zero at once, and the output is compared with what it is without as many random live
-neurons of the same layers.
+neurons of all layers are set to zero together. The change of the output is compared with the change that as many random
+live neurons of the same layers cause. The second table says how far the selections of the metrics agree.
 """
 
 from __future__ import annotations
@@ -16,31 +16,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from explain_cnn_ros.classifier import BACKGROUND, PERSON, PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, kept, markdown
-from explain_cnn_ros.experiments.bootstrap import Mean
+from explain_cnn_ros.experiments import bootstrap, markdown, results_cache
+from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.progress import Progress, silent
-from explain_cnn_ros.experiments.ranker import Ranker
-from explain_cnn_ros.experiments.selectors import selector
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS, jaccard
-from explain_cnn_ros.settings import ExplainSettings
-from explain_cnn_ros.silencing import draw_live, in_batches
+from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
+from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS, selector
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.silencing import draw_live
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Whose noise ranks: the paper's for all metrics, the others for those that depend on it.
-PRESETS = ("paper", "authors", "stable")
+#: Presets of the noise, and the metrics that are computed with each: with the paper's noise all metrics, with the other
+#: presets those that depend on the noise.
+METRICS_BY_PRESET = {"paper": PAPER_METRICS, "authors": PERTURBED_METRICS, "stable": PERTURBED_METRICS}
+
+#: The selections that are compared.
+SELECTORS = tuple(selector(name, preset) for preset, names in METRICS_BY_PRESET.items() for name in names)
 
 
 @dataclass(frozen=True)
-class Causal:
+class CausalSettings:
     """Settings of the experiment.
 
-    top_ns: how many neurons of each layer are silenced.
-    draws: of as many random neurons.
-    layers: that are silenced, all at once.
+    Attributes:
+        top_ns: Numbers of neurons of each layer that are silenced.
+        draws: Number of sets of random neurons for comparison.
+        layers: Layers whose neurons are silenced, all of them together.
+        seed: Seed of the noise and of the random neurons.
     """
 
     top_ns: tuple[int, ...] = (1, 5, 20)
@@ -50,69 +55,90 @@ class Causal:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What silencing the top N of a metric does; means over windows, with confidence intervals over photos.
+class CausalRow:
+    """The effect of silencing the top N of a metric; means over windows with confidence intervals over photos.
 
-    influence: of the change of the output (logit of person minus that of background), whichever way it goes.
-    times_random: the same over that of random neurons.
-    against: change of the output against what the window shows: down for persons, up for backgrounds.
-    against_random: the same of random neurons.
-    flips, flips_random: share of the windows whose decision at the threshold is another afterwards.
+    The output is the logit of person minus the logit of background.
+
+    Attributes:
+        selector: Name of the selection.
+        top_n: Number of neurons of each layer.
+        influence: Absolute change of the output.
+        times_random: The same, divided by that of random neurons.
+        against: Change of the output against the content of the window: its fall for persons, its rise for backgrounds.
+        against_random: The same for random neurons.
+        flips: Share of the windows whose decision at the threshold changes.
+        flips_random: The same for random neurons.
     """
 
     selector: str
     top_n: int
-    influence: Mean
-    times_random: Mean
-    against: Mean
-    against_random: Mean
-    flips: Mean
-    flips_random: Mean
-
-
-#: What is compared: all metrics with the paper's noise, and those that depend on it with the others.
-SELECTORS = (
-    *METRICS,
-    *(selector(metric, preset) for preset in PRESETS[1:] for metric in PERTURBATION_METRICS),
-)
+    influence: Estimate
+    times_random: Estimate
+    against: Estimate
+    against_random: Estimate
+    flips: Estimate
+    flips_random: Estimate
 
 
 def measure(
-    classifier: PersonClassifier, examples: Sequence[Example], how: Causal, folder: Path, progress: Progress = silent
+    classifier: PersonClassifier,
+    examples: Sequence[Example],
+    settings: CausalSettings,
+    folder: Path,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Any]:
-    """By window: output, outputs without selected and without random neurons, and what was selected."""
-    most = max(how.top_ns)
-    rankers = {}
-    for preset in PRESETS:
-        metrics = METRICS if preset == "paper" else PERTURBATION_METRICS
-        settings = ExplainSettings.preset(preset, top_n=most, metrics=metrics, layers=how.layers, seed=how.seed)
-        rankers[preset] = Ranker(Explainer(classifier, settings))
-    key = kept.key_of(classifier, how, *(ranker.explainer.settings for ranker in rankers.values()), *examples)
-    return kept.compute(
+    """Silence the neurons of all windows; results are cached.
+
+    Args:
+        classifier: The classifier.
+        examples: The windows.
+        settings: Settings of the experiment.
+        folder: Folder of the cache.
+        progress: Receives reports of the progress.
+
+    Returns:
+        By window: "output", the outputs "selected" (by selector, one for each N) and "random" (by draw, one for each
+        N) with neurons silenced, and the selected "channels" by selector and layer.
+    """
+    explainers = {
+        preset: Explainer(
+            classifier,
+            ExplainSettings.preset(
+                preset, top_n=max(settings.top_ns), metrics=metrics, layers=settings.layers, seed=settings.seed
+            ),
+        )
+        for preset, metrics in METRICS_BY_PRESET.items()
+    }
+    key = results_cache.key_of(classifier, settings, *(e.settings for e in explainers.values()), *examples)
+    return results_cache.compute(
         folder / "silenced.jsonl",
         key,
         {e.name: e for e in examples},
-        lambda example: _silence(rankers, example, how),
-        lambda done, of: progress("silencing", done, of),
+        lambda example: _silence(explainers, example, settings),
+        lambda done, total: progress("silencing", done, total),
     )
 
 
-@torch.inference_mode()
-def _silence(rankers: Mapping[str, Ranker], example: Example, how: Causal) -> dict[str, Any]:
-    selected: dict[str, dict[int, list[int]]] = {}
-    for preset, ranker in rankers.items():
-        (ranked,) = ranker.rank(example.image)
-        for (metric, layer), channels in ranked.channels.items():
-            selected.setdefault(selector(metric, preset), {})[layer] = channels
-    rng = np.random.default_rng([how.seed, *example.name.encode()])
-    drawn = [draw_live(ranked.activations, max(how.top_ns), rng) for _ in range(how.draws)]
-    tops = [(chosen, n) for chosen in [*selected.values(), *drawn] for n in how.top_ns]
-    sets = [{layer: channels[:n] for layer, channels in chosen.items()} for chosen, n in tops]
-    classifier = ranker.explainer.classifier
-    window = classifier.normalise(classifier.to_pixels(example.image[None]))
-    logits = in_batches(classifier.network, window, [{}, *sets])
-    outputs = (logits[:, PERSON] - logits[:, BACKGROUND]).tolist()
-    after = np.array(outputs[1:]).reshape(-1, len(how.top_ns))
+def _silence(explainers: Mapping[str, Explainer], example: Example, settings: CausalSettings) -> dict[str, Any]:
+    ranked = {preset: explainer.rank(example.image) for preset, explainer in explainers.items()}
+    selected = {
+        selector(name, preset): ranked[preset].of_metric(name)
+        for preset, names in METRICS_BY_PRESET.items()
+        for name in names
+    }
+    # Random neurons and silenced passes depend on the unperturbed window only, which is the same with all presets.
+    explainer, window = explainers["stable"], ranked["stable"]
+    rng = np.random.default_rng([settings.seed, *example.name.encode()])
+    activations = window.evidence.activations
+    drawn = [draw_live(activations, max(settings.top_ns), rng) for _ in range(settings.draws)]
+    sets = [
+        {layer: channels[:n] for layer, channels in chosen.items()}
+        for chosen in [*selected.values(), *drawn]
+        for n in settings.top_ns
+    ]
+    outputs = explainer.silence(window, [{}, *sets]).outputs
+    after = np.array(outputs[1:]).reshape(-1, len(settings.top_ns))
     return {
         "output": outputs[0],
         "selected": {name: row.tolist() for name, row in zip(selected, after, strict=False)},
@@ -121,10 +147,16 @@ def _silence(rankers: Mapping[str, Ranker], example: Example, how: Causal) -> di
     }
 
 
-def rows(records: Mapping[str, Any], examples: Sequence[Example], how: Causal, threshold: float) -> list[Row]:
-    """The table, over the given windows.
+def rows(
+    records: Mapping[str, Any], examples: Sequence[Example], settings: CausalSettings, threshold: float
+) -> list[CausalRow]:
+    """Compute the table over some windows.
 
-    threshold: P(person) from which on a window is decided to be a person.
+    Args:
+        records: Results of `measure`.
+        examples: The windows.
+        settings: Settings of the experiment.
+        threshold: A window is decided to show a person if P(person) is at least this.
     """
     photos = [example.photo for example in examples]
     before = np.array([records[e.name]["output"] for e in examples])
@@ -132,12 +164,12 @@ def rows(records: Mapping[str, Any], examples: Sequence[Example], how: Causal, t
     limit = np.log(threshold / (1 - threshold))
     drawn = np.array([records[e.name]["random"] for e in examples])  # [windows, draws, N]
     found = []
-    for name, (i, n) in itertools.product(SELECTORS, enumerate(how.top_ns)):
+    for name, (i, n) in itertools.product(SELECTORS, enumerate(settings.top_ns)):
         after = np.array([records[e.name]["selected"][name][i] for e in examples])
         random = drawn[:, :, i]
         change, random_change = np.abs(after - before), np.abs(random - before[:, None]).mean(1)
         found.append(
-            Row(
+            CausalRow(
                 name,
                 n,
                 bootstrap.mean(change, photos),
@@ -152,7 +184,16 @@ def rows(records: Mapping[str, Any], examples: Sequence[Example], how: Causal, t
 
 
 def agreement(records: Mapping[str, Any], examples: Sequence[Example], top_n: int) -> list[list[float]]:
-    """Mean Jaccard index of what each two of SELECTORS select of all layers, over windows: symmetric, 1 with itself."""
+    """Compute the agreement of each two of SELECTORS.
+
+    Args:
+        records: Results of `measure`.
+        examples: The windows.
+        top_n: Number of neurons of each layer.
+
+    Returns:
+        A symmetric matrix: the Jaccard index of the selections of all layers, mean over windows.
+    """
     total = np.zeros((len(SELECTORS), len(SELECTORS)))
     for example in examples:
         channels = records[example.name]["channels"]
@@ -161,20 +202,20 @@ def agreement(records: Mapping[str, Any], examples: Sequence[Example], top_n: in
     return (total / len(examples)).tolist()
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """The table, as people read it."""
+def to_markdown(table: Sequence[CausalRow]) -> str:
+    """Return the table in Markdown."""
     header = ["neurons by", "top N", "change of the output", "times random neurons'"]
     header += ["against what is shown", "random neurons'", "decisions that flip", "random neurons'"]
     return markdown.table(header, map(_cells, table))
 
 
-def _cells(row: Row) -> list[object]:
+def _cells(row: CausalRow) -> list[object]:
     flips = [f"{100 * m.value:.0f} %" for m in (row.flips, row.flips_random)]
     return [row.selector, row.top_n, row.influence, row.times_random, row.against, row.against_random, *flips]
 
 
 def agreement_markdown(matrix: Sequence[Sequence[float]]) -> str:
-    """The agreement, a row and a column a selector."""
+    """Return the matrix of `agreement` in Markdown, a row and a column for each of SELECTORS."""
     lines = [
         [f"{i} {name}", *(f"{value:.2f}" for value in values)]
         for i, (name, values) in enumerate(zip(SELECTORS, matrix, strict=True), 1)

@@ -1,11 +1,11 @@
-"""The paper's experiments, and what it leaves open, on your data.
+"""Run the paper's experiments, and further ones, on your data.
 
-    ros2 run explain_cnn_ros experiments EXPERIMENT --data DIR --output DIR
-    ros2 run explain_cnn_ros experiments localization SOURCE... --output FILE.png
+    explain-cnn experiments EXPERIMENT --data DIR --output DIR
+    explain-cnn experiments localization SOURCE... --output FILE.png
 
 --data is INRIAPerson as it is distributed, a folder with its windows (train/pos and train/neg), or any folder with
 images and boxes.csv (columns image,x,y,width,height; a line with an empty box says that an image shows nobody).
-Interrupted experiments go on where they stopped when they are started again with the same arguments.
+An experiment that was interrupted continues when it is started again with the same arguments.
 """
 
 from __future__ import annotations
@@ -17,90 +17,125 @@ from pathlib import Path
 
 import cv2
 
-from explain_cnn_ros.analysis.sources import SourceError
+from explain_cnn_ros.bags.sources import SourceError
 from explain_cnn_ros.experiments import commands
-from explain_cnn_ros.settings import PRESETS
+from explain_cnn_ros.explain.settings import PRESETS
+from explain_cnn_ros.scan.decider import REGIONS
+
+Run = Callable[[argparse.Namespace], None]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
-    made = argparse.ArgumentParser(
-        prog="experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Build the parser of the arguments."""
+    built = argparse.ArgumentParser(
+        prog="explain-cnn experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    group = made.add_subparsers(required=True, metavar="EXPERIMENT", dest="experiment")
+    group = built.add_subparsers(required=True, metavar="EXPERIMENT", dest="experiment")
 
-    def add(
-        name: str, run: Callable[[argparse.Namespace], None], text: str, data: bool = True
-    ) -> argparse.ArgumentParser:
+    def add(name: str, run: Run, text: str, data: bool = True) -> argparse.ArgumentParser:
         command = group.add_parser(name, help=text, description=text)
         command.set_defaults(run=run, parser=command)
         if data:
-            command.add_argument("--data", type=Path, required=True, help="INRIA person, or a folder with boxes.csv")
-            command.add_argument("--output", type=Path, required=True, help="folder for results, and to go on from")
-        command.add_argument("--device", default="auto", help="[%(default)s]")
+            command.add_argument("--data", type=Path, required=True, help="INRIAPerson, or a folder with boxes.csv.")
+            command.add_argument("--output", type=Path, required=True, help="Folder for results and caches.")
+        command.add_argument("--device", default="auto", help="Device of the networks [%(default)s].")
         return command
 
-    def weights(command: argparse.ArgumentParser) -> None:
-        command.add_argument("--weights", type=Path, help="[those that ship with the package]")
+    _add_patches(add("patches", commands.patches, "Table 1: position and information of the patches of each metric."))
+    _add_convergence(add("convergence", commands.converge, "Figures 2 and 3: the metrics during a training."))
+    text = "Figure 4: a panel for each metric, with the boxes of its neurons."
+    _add_localization(add("localization", commands.localize, text, data=False))
+    causal = add("causal", commands.silence, "Effect of silencing the selected neurons, and agreement of the metrics.")
+    _add_windows(causal, 60)
+    _add_weights(causal)
+    _add_stability(add("stability", commands.stabilise, "Agreement of the rankings of different seeds."))
+    _add_regions(add("regions", commands.compare_regions, "Best regions of the metrics, of LIME and of Grad-CAM."))
+    text = "Causal and stability in one figure: which metric to use, with how many perturbations."
+    _add_guide(add("guide", commands.guide, text))
+    return built
 
-    def split(command: argparse.ArgumentParser, training: int, test: int) -> None:
-        for name, count in (("training", training), ("test", test)):
-            text = f"persons, and backgrounds, whose patches the secondary classifiers see in {name} [%(default)s]"
-            command.add_argument(f"--{name}", type=int, default=count, help=text)
-        command.add_argument("--seeds", type=int, default=3, help="of the secondary classifiers [%(default)s]")
 
-    def windows(command: argparse.ArgumentParser, count: int, what: str = "persons, and backgrounds") -> None:
-        command.add_argument("--windows", type=int, default=count, help=f"{what}, of test photos [%(default)s]")
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", type=Path, help="Weights file [the weights that ship with the package].")
 
-    table = add("patches", commands.patches, "Table 1: what the patches of each metric meet and tell")
-    weights(table)
-    split(table, 150, 75)
-    table.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
 
-    converge = add("convergence", commands.converge, "Figures 2 and 3: the metrics in the course of a training")
-    split(converge, 32, 16)
-    converge.add_argument("--epochs", type=int, default=5, help="[%(default)s]")
-    converge.add_argument("--within", type=int, default=3, help="networks within the first epoch [%(default)s]")
-    converge.add_argument("--batch", type=int, default=32, help="[%(default)s]")
-    converge.add_argument("--seed", type=int, default=0, help="of the training [%(default)s]")
-    converge.add_argument("--steps", type=int, default=150, help="of the secondary classifiers' training [%(default)s]")
-    converge.add_argument("--architecture", default="vgg16", help="[%(default)s]")
+def _add_preset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="Noise [%(default)s].")
 
-    figure = add("localization", commands.localize, "Figure 4: a panel a metric, with its neurons' boxes", data=False)
-    figure.add_argument("images", metavar="SOURCE", nargs="+", type=Path, help="images, videos, folders, bags")
-    figure.add_argument("--output", type=Path, required=True, help="PNG or JPEG file")
-    figure.add_argument("--frames", type=int, nargs="+", default=[0], help="of videos, folders and bags, from 0")
-    figure.add_argument("--persons", type=int, default=1, help="of a frame at most, best first [%(default)s]")
-    figure.add_argument("--regions", choices=("scan", "whole"), default="scan", help="[%(default)s]")
-    figure.add_argument("--person-height-min", type=int, default=60, help="of scan, pixels [%(default)s]")
-    weights(figure)
-    figure.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="noise [%(default)s]")
 
-    causal = add("causal", commands.silence, "what silencing the selected neurons does; how far metrics agree")
-    windows(causal, 60)
-    weights(causal)
+def _add_split(command: argparse.ArgumentParser, training: int, test: int) -> None:
+    for name, count in (("training", training), ("test", test)):
+        text = f"Number of persons, and of backgrounds, for the {name} of the secondary classifiers [%(default)s]."
+        command.add_argument(f"--{name}", type=int, default=count, help=text)
+    command.add_argument("--seeds", type=int, default=3, help="Number of secondary classifiers [%(default)s].")
 
-    stability = add("stability", commands.stabilise, "would another seed select the same: over n and sigma")
-    windows(stability, 8)
-    weights(stability)
-    stability.add_argument("--seeds", type=int, default=3, help="of the noise [%(default)s]")
 
-    regions = add("regions", commands.compare_regions, "best regions: the metrics, LIME and Grad-CAM")
-    windows(regions, 40, "persons")
-    weights(regions)
-    regions.add_argument("--samples", type=int, default=200, help="of LIME [%(default)s]")
-    regions.add_argument("--seeds", type=int, default=2, help="of noise and of LIME [%(default)s]")
+def _add_windows(command: argparse.ArgumentParser, count: int, text: str = "persons, and of backgrounds,") -> None:
+    command.add_argument("--windows", type=int, default=count, help=f"Number of {text} of test photos [%(default)s].")
 
-    guide = add("guide", commands.guide, "causal and stability in one figure: which metric, from which n on")
-    windows(guide, 60)
-    guide.add_argument("--stability-windows", type=int, default=8, help="as for stability [%(default)s]")
-    guide.add_argument("--seeds", type=int, default=3, help="as for stability [%(default)s]")
-    weights(guide)
-    return made
+
+def _add_patches(command: argparse.ArgumentParser) -> None:
+    _add_weights(command)
+    _add_split(command, 150, 75)
+    _add_preset(command)
+
+
+def _add_convergence(command: argparse.ArgumentParser) -> None:
+    _add_split(command, 32, 16)
+    command.add_argument("--epochs", type=int, default=5, help="Number of epochs [%(default)s].")
+    command.add_argument("--within", type=int, default=3, help="Checkpoints within the first epoch [%(default)s].")
+    command.add_argument("--batch", type=int, default=32, help="Batch size of the training [%(default)s].")
+    command.add_argument("--seed", type=int, default=0, help="Seed of the training [%(default)s].")
+    command.add_argument("--steps", type=int, default=150, help="Steps of the secondary classifiers [%(default)s].")
+    command.add_argument("--architecture", default="vgg16", help="Architecture of the network [%(default)s].")
+
+
+def _add_localization(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", metavar="SOURCE", nargs="+", type=Path, help="Images, videos, folders or bags.")
+    command.add_argument("--output", type=Path, required=True, help="PNG or JPEG file.")
+    command.add_argument(
+        "--frames", type=int, nargs="+", default=[0], help="Frames of videos, folders and bags, counted from 0."
+    )
+    command.add_argument("--persons", type=int, default=1, help="Maximum number of persons in a frame [%(default)s].")
+    command.add_argument("--regions", choices=REGIONS, default="scan", help="Regions of a frame [%(default)s].")
+    command.add_argument(
+        "--person-height-min", type=int, default=60, help="Height of the smallest persons, in pixels [%(default)s]."
+    )
+    _add_weights(command)
+    _add_preset(command)
+
+
+def _add_stability(command: argparse.ArgumentParser) -> None:
+    _add_windows(command, 8)
+    _add_weights(command)
+    command.add_argument("--seeds", type=int, default=3, help="Number of seeds of the noise [%(default)s].")
+
+
+def _add_regions(command: argparse.ArgumentParser) -> None:
+    _add_windows(command, 40, "persons")
+    _add_weights(command)
+    command.add_argument("--samples", type=int, default=200, help="Number of samples of LIME [%(default)s].")
+    command.add_argument("--seeds", type=int, default=2, help="Number of seeds of the noise and of LIME [%(default)s].")
+
+
+def _add_guide(command: argparse.ArgumentParser) -> None:
+    _add_windows(command, 60)
+    command.add_argument(
+        "--stability-windows", type=int, default=8, help="--windows of the experiment stability [%(default)s]."
+    )
+    command.add_argument("--seeds", type=int, default=3, help="--seeds of the experiment stability [%(default)s].")
+    _add_weights(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; exit code 0 when there are results, 1 with the reason otherwise, 130 when interrupted."""
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command; None for those of the process.
+
+    Returns:
+        Exit code: 0 on success, 1 after an error whose reason is printed, 130 if it is interrupted.
+    """
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -108,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("experiments: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("experiments: interrupted; start the same command again to continue", file=sys.stderr)
         return 130
     return 0
 

@@ -1,136 +1,186 @@
-"""Figures 2 and 3 of the paper: what a training does to the patches of each metric, and to the sets they select.
+"""Figures 2 and 3 of the paper: the patches of each metric, and the similarity of selections, during a training.
 
-    ros2 run explain_cnn_ros experiments convergence --data DIR --output DIR
+    explain-cnn experiments convergence --data DIR --output DIR
 
-For each network of a training's course: its accuracy on photos that the training does not see; the accuracy of
-secondary classifiers on the patches of each metric's top 5; the Jaccard index of what correlation and precision select,
-by layer and over all. With the noise that the paper describes, and with the growing noise of the authors' code.
+For each checkpoint of a training, the experiment measures the accuracy of the network on photos that the training does
+not use, the accuracy of secondary classifiers on the patches of each metric's top 5, and the Jaccard index of the
+selections of correlation and precision, by layer and over all layers. It does so with the noise of the paper and with
+the growing noise of the authors' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import bootstrap, markdown
-from explain_cnn_ros.experiments.bootstrap import Mean
-from explain_cnn_ros.experiments.course import Checkpoint
+from explain_cnn_ros.experiments.bootstrap import Estimate
+from explain_cnn_ros.experiments.checkpoints import Checkpoint
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.extraction import extract_all
-from explain_cnn_ros.experiments.probe import Probe, accuracies
-from explain_cnn_ros.experiments.progress import Progress, silent
-from explain_cnn_ros.experiments.secondary import Training, spread
-from explain_cnn_ros.experiments.selectors import RANDOM, selector
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.importance import METRICS, PERTURBATION_METRICS, jaccard
-from explain_cnn_ros.network import convolution_layers
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.experiments.extraction import ExtractedPatches, PatchesByLayer, extract_all
+from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings, accuracies
+from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
+from explain_cnn_ros.experiments.secondary import SecondarySettings, spread
+from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS, RANDOM, selector
+from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.evaluation import accuracy, probabilities
 
-#: Noise, by its preset, and the metrics that are looked at with it.
-NOISES = {"paper": METRICS, "authors": PERTURBATION_METRICS}
+#: Presets of the noise, and the metrics that are computed with each.
+NOISES = {"paper": PAPER_METRICS, "authors": PERTURBED_METRICS}
 
-#: Whose patches are probed.
-SELECTORS = (*(selector(metric, preset) for preset, metrics in NOISES.items() for metric in metrics), RANDOM)
+#: The selections whose patches secondary classifiers are trained on.
+SELECTORS = (*(selector(name, preset) for preset, names in NOISES.items() for name in names), RANDOM)
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """Settings of the experiment."""
+class ConvergenceSettings:
+    """Settings of the experiment.
 
-    probe: Probe = field(default_factory=lambda: Probe(training=Training(steps=150)))
+    Attributes:
+        accuracy: Settings of the secondary classifiers.
+        top_n: Number of selected neurons of each layer.
+        layers: Layers whose neurons are selected.
+    """
+
+    accuracy: PatchAccuracySettings = field(
+        default_factory=lambda: PatchAccuracySettings(training=SecondarySettings(steps=150))
+    )
     top_n: int = 5
     layers: tuple[int, ...] = ExplainSettings().layers
 
 
 @dataclass(frozen=True)
-class Row:
-    """A network of the course.
+class ConvergenceRow:
+    """A checkpoint of the training.
 
-    accuracy: of the network, balanced, on the windows of photos that its training does not see.
-    secondary: by selector, mean and standard deviation over seeds of the secondary classifiers' accuracy.
-    similarity: by noise, Jaccard index of what correlation and precision select over all layers; mean over windows.
-    similarity_by_layer: the same by layer.
+    Attributes:
+        step: Number of training steps.
+        epoch: Number of epochs.
+        accuracy: Balanced accuracy of the network on windows of photos that its training does not use.
+        secondary: Mean and standard deviation over seeds of the secondary classifiers' accuracy, by selector.
+        similarity: Jaccard index of the selections of correlation and precision over all layers, by noise; mean over
+            windows.
+        similarity_by_layer: The same by layer.
     """
 
     step: int
     epoch: float
     accuracy: float
     secondary: Mapping[str, tuple[float, float]]
-    similarity: Mapping[str, Mean]
-    similarity_by_layer: Mapping[str, Mapping[int, Mean]]
+    similarity: Mapping[str, Estimate]
+    similarity_by_layer: Mapping[str, Mapping[int, Estimate]]
 
 
 def measure(
     checkpoints: Sequence[Checkpoint],
     examples: Sequence[Example],
     validation: tuple[Sequence[Any], Sequence[Any]],
-    how: Convergence,
+    settings: ConvergenceSettings,
     folder: Path,
     device: str = "auto",
-    progress: Progress = silent,
-) -> list[Row]:
-    """A row for each network of the course; what takes long is kept in a folder.
+    progress: ProgressCallback = no_progress,
+) -> list[ConvergenceRow]:
+    """Measure each checkpoint; patches and accuracies are cached.
 
     Args:
-        validation: held-out images of persons and of backgrounds, uint8 [H, W, 3] RGB.
+        checkpoints: The checkpoints.
+        examples: The windows.
+        validation: Held-out images of persons and of backgrounds, uint8 [H, W, 3] RGB.
+        settings: Settings of the experiment.
+        folder: Folder of the caches.
+        device: Device of the networks.
+        progress: Receives reports of the progress.
     """
     found = []
     for count, checkpoint in enumerate(checkpoints, 1):
+        prefix = f"{count}/{len(checkpoints)}: epoch {checkpoint.epoch:.2g}"
+
+        def report(step: str, done: int, total: int, prefix: str = prefix) -> None:
+            progress(f"{prefix}, {step}", done, total)
+
         classifier = checkpoint.load(device)
-        where = f"{count}/{len(checkpoints)}: epoch {checkpoint.epoch:.2g}"
-        patches: dict[str, dict[str, Any]] = {}
-        similarity, by_layer = {}, {}
-        for preset, metrics in NOISES.items():
-            settings = ExplainSettings.preset(preset, metrics=metrics, top_n=how.top_n, layers=how.layers)
-
-            def tell(done: int, of: int, step: str = f"{where}, {preset} noise") -> None:
-                progress(step, done, of)
-
-            extracted = extract_all(
-                Explainer(classifier, settings),
-                examples,
-                folder / f"step-{checkpoint.step:05d}-{preset}.jsonl",
-                tell,
-                random=preset == "paper",
-            )
-            for metric in (*metrics, *([RANDOM] if preset == "paper" else [])):
-                name = metric if metric == RANDOM else selector(metric, preset)
-                patches[name] = {window: e.patches[metric] for window, e in extracted.items()}
-            similarity[preset], by_layer[preset] = _similarity(extracted, examples, how.layers)
-        secondary = {}
-        for done, name in enumerate(SELECTORS):
-            progress(f"{where}, secondary classifiers", done, len(SELECTORS))
-            values = accuracies(examples, patches[name], how.top_n, how.probe, folder / "secondary.json")
-            secondary[name] = spread(values)
+        extracted = {
+            preset: _extract(classifier, examples, settings, preset, folder / f"step-{checkpoint.step:05d}", report)
+            for preset in NOISES
+        }
+        similarities = {p: _similarity(windows, examples, settings.layers) for p, windows in extracted.items()}
         found.append(
-            Row(
+            ConvergenceRow(
                 checkpoint.step,
                 checkpoint.epoch,
                 validate(classifier, *validation),
-                secondary,
-                similarity,
-                by_layer,
+                _secondary(extracted, examples, settings, folder / "secondary.json", report),
+                {preset: overall for preset, (overall, _) in similarities.items()},
+                {preset: by_layer for preset, (_, by_layer) in similarities.items()},
             )
         )
     return found
 
 
+def _extract(
+    classifier: PersonClassifier,
+    examples: Sequence[Example],
+    settings: ConvergenceSettings,
+    preset: str,
+    prefix: Path,
+    report: Callable[[str, int, int], None],
+) -> dict[str, ExtractedPatches]:
+    """Extract the patches of all windows with one noise."""
+    explain = ExplainSettings.preset(preset, metrics=NOISES[preset], top_n=settings.top_n, layers=settings.layers)
+    return extract_all(
+        Explainer(classifier, explain),
+        examples,
+        prefix.with_name(f"{prefix.name}-{preset}.jsonl"),
+        lambda done, total: report(f"{preset} noise", done, total),
+        random=preset == "paper",
+    )
+
+
+def _secondary(
+    extracted: Mapping[str, Mapping[str, ExtractedPatches]],
+    examples: Sequence[Example],
+    settings: ConvergenceSettings,
+    path: Path,
+    report: Callable[[str, int, int], None],
+) -> dict[str, tuple[float, float]]:
+    """Compute the mean and the standard deviation of the secondary classifiers' accuracy by selector."""
+    patches: dict[str, dict[str, PatchesByLayer]] = {}
+    for preset, windows in extracted.items():
+        for name in NOISES[preset]:
+            patches[selector(name, preset)] = {window: e.patches[name] for window, e in windows.items()}
+    patches[RANDOM] = {window: e.patches[RANDOM] for window, e in extracted["paper"].items()}
+    found = {}
+    for done, name in enumerate(SELECTORS):
+        report("secondary classifiers", done, len(SELECTORS))
+        found[name] = spread(accuracies(examples, patches[name], settings.top_n, settings.accuracy, path))
+    return found
+
+
 def validate(classifier: PersonClassifier, persons: Sequence[Any], backgrounds: Sequence[Any]) -> float:
-    """Balanced accuracy at P(person) = 0.5."""
+    """Compute the balanced accuracy at a threshold of 0.5.
+
+    Args:
+        classifier: The classifier.
+        persons: Images of persons, uint8 [H, W, 3] RGB.
+        backgrounds: Images of backgrounds, uint8 [H, W, 3] RGB.
+    """
     return accuracy(probabilities(classifier, persons), probabilities(classifier, backgrounds), 0.5)[
         "balanced_accuracy"
     ]
 
 
 def _similarity(
-    extracted: Mapping[str, Any], examples: Sequence[Example], layers: Sequence[int]
-) -> tuple[Mean, dict[int, Mean]]:
+    extracted: Mapping[str, ExtractedPatches], examples: Sequence[Example], layers: Sequence[int]
+) -> tuple[Estimate, dict[int, Estimate]]:
     photos = [e.photo for e in examples]
     found = [extracted[e.name] for e in examples]
     overall = bootstrap.mean([e.set_similarity for e in found], photos)
@@ -140,18 +190,25 @@ def _similarity(
 
 
 def chance_similarity(classifier: PersonClassifier, layers: Sequence[int], top_n: int, draws: int = 2000) -> float:
-    """Mean Jaccard index over all layers of sets that are drawn at random."""
-    channels = {layer.number: layer.channels for layer in convolution_layers(classifier.network.features)}
+    """Estimate the mean Jaccard index over all layers of two random selections.
+
+    Args:
+        classifier: The classifier whose layers have the neurons.
+        layers: Numbers of the layers.
+        top_n: Number of selected neurons of each layer.
+        draws: Number of random pairs of selections.
+    """
+    by_number = adapt(classifier).layers
     rng = np.random.default_rng(0)
 
     def draw() -> set[tuple[int, int]]:
-        return {(layer, int(c)) for layer in layers for c in rng.permutation(channels[layer])[:top_n]}
+        return {(layer, int(c)) for layer in layers for c in rng.permutation(by_number[layer].channels)[:top_n]}
 
     return float(np.mean([jaccard(draw(), draw()) for _ in range(draws)]))
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Spearman's, equals sharing their rank; NaN where nothing varies."""
+    """Compute Spearman's rank correlation. Equal values share their rank; NaN if the values do not vary."""
 
     def ranks(values: Sequence[float]) -> Any:
         array = np.asarray(values)
@@ -161,9 +218,9 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
         return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """Two tables, as people read them: accuracies, and similarities."""
-    accuracies = [
+def to_markdown(table: Sequence[ConvergenceRow]) -> str:
+    """Return two tables in Markdown: the accuracies and the similarities."""
+    accuracies_of_rows = [
         [
             f"{row.epoch:.2g}",
             f"{100 * row.accuracy:.1f} %",
@@ -184,7 +241,7 @@ def to_markdown(table: Sequence[Row]) -> str:
     ]
     return "\n".join(
         (
-            markdown.table(("epoch", "network", *(name.replace("_", " ") for name in SELECTORS)), accuracies),
+            markdown.table(("epoch", "network", *(name.replace("_", " ") for name in SELECTORS)), accuracies_of_rows),
             markdown.table(("epoch", "noise", "all layers", *(f"layer {layer}" for layer in layers)), similarities),
         )
     )

@@ -1,4 +1,4 @@
-"""The windows that experiments run on: persons with the box they stand in, and backgrounds; split by photo."""
+"""The windows that experiments run on: persons with their boxes, and backgrounds; split by photo."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.experiments.layouts import Source, read_sources
+from explain_cnn_ros.experiments.layouts import WindowSource, read_sources
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.training.datasets import share_of
 
 
 @dataclass(frozen=True)
 class Example:
-    """A window, and what is in it.
+    """A window with its annotation.
 
-    photo: the photo that it was cut from.
-    image: uint8 [128, 64, 3] RGB.
-    box: the person's, (x, y, width, height) in pixels of the window; None for a background.
-    is_test: whether its photo is one of those that are tested on.
+    Attributes:
+        name: Name of the window, unique in its data.
+        photo: Name of the photo that the window was cut from.
+        image: The window, uint8 [128, 64, 3] RGB.
+        box: Box (x, y, width, height) of the person, in pixels of the window; None for a background.
+        is_test: Whether the photo belongs to the test photos.
     """
 
     name: str
@@ -32,17 +34,17 @@ class Example:
 
     @property
     def person(self) -> bool:
-        """Whether it shows one."""
+        """Whether the window shows a person."""
         return self.box is not None
 
 
-def _chosen(sources: Sequence[Source], count: int) -> list[Source]:
-    """So many windows, of as many photos as possible; always the same."""
-    by_photo: dict[str, list[Source]] = {}
+def _select(sources: Sequence[WindowSource], count: int) -> list[WindowSource]:
+    """Select up to `count` windows of as many photos as possible; the selection is the same each time."""
+    by_photo: dict[str, list[WindowSource]] = {}
     for source in sorted(sources, key=lambda s: (s.file.photo, s.name)):
         by_photo.setdefault(source.file.photo, []).append(source)
     order = sorted(by_photo, key=share_of)
-    chosen: list[Source] = []
+    chosen: list[WindowSource] = []
     for turn in range(max((len(group) for group in by_photo.values()), default=0)):
         chosen += [by_photo[photo][turn] for photo in order if turn < len(by_photo[photo])]
         if len(chosen) >= count:
@@ -51,20 +53,22 @@ def _chosen(sources: Sequence[Source], count: int) -> list[Source]:
 
 
 def read_examples(root: Path, training: int, test: int) -> list[Example]:
-    """As many persons as backgrounds, `training` and `test` of each, or as many as there are.
+    """Read as many persons as backgrounds.
 
     Args:
-        root: data in one of the layouts of `layouts`.
+        root: Folder with data in one of the layouts of `layouts`.
+        training: Maximum number of persons, and of backgrounds, of training photos.
+        test: Maximum number of persons, and of backgrounds, of test photos.
 
     Raises:
-        FileNotFoundError: what is missing, and where to get it.
-        ValueError: what is damaged, or that there are none of a kind.
+        FileNotFoundError: Data are missing; the message says which, and where to get them.
+        ValueError: Data are damaged, or there are no windows of a kind.
     """
     sources = read_sources(root)
     found = []
     for person in (True, False):
         for count, of_test in ((training, False), (test, True)):
-            chosen = _chosen([s for s in sources if s.person == person and s.is_test == of_test], count)
+            chosen = _select([s for s in sources if s.person == person and s.is_test == of_test], count)
             if count and not chosen:
                 raise ValueError(
                     f"{root} holds no {'persons' if person else 'backgrounds'} to {'test' if of_test else 'train'} on: "

@@ -1,4 +1,4 @@
-"""Windows -> the patches of the neurons that each metric selects, kept on disk as they come."""
+"""The patches of the neurons that each metric selects in windows, cached on disk."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from explain_cnn_ros.deconvnet import Neuron
-from explain_cnn_ros.experiments import kept
+from explain_cnn_ros.experiments import results_cache
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.selectors import RANDOM
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.patches import Patch
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.network_adapter import Neuron
+from explain_cnn_ros.explain.patches import Patch
 
-#: Boxes (x, y, width, height) in the window by layer, best first; None for a neuron without a patch.
+#: Boxes (x, y, width, height) in the window by layer, best neuron first; None for a neuron without a patch.
 PatchesByLayer = dict[int, list[tuple[int, int, int, int] | None]]
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """What a window's explanation says.
+class ExtractedPatches:
+    """The patches of a window, and the similarity of the selections.
 
-    patches: by metric.
-    set_similarity, set_similarity_by_layer: of correlation and precision; NaN and empty without these.
+    Attributes:
+        patches: Patches by metric.
+        set_similarity: Jaccard index of the selections of correlation and precision over all layers; NaN if one of the
+            two metrics is missing.
+        set_similarity_by_layer: The same by layer; empty if one of the two metrics is missing.
     """
 
     patches: Mapping[str, PatchesByLayer]
@@ -34,34 +37,45 @@ class Extracted:
 
 
 def extract(explainer: Explainer, example: Example, random: bool) -> dict[str, Any]:
-    """What a window's explanation says, for JSON; `random`: with the patches of as many random neurons."""
-    settings = explainer.settings
-    explanation = explainer.explain(example.image)
-    patches = {
-        metric: {
-            layer: [_box(n.patch) for n in explanation.layer_ranking(metric, layer).neurons]
-            for layer in settings.layers
-        }
-        for metric in settings.metrics
-    }
+    """Rank the neurons of a window and compute their patches.
+
+    Args:
+        explainer: The explainer.
+        example: The window.
+        random: Add the patches of as many random neurons, under the name `RANDOM`.
+
+    Returns:
+        The fields of `ExtractedPatches`, serialisable as JSON.
+    """
+    ranked = explainer.rank(example.image)
+    layers = explainer.settings.layers
+    drawn: list[Neuron] = []
     if random:
         rng = np.random.default_rng(int.from_bytes(example.name.encode(), "big") % 2**63)
         drawn = draw_neurons(explainer, rng)
-        found = explainer.patches(example.image, drawn)
-        patches[RANDOM] = {layer: [_box(found.get(n)) for n in drawn if n.layer == layer] for layer in settings.layers}
-    return {
-        "patches": patches,
-        "set_similarity": explanation.set_similarity,
-        "set_similarity_by_layer": explanation.set_similarity_by_layer,
+    # The window is the whole frame, so pixels of the window are pixels of the frame.
+    located = explainer.locate(ranked, [*ranked.neurons, *drawn])
+    patches = {
+        name: {layer: [_box(located.get(Neuron(layer, c))) for c in ranked.channels[name, layer]] for layer in layers}
+        for name in explainer.settings.metrics
     }
+    if random:
+        patches[RANDOM] = {layer: [_box(located.get(n)) for n in drawn if n.layer == layer] for layer in layers}
+    similarity, by_layer = ranked.set_similarity()
+    return {"patches": patches, "set_similarity": similarity, "set_similarity_by_layer": by_layer}
 
 
 def draw_neurons(explainer: Explainer, rng: np.random.Generator) -> list[Neuron]:
-    """The top N of each explained layer by the dice, dead ones as well."""
+    """Draw N neurons of each explained layer at random, live and dead ones alike.
+
+    Args:
+        explainer: The explainer; N is its `top_n`.
+        rng: Source of randomness.
+    """
     return [
         Neuron(layer, channel)
         for layer in explainer.settings.layers
-        for channel in rng.permutation(explainer.layers[layer].channels)[: explainer.settings.top_n].tolist()
+        for channel in rng.permutation(explainer.adapter.layers[layer].channels)[: explainer.settings.top_n].tolist()
     ]
 
 
@@ -73,19 +87,28 @@ def extract_all(
     explainer: Explainer,
     examples: Sequence[Example],
     path: Path,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     random: bool = True,
-) -> dict[str, Extracted]:
-    """Of all windows, by name; what is missing in the file is computed."""
-    key = kept.key_of(explainer.classifier, explainer.settings, random, *examples)
-    records = kept.compute(path, key, {e.name: e for e in examples}, lambda e: extract(explainer, e, random), progress)
+) -> dict[str, ExtractedPatches]:
+    """Return the patches of all windows by name; those that the cache lacks are computed.
+
+    Args:
+        explainer: The explainer.
+        examples: The windows.
+        path: Name of the cache.
+        progress: Called after each window with the number of windows that are done and the number of all windows.
+        random: Add the patches of random neurons; see `extract`.
+    """
+    key = results_cache.key_of(explainer.classifier, explainer.settings, random, *examples)
+    by_name = {e.name: e for e in examples}
+    records = results_cache.compute(path, key, by_name, lambda e: extract(explainer, e, random), progress)
     return {name: _from_record(record) for name, record in records.items()}
 
 
-def _from_record(record: dict[str, Any]) -> Extracted:
+def _from_record(record: dict[str, Any]) -> ExtractedPatches:
     patches = {
-        metric: {int(layer): [box and tuple(box) for box in boxes] for layer, boxes in by_layer.items()}
-        for metric, by_layer in record["patches"].items()
+        name: {int(layer): [box and tuple(box) for box in boxes] for layer, boxes in by_layer.items()}
+        for name, by_layer in record["patches"].items()
     }
     by_layer = {int(layer): value for layer, value in record["set_similarity_by_layer"].items()}
-    return Extracted(patches, record["set_similarity"], by_layer)
+    return ExtractedPatches(patches, record["set_similarity"], by_layer)

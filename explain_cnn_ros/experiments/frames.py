@@ -1,4 +1,4 @@
-"""Frames to look at: of images, folders, videos and bags."""
+"""Frames of images, folders of images, videos and bags."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.analysis.sources import IMAGE_SUFFIXES, open_source
+from explain_cnn_ros.bags.sources import IMAGE_SUFFIXES, open_source
 from explain_cnn_ros.training.datasets import Photo
 
 
-def frames_of(path: Path, chosen: Sequence[int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """An image; or the chosen frames of a folder of images, a video or a bag: their name, and uint8 [H, W, 3] RGB.
+def frames_of(path: Path, numbers: Sequence[int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield an image, or some frames of a folder of images, a video or a bag.
+
+    Args:
+        path: The image, folder, video or bag.
+        numbers: Numbers of the frames, counted from 0; an image has only one.
+
+    Yields:
+        The name of the frame, and the frame uint8 [H, W, 3] RGB.
 
     Raises:
-        ValueError, SourceError: what cannot be read, or is not there.
+        ValueError: There is no such frame, or it cannot be read.
+        SourceError: There is nothing that can be read at the path.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         yield path.name, Photo(path, path.stem).read()
         return
-    source = open_source(path, AnalysisSettings())
+    source = open_source(path)
     try:
-        for number in chosen:
+        for number in numbers:
             entry = next(source.entries(number), None)
             if entry is None:
                 raise ValueError(f"{path} has no frame {number}")

@@ -1,12 +1,12 @@
-"""How data lie on disk: three layouts, and what is said when something of one is missing.
+"""The layouts of data on disk, and the errors if a part of one is missing.
 
-- Windows: `train/pos` and `train/neg`, or `96X160H96/Train/pos` and `Train/neg` of INRIAPerson; without annotations,
-  the person stands in the middle.
-- INRIAPerson as it is distributed (Dalal & Triggs 2005): photos of `Train/pos` and `Test/pos` with PASCAL annotations
-  in `Train/annotations` and `Test/annotations`; person-free photos in `Train/neg` and `Test/neg`.
-- A folder with `boxes.csv`: columns image, x, y, width, height in pixels, a line for each person; a line with an empty
-  box says that an image shows nobody. Images without a line are left out. A column photo, if there is one, names what
-  belongs together: images of one photo, or of one drive, stay on one side of the split.
+- Windows: `train/pos` and `train/neg`, or `96X160H96/Train/pos` and `Train/neg` of INRIAPerson. They have no
+  annotations; the person stands in the middle.
+- INRIAPerson as it is distributed (Dalal & Triggs 2005): photos in `Train/pos` and `Test/pos`, with PASCAL annotations
+  in `Train/annotations` and `Test/annotations`, and person-free photos in `Train/neg` and `Test/neg`.
+- A folder with `boxes.csv`: columns image, x, y, width, height in pixels, with a line for each person. A line with an
+  empty box says that an image shows nobody. Images without a line are not used. An optional column photo names the
+  group of an image: images of one photo, or of one drive, stay on one side of the split.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments.localization import Box
-from explain_cnn_ros.regions import PERSON_ASPECT, PERSON_SHARE, crop
+from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
 from explain_cnn_ros.training.datasets import Photo, list_images, read_inria, share_of
 
 Image = NDArray[np.uint8]
 
-#: Window of the classifier (width, height).
+#: Size (width, height) of the classifier's window, in pixels.
 WINDOW = (64, 128)
 
-#: Share of the photos whose patches the secondary classifier is tested on. Training of the weights that ship keeps the
-#: same photos out, since they are chosen by the same number.
+#: Share of the photos that the secondary classifier is tested on. The training of the weights that ship does not use
+#: these photos, because it splits them by the same number.
 TEST_SHARE = 0.15
 
-#: Where the person of an INRIA window stands, (x, y, width, height): 96 pixels tall in the middle, at the width of
-#: persons of that height on average. The windows have no annotation of their own.
+#: Box (x, y, width, height) of the person in an INRIA window: in the middle, 96 pixels tall, and as wide as persons of
+#: that height are on average. The windows have no annotations of their own.
 PERSON_BOX = (
     (WINDOW[0] - WINDOW[1] * PERSON_SHARE * PERSON_ASPECT) / 2,
     WINDOW[1] * (1 - PERSON_SHARE) / 2,
@@ -43,10 +43,10 @@ PERSON_BOX = (
     WINDOW[1] * PERSON_SHARE,
 )
 
-#: Windows that are cut from a person-free photo at most.
+#: Maximum number of windows that are cut from a person-free photo.
 WINDOWS_PER_PHOTO = 4
 
-#: Persons of fewer pixels of height are left out: enlarged to 96, they show nothing.
+#: Minimum height of a person, in pixels. Smaller persons show nothing when they are enlarged to 96 pixels.
 HEIGHT_MIN = 32
 
 #: Columns of boxes.csv.
@@ -57,10 +57,15 @@ COUNT = re.compile(r"Objects with ground truth\s*:\s*(\d+)")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A window that can be cut.
+class WindowSource:
+    """A window that can be cut out of an image file.
 
-    cut: of the image: the window and the person's box in it.
+    Attributes:
+        name: Name of the window, unique in its data.
+        file: The image file.
+        person: Whether the window shows a person.
+        is_test: Whether its photo belongs to the test photos.
+        cut: Cuts the window out of the image, and returns it with the person's box in it.
     """
 
     name: str
@@ -70,7 +75,11 @@ class Source:
     cut: Callable[[Image], tuple[Image, Box | None]]
 
     def window(self) -> tuple[Image, Box | None]:
-        """Uint8 [128, 64, 3] RGB, and the person's box in it, or None."""
+        """Read the window, uint8 [128, 64, 3] RGB, and the person's box in it, None for a background.
+
+        Raises:
+            ValueError: The image cannot be read, or is too small for the window.
+        """
         image = self.file.read()
         try:
             return self.cut(image)
@@ -78,12 +87,12 @@ class Source:
             raise ValueError(f"{self.file.path}: {error}") from error
 
 
-def read_sources(root: Path) -> list[Source]:
-    """All windows that can be cut from the data at `root`.
+def read_sources(root: Path) -> list[WindowSource]:
+    """Find all windows that can be cut from the data at `root`.
 
     Raises:
-        FileNotFoundError: what is missing, and where to get it.
-        ValueError: what is damaged.
+        FileNotFoundError: Data are missing; the message says which, and where to get them.
+        ValueError: Data are damaged.
     """
     if (root / "boxes.csv").is_file():
         return _listed(root)
@@ -96,17 +105,17 @@ def read_sources(root: Path) -> list[Source]:
             f"{error}. For a folder of your own, list its boxes in {root / 'boxes.csv'}: {','.join(COLUMNS)}"
         ) from error
     return [
-        Source(p.path.name, p, box is not None, share_of(p.photo) < TEST_SHARE, partial(_middle, box=box))
+        WindowSource(p.path.name, p, box is not None, share_of(p.photo) < TEST_SHARE, partial(_middle, box=box))
         for photos, box in ((inria.persons, PERSON_BOX), (inria.backgrounds, None))
         for p in photos
     ]
 
 
 def read_pascal(path: Path) -> list[Box]:
-    """Boxes (x, y, width, height) of an annotation file of INRIAPerson (PASCAL Annotation Version 1.00).
+    """Read the boxes (x, y, width, height) of an annotation file of INRIAPerson (PASCAL Annotation Version 1.00).
 
     Raises:
-        ValueError: it holds fewer boxes than it says.
+        ValueError: The file holds fewer boxes than it announces.
     """
     text = path.read_text(encoding="latin-1")
     said = COUNT.search(text)
@@ -121,7 +130,7 @@ def read_pascal(path: Path) -> list[Box]:
     return boxes
 
 
-def _annotated(root: Path, split: str) -> list[Source]:
+def _annotated(root: Path, split: str) -> list[WindowSource]:
     folder = root / split
     missing = [name for name in ("pos", "annotations", "neg") if not (folder / name).is_dir()]
     if missing:
@@ -131,13 +140,8 @@ def _annotated(root: Path, split: str) -> list[Source]:
         )
     photos = {path.stem: path for path in list_images(folder / "pos")}
     notes = {path.stem: path for path in sorted((folder / "annotations").glob("*.txt"))}
-    for there, absent, what in ((photos, notes, "annotation"), (notes, photos, "image")):
-        lacking = [path for stem, path in there.items() if stem not in absent]
-        if lacking:
-            raise FileNotFoundError(
-                f"{len(lacking)} of {len(there)} files of {lacking[0].parent} have no {what} (first: "
-                f"{lacking[0].name}): was INRIAPerson copied to the end?"
-            )
+    _require_pairs(photos, notes, "annotation")
+    _require_pairs(notes, photos, "image")
     is_test = split == "Test"
     sources = []
     for stem, path in photos.items():
@@ -147,8 +151,31 @@ def _annotated(root: Path, split: str) -> list[Source]:
     return sources
 
 
-def _listed(root: Path) -> list[Source]:
+def _require_pairs(files: dict[str, Path], partners: dict[str, Path], partner: str) -> None:
+    lacking = [path for stem, path in files.items() if stem not in partners]
+    if lacking:
+        raise FileNotFoundError(
+            f"{len(lacking)} of {len(files)} files of {lacking[0].parent} have no {partner} (first: "
+            f"{lacking[0].name}): was INRIAPerson copied to the end?"
+        )
+
+
+def _listed(root: Path) -> list[WindowSource]:
     path = root / "boxes.csv"
+    persons, groups = _read_boxes(path)
+    absent = [name for name in persons if not (root / name).is_file()]
+    if absent:
+        raise FileNotFoundError(f"{len(absent)} of {len(persons)} images of {path} are not there (first: {absent[0]})")
+    sources = []
+    for name, boxes in persons.items():
+        photo = Photo(root / name, groups[name])
+        is_test = share_of(photo.photo) < TEST_SHARE
+        sources += _of_persons(photo, boxes, is_test, name) if boxes else _of_background(photo, is_test, name)
+    return sources
+
+
+def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
+    """Read boxes.csv: the boxes of the persons, and the name of the photo, by image."""
     persons: dict[str, list[Box]] = {}
     groups: dict[str, str] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -158,9 +185,9 @@ def _listed(root: Path) -> list[Source]:
             raise ValueError(f"{path} has no column {', '.join(absent)}: its first line must be {','.join(COLUMNS)}")
         for row in rows:
             name = row["image"]
-            fields = [(row[column] or "").strip() for column in COLUMNS[1:]]
             groups[name] = row.get("photo") or Path(name).stem
             boxes = persons.setdefault(name, [])
+            fields = [(row[column] or "").strip() for column in COLUMNS[1:]]
             if not any(fields):
                 continue
             try:
@@ -171,32 +198,24 @@ def _listed(root: Path) -> list[Source]:
                     "four numbers, or none for an image that shows nobody"
                 ) from None
             boxes.append((x, y, width, height))
-    lost = [name for name in persons if not (root / name).is_file()]
-    if lost:
-        raise FileNotFoundError(f"{len(lost)} of {len(persons)} images of {path} are not there (first: {lost[0]})")
-    sources = []
-    for name, boxes in persons.items():
-        photo = Photo(root / name, groups[name])
-        is_test = share_of(photo.photo) < TEST_SHARE
-        sources += _of_persons(photo, boxes, is_test, name) if boxes else _of_background(photo, is_test, name)
-    return sources
+    return persons, groups
 
 
-def _of_persons(photo: Photo, boxes: list[Box], is_test: bool, name: str = "") -> list[Source]:
+def _of_persons(photo: Photo, boxes: list[Box], is_test: bool, name: str = "") -> list[WindowSource]:
     return [
-        Source(f"{name or photo.photo}#{i}", photo, True, is_test, partial(_around, box=box))
+        WindowSource(f"{name or photo.photo}#{i}", photo, True, is_test, partial(_around, box=box))
         for i, box in enumerate(boxes)
         if box[3] >= HEIGHT_MIN
     ]
 
 
-def _of_background(photo: Photo, is_test: bool, name: str = "") -> list[Source]:
+def _of_background(photo: Photo, is_test: bool, name: str = "") -> list[WindowSource]:
     names = [f"{name or photo.photo}#{i}" for i in range(WINDOWS_PER_PHOTO)]
-    return [Source(each, photo, False, is_test, partial(_anywhere, name=each)) for each in names]
+    return [WindowSource(each, photo, False, is_test, partial(_anywhere, name=each)) for each in names]
 
 
 def _middle(image: Image, box: Box | None) -> tuple[Image, Box | None]:
-    """The middle of an image, of the size of a window."""
+    """Cut the middle of an image, of the size of a window."""
     top, left = (image.shape[0] - WINDOW[1]) // 2, (image.shape[1] - WINDOW[0]) // 2
     if top < 0 or left < 0:
         raise ValueError(f"an image of {image.shape[1]} x {image.shape[0]} pixels is smaller than a window of 64 x 128")
@@ -204,7 +223,7 @@ def _middle(image: Image, box: Box | None) -> tuple[Image, Box | None]:
 
 
 def _around(image: Image, box: Box) -> tuple[Image, Box | None]:
-    """The window in which the person is 96 pixels tall, in the middle; the part of the box that lies in it."""
+    """Cut the window in whose middle the person is 96 pixels tall; also return the part of the box that lies in it."""
     x, y, width, height = box
     if min(width, height) <= 0 or x < -1 or y < -1 or x + width > image.shape[1] + 1 or y + height > image.shape[0] + 1:
         raise ValueError(
@@ -222,7 +241,7 @@ def _around(image: Image, box: Box) -> tuple[Image, Box | None]:
 
 
 def _anywhere(image: Image, name: str) -> tuple[Image, Box | None]:
-    """A window of a person-free photo, anywhere, from 128 pixels tall to as tall as fits; the same for each name."""
+    """Cut a random window of a person-free photo, at least 128 pixels tall if it fits; a name always gives the same."""
     rng = np.random.default_rng(list(name.encode()))
     limit = min(image.shape[0], image.shape[1] * WINDOW[1] / WINDOW[0])
     tall = rng.uniform(min(WINDOW[1], limit), limit)

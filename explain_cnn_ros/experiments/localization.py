@@ -1,4 +1,4 @@
-"""How well patches meet the person: three measures, of which the last two do not saturate."""
+"""Measures of how well patches match the person. The paper's measure saturates; the other two do not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: A box (x, y, width, height) in pixels.
 Box = tuple[float, float, float, float]
 
 
@@ -14,10 +15,11 @@ Box = tuple[float, float, float, float]
 class Localization:
     """Means over patches.
 
-    touching: share of the patches that contain pixels of the person's box: the paper's patch localization.
-    inside: share of a patch's area that lies in the box.
-    pointing: share of the patches whose middle lies in the box (Zhang et al. 2016, the pointing game).
-    patches: how many there are.
+    Attributes:
+        touching: Share of the patches that contain pixels of the person's box: the paper's patch localization.
+        inside: Share of a patch's area that lies in the box.
+        pointing: Share of the patches whose middle lies in the box: the pointing game (Zhang et al. 2016).
+        patches: Number of patches.
     """
 
     touching: float
@@ -27,7 +29,15 @@ class Localization:
 
 
 def localization(patches: Sequence[Box], persons: Sequence[Box]) -> Localization:
-    """Of patches (x, y, width, height) against the box of each one's person; NaN without patches."""
+    """Compare patches with the box of each patch's person.
+
+    Args:
+        patches: Boxes of the patches.
+        persons: Boxes of the persons, one for each patch.
+
+    Returns:
+        The means over patches; NaN without patches.
+    """
     if not patches:
         return Localization(float("nan"), float("nan"), float("nan"), 0)
     boxes = np.array(patches, np.float64)

@@ -1,4 +1,4 @@
-"""Tables as people read them."""
+"""Tables in Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table of Markdown; underscores of names become spaces."""
+    """Return a Markdown table. Underscores in cells become spaces.
+
+    Args:
+        header: Titles of the columns.
+        rows: Cells of each row; they are converted by `str`.
+    """
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [f"| {' | '.join(str(cell).replace('_', ' ') for cell in row)} |" for row in rows]
     return "\n".join(lines) + "\n"

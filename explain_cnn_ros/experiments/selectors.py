@@ -1,17 +1,22 @@
-"""What neurons are selected by, and how that is called: a metric, with the noise where it is not the paper's."""
+"""Names of the ways in which neurons are selected: a metric, with the noise if it is not the noise of the paper."""
 
 from __future__ import annotations
 
-#: What is called a metric here, but is none: neurons drawn at random.
+from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric
+
+#: The paper's metrics that depend on the noise.
+PERTURBED_METRICS = tuple(name for name in PAPER_METRICS if metric(name).perturbed)
+
+#: Name of the baseline: neurons that are drawn at random.
 RANDOM = "random neurons"
 
 
-def selector(metric: str, preset: str) -> str:
-    """How a metric with the noise of a preset is called."""
-    return metric if preset == "paper" else f"{metric}, {preset} noise"
+def selector(metric_name: str, preset: str) -> str:
+    """Return the name of a metric with the noise of a preset."""
+    return metric_name if preset == "paper" else f"{metric_name}, {preset} noise"
 
 
 def parts(name: str) -> tuple[str, str]:
-    """Metric and preset of what `selector` called so."""
-    metric, _, noise = name.partition(", ")
-    return metric, noise.removesuffix(" noise") or "paper"
+    """Split a name that `selector` returned into metric and preset."""
+    metric_name, _, noise = name.partition(", ")
+    return metric_name, noise.removesuffix(" noise") or "paper"

@@ -1,8 +1,8 @@
-"""From how many perturbations on a ranking is what another seed would give as well, by metric, noise and sigma.
+"""Stability of rankings over seeds of the noise, by metric, noise, sigma and number of perturbations.
 
-    ros2 run explain_cnn_ros experiments stability --data DIR --output DIR
+    explain-cnn experiments stability --data DIR --output DIR
 
-Of the two metrics that depend on the noise; the others are the same for every seed.
+Only the metrics that depend on the noise are measured. The other metrics select the same neurons with every seed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, kept, markdown
-from explain_cnn_ros.experiments.bootstrap import Mean
+from explain_cnn_ros.experiments import bootstrap, markdown, results_cache
+from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.progress import Progress, silent
-from explain_cnn_ros.experiments.ranker import Ranker
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.importance import PERTURBATION_METRICS, jaccard
-from explain_cnn_ros.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
+from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 @dataclass(frozen=True)
-class Stability:
+class StabilitySettings:
     """Settings of the experiment.
 
-    ns: numbers of perturbations, at each preset's own sigma.
-    sigmas: at each preset's own number of perturbations.
-    seeds: of the noise.
+    Attributes:
+        presets: Presets of the noise.
+        ns: Numbers of perturbations, which are measured at the sigma of each preset.
+        sigmas: Standard deviations of the noise, which are measured at the number of perturbations of each preset.
+        seeds: Number of seeds of the noise.
+        top_n: Number of selected neurons of each layer.
+        layers: Layers whose neurons are ranked.
     """
 
     presets: tuple[str, ...] = ("paper", "authors", "stable")
@@ -44,86 +48,111 @@ class Stability:
 
 
 @dataclass(frozen=True)
-class Row:
-    """How stable a metric is with a setting of the noise; means over windows and layers.
+class StabilityRow:
+    """The stability of a metric with one setting of the noise; means over windows and layers.
 
-    perturbations: that were taken: balanced noise rounds up to whole blocks.
-    seeds: Jaccard index of what two seeds select.
-    halves: the stability that explanations report.
+    Attributes:
+        preset: Preset of the noise.
+        sigma: Standard deviation of the noise.
+        perturbations: Number of perturbations. Balanced noise rounds it up to whole blocks.
+        metric: Name of the metric.
+        seeds: Jaccard index of the selections with two seeds.
+        halves: The stability that explanations report: the Jaccard index of both halves of the perturbations.
     """
 
     preset: str
     sigma: float
     perturbations: int
     metric: str
-    seeds: Mean
+    seeds: Estimate
     halves: float
 
 
-def points(how: Stability) -> list[tuple[str, float, tuple[int, ...]]]:
-    """(preset, sigma, numbers of perturbations) that are looked at."""
+def points(settings: StabilitySettings) -> list[tuple[str, float, tuple[int, ...]]]:
+    """Return the settings of the noise that are measured: (preset, sigma, numbers of perturbations)."""
     found = []
-    for preset in how.presets:
+    for preset in settings.presets:
         sigma, n = PRESETS[preset]["sigma"], PRESETS[preset]["perturbations"]
-        found.append((preset, sigma, tuple(sorted({*how.ns, n}))))
-        found += [(preset, other, (n,)) for other in how.sigmas if other != sigma]
+        found.append((preset, sigma, tuple(sorted({*settings.ns, n}))))
+        found += [(preset, other, (n,)) for other in settings.sigmas if other != sigma]
     return found
 
 
 def measure(
-    classifier: PersonClassifier, examples: Sequence[Example], how: Stability, folder: Path, progress: Progress = silent
-) -> list[Row]:
-    """A row for each point and metric that depends on the noise."""
-    rankers = {
+    classifier: PersonClassifier,
+    examples: Sequence[Example],
+    settings: StabilitySettings,
+    folder: Path,
+    progress: ProgressCallback = no_progress,
+) -> list[StabilityRow]:
+    """Measure the stability; results of windows are cached.
+
+    Args:
+        classifier: The classifier.
+        examples: The windows.
+        settings: Settings of the experiment.
+        folder: Folder of the cache.
+        progress: Receives reports of the progress.
+
+    Returns:
+        A row for each setting of the noise and each metric that depends on the noise.
+    """
+    explainers = {
         (preset, sigma): [
-            Ranker(
-                Explainer(
-                    classifier,
-                    ExplainSettings.preset(
-                        preset,
-                        sigma=sigma,
-                        seed=seed,
-                        metrics=PERTURBATION_METRICS,
-                        top_n=how.top_n,
-                        layers=how.layers,
-                    ),
-                )
+            Explainer(
+                classifier,
+                ExplainSettings.preset(
+                    preset,
+                    sigma=sigma,
+                    seed=seed,
+                    metrics=PERTURBED_METRICS,
+                    top_n=settings.top_n,
+                    layers=settings.layers,
+                ),
             )
-            for seed in range(how.seeds)
+            for seed in range(settings.seeds)
         ]
-        for preset, sigma, _ in points(how)
+        for preset, sigma, _ in points(settings)
     }
 
-    def of_window(example: Example) -> list[Any]:
-        return [_compare(rankers[preset, sigma], example, counts, how.layers) for preset, sigma, counts in points(how)]
+    def measure_window(example: Example) -> list[Any]:
+        return [
+            _compare(explainers[preset, sigma], example, counts, settings.layers)
+            for preset, sigma, counts in points(settings)
+        ]
 
-    settings = [ranker.explainer.settings for group in rankers.values() for ranker in group]
-    records = kept.compute(
+    explained = [explainer.settings for group in explainers.values() for explainer in group]
+    records = results_cache.compute(
         folder / "stability.jsonl",
-        kept.key_of(classifier, how, settings, *examples),
+        results_cache.key_of(classifier, settings, explained, *examples),
         {e.name: e for e in examples},
-        of_window,
-        lambda done, of: progress("ranking with several seeds", done, of),
+        measure_window,
+        lambda done, total: progress("ranking with several seeds", done, total),
     )
-    return _rows(records, examples, how)
+    return _rows(records, examples, settings)
 
 
 def _compare(
-    rankers: Sequence[Ranker], example: Example, counts: Sequence[int], layers: Sequence[int]
+    explainers: Sequence[Explainer], example: Example, counts: Sequence[int], layers: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """For each number of perturbations: how many there were, and by metric the means over layers and pairs of seeds."""
-    of_seeds = [ranker.rank(example.image, counts) for ranker in rankers]
+    """Compare the rankings of explainers that differ in their seeds.
+
+    Returns:
+        For each number of perturbations: the number that was taken, and by metric the means of `StabilityRow.seeds`
+        and `StabilityRow.halves` over layers and pairs of seeds.
+    """
+    of_seeds = [explainer.rank_at(example.image, counts) for explainer in explainers]
     found = []
     for rankings in zip(*of_seeds, strict=True):
         entry: dict[str, Any] = {"perturbations": rankings[0].perturbations}
-        for metric in PERTURBATION_METRICS:
-            keys = [(metric, layer) for layer in layers]
+        for name in PERTURBED_METRICS:
+            keys = [(name, layer) for layer in layers]
             pairs = [
                 jaccard(set(one.channels[key]), set(other.channels[key]))
                 for key in keys
                 for one, other in itertools.combinations(rankings, 2)
             ]
-            entry[metric] = [
+            entry[name] = [
                 float(np.mean(pairs)),
                 float(np.nanmean([r.stability[key] for r in rankings for key in keys])),
             ]
@@ -131,21 +160,31 @@ def _compare(
     return found
 
 
-def _rows(records: Mapping[str, Any], examples: Sequence[Example], how: Stability) -> list[Row]:
+def _rows(records: Mapping[str, Any], examples: Sequence[Example], settings: StabilitySettings) -> list[StabilityRow]:
     photos, found = [e.photo for e in examples], []
-    for i, (preset, sigma, counts) in enumerate(points(how)):
-        for j, metric in itertools.product(range(len(counts)), PERTURBATION_METRICS):
+    for i, (preset, sigma, counts) in enumerate(points(settings)):
+        for j, name in itertools.product(range(len(counts)), PERTURBED_METRICS):
             entries = [records[e.name][i][j] for e in examples]
             if j and entries[0]["perturbations"] == records[examples[0].name][i][j - 1]["perturbations"]:
-                continue  # rounded up to the same number of blocks
-            seeds = bootstrap.mean([entry[metric][0] for entry in entries], photos)
-            halves = float(np.nanmean([entry[metric][1] for entry in entries]))
-            found.append(Row(preset, sigma, entries[0]["perturbations"], metric, seeds, halves))
+                continue  # both numbers are rounded up to the same number of blocks
+            seeds = bootstrap.mean([entry[name][0] for entry in entries], photos)
+            halves = float(np.nanmean([entry[name][1] for entry in entries]))
+            found.append(StabilityRow(preset, sigma, entries[0]["perturbations"], name, seeds, halves))
     return found
 
 
-def stable_from(table: Sequence[Row], preset: str, metric: str, target: float) -> int | None:
-    """The number of perturbations from which on two seeds agree at least so far; None: they do not."""
+def stable_from(table: Sequence[StabilityRow], preset: str, metric: str, target: float) -> int | None:
+    """Return the smallest number of perturbations from which a ranking stays stable.
+
+    Args:
+        table: Rows of the table.
+        preset: Preset of the noise, at its own sigma.
+        metric: Name of the metric.
+        target: A ranking is stable if the Jaccard index of two seeds is at least this.
+
+    Returns:
+        The number; None if the ranking with the most perturbations is not stable.
+    """
     own = PRESETS[preset]["sigma"]
     line = sorted(
         (row.perturbations, row.seeds.value)
@@ -160,7 +199,7 @@ def stable_from(table: Sequence[Row], preset: str, metric: str, target: float) -
     return reached
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """The table, as people read it."""
+def to_markdown(table: Sequence[StabilityRow]) -> str:
+    """Return the table in Markdown."""
     lines = [(r.preset, f"{r.sigma:g}", r.perturbations, r.metric, r.seeds, f"{r.halves:.2f}") for r in table]
     return markdown.table(("noise", "sigma", "n", "metric", "seeds", "halves"), lines)

@@ -1,4 +1,4 @@
-"""The boxes of an explanation for viewers that draw by themselves: lines in front of the camera, outlines in pixels."""
+"""The boxes of an explanation as messages that viewers draw: lines in front of the camera, and outlines in pixels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.overlay import EXPLAINED, chosen_rankings, layer_style, neuron_boxes
+from explain_cnn_ros.draw.boxes import chosen_rankings, neuron_boxes
+from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, layer_style
+from explain_cnn_ros.explain.explanation import Explanation
 
 NAMESPACE = "explanation"
 
-#: Metres in front of the camera that boxes are drawn at: where they project to the right pixels, it does not matter.
+#: Distance of the boxes from the camera, in metres. They project to the right pixels at any distance.
 DISTANCE = 1.0
 
-#: Width of the lines of markers, pixels of the image.
+#: Width of the lines of markers, in pixels of the image.
 LINE = 1.5
 
-#: What the explained window is called among the layers, which count from 1.
+#: Layer number that stands for the explained window; layers are counted from 1.
 WINDOW = 0
 
 
@@ -29,9 +30,13 @@ WINDOW = 0
 class Outline:
     """A box to draw.
 
-    layer: of the neuron whose patch it is; WINDOW for the explained window.
-    x, y, width, height: pixels of the image.
-    colour: RGB, 0 to 255.
+    Attributes:
+        layer: Layer of the neuron whose patch the box is; WINDOW for the explained window.
+        x: Left edge, in pixels of the image.
+        y: Top edge, in pixels of the image.
+        width: Width, in pixels of the image.
+        height: Height, in pixels of the image.
+        colour: RGB, 0 to 255.
     """
 
     layer: int
@@ -43,16 +48,20 @@ class Outline:
 
     @property
     def lines(self) -> list[tuple[float, float]]:
-        """Ends of its four sides, eight points."""
+        """The ends of the four sides: eight points (x, y)."""
         left, top, right, bottom = self.x, self.y, self.x + self.width, self.y + self.height
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
         return [point for pair in zip(corners, corners[1:] + corners[:1], strict=True) for point in pair]
 
 
 def outlines(explanation: Explanation, metric: str) -> list[Outline]:
-    """The explained window and the patches of the neurons that a metric selects, as the overlay draws them."""
+    """Return the explained window and the patches of the neurons that a metric selects, as the overlay draws them.
+
+    Raises:
+        ValueError: The explanation has no rankings by the metric.
+    """
     region = explanation.region
-    found = [Outline(WINDOW, region.x, region.y, region.width, region.height, EXPLAINED)]
+    found = [Outline(WINDOW, region.x, region.y, region.width, region.height, EXPLAINED_COLOUR)]
     for box in neuron_boxes(chosen_rankings(explanation, metric), None):
         patch, style = box.patch, layer_style(box.neuron.layer)
         found.append(Outline(box.neuron.layer, patch.x, patch.y, patch.width, patch.height, style.colour))
@@ -60,14 +69,22 @@ def outlines(explanation: Explanation, metric: str) -> list[Outline]:
 
 
 def is_calibrated(info: CameraInfo) -> bool:
-    """Whether P projects at all: an uncalibrated camera publishes zeros."""
+    """Return whether P is a projection. The P of an uncalibrated camera is zero."""
     return info.p[0] > 0 and info.p[5] > 0
 
 
 def unproject(info: CameraInfo, u: float, v: float, image_size: tuple[int, int]) -> tuple[float, float, float]:
-    """The point at DISTANCE in the optical frame that P projects to pixel (u, v) of an image of (width, height).
+    """Compute the point at DISTANCE that P projects to a pixel.
 
-    The image may be smaller than the one that P is for: binned, cut out (`roi`), or resized.
+    Args:
+        info: The calibration. Its P may refer to a larger image, of which the published one is binned, cut out (`roi`)
+            or resized.
+        u: Column of the pixel.
+        v: Row of the pixel.
+        image_size: Size (width, height) of the image that contains the pixel.
+
+    Returns:
+        (x, y, z) in the optical frame of the camera, in metres.
     """
     across, down = info.roi.width or info.width, info.roi.height or info.height
     if across and down:
@@ -78,12 +95,13 @@ def unproject(info: CameraInfo, u: float, v: float, image_size: tuple[int, int])
 
 
 def markers(header: Header, boxes: Sequence[Outline], info: CameraInfo, image_size: tuple[int, int]) -> MarkerArray:
-    """Lines for RViz's Camera and 3D displays, led by a marker that deletes those of the explanation before.
+    """Make lines for RViz's Camera and 3D displays. The first marker deletes those of the previous explanation.
 
     Args:
-        header: of the image: RViz drops what is stamped later than TF.
-        info: calibrated.
-        image_size: (width, height) of the image whose pixels the boxes are in.
+        header: Header of the image. RViz drops markers that are stamped later than TF.
+        boxes: The boxes to draw, in pixels of the image.
+        info: The calibration, with a valid P.
+        image_size: Size (width, height) of the image.
     """
     array = MarkerArray(markers=[Marker(header=header, ns=NAMESPACE, action=Marker.DELETEALL)])
     for layer in sorted({box.layer for box in boxes}):
@@ -101,7 +119,12 @@ def markers(header: Header, boxes: Sequence[Outline], info: CameraInfo, image_si
 
 
 def annotations(header: Header, boxes: Sequence[Outline]) -> ImageMarker:
-    """Outlines in pixels, for Foxglove and Lichtblick: one list of lines, a colour a line."""
+    """Make outlines in pixels for Foxglove and Lichtblick: one list of lines, with a colour for each line.
+
+    Args:
+        header: Header of the image.
+        boxes: The boxes to draw, in pixels of the image.
+    """
     marker = ImageMarker(header=header, ns=NAMESPACE, type=ImageMarker.LINE_LIST, action=ImageMarker.ADD, scale=2.0)
     for box in boxes:
         marker.points += [Point(x=float(u), y=float(v)) for u, v in box.lines]
@@ -110,6 +133,6 @@ def annotations(header: Header, boxes: Sequence[Outline]) -> ImageMarker:
 
 
 def colour(box: Outline) -> ColorRGBA:
-    """Opaque."""
+    """Return the colour of a box, opaque."""
     red, green, blue = (value / 255.0 for value in box.colour)
     return ColorRGBA(r=red, g=green, b=blue, a=1.0)

@@ -1,4 +1,4 @@
-"""The node's state for /diagnostics."""
+"""The report of the node on /diagnostics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.worker import Worker
 
-#: What counts of rejected frames begin with.
+#: Prefix of the counts of rejected frames.
 REJECTED = "rejected: "
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -24,11 +24,16 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 def report(
     name: str, now: Time, state: str, enabled: bool, source: ImageSource, statistics: Statistics, worker: Worker | None
 ) -> DiagnosticArray:
-    """Four statuses: images, classification, explanations, device.
+    """Make a report of four statuses: images, classification, explanations and device.
 
     Args:
-        name: the node's, with its namespace.
-        state: of the life cycle.
+        name: Name of the node, with its namespace.
+        now: Time of the report.
+        state: State of the life cycle.
+        enabled: Whether classification is enabled.
+        source: The source of the images.
+        statistics: Statistics of the node.
+        worker: The worker; None if no network is loaded.
     """
     array = DiagnosticArray()
     array.header.stamp = now.to_msg()
@@ -74,7 +79,7 @@ def _classification(
 ) -> DiagnosticStatus:
     level, text = OK, f"{statistics.rate('classified'):.1f} decisions/s"
     if statistics.rate("failed"):
-        level, text = ERROR, "classifications or explanations fail: see the log"
+        level, text = ERROR, "classifications or explanations fail: the log has the reasons"
     elif state != "active":
         text = f"the node is {state}"
     elif not enabled:
@@ -101,7 +106,7 @@ def _explanations(name: str, statistics: Statistics, counts: dict[str, int], wor
     return _status(
         f"{name}: explanations",
         OK,
-        f"{counts.get('explained', 0)} so far",
+        f"{counts.get('explained', 0)} explained in total",
         [
             ("explained", counts.get("explained", 0)),
             ("waiting", worker.waiting if worker is not None else 0),
@@ -131,7 +136,7 @@ def _device(name: str, worker: Worker | None) -> DiagnosticStatus:
 
 
 def resident_memory() -> float:
-    """Of this process, bytes; NaN where the system does not say."""
+    """Return the resident memory of this process in bytes; NaN if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
     except (OSError, ValueError, IndexError):

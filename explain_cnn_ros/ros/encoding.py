@@ -8,24 +8,27 @@ from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
-from explain_cnn_ros.analysis.engine import Decision
-from explain_cnn_ros.analysis.sources import Frame
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.overlay import draw_overlay
-from explain_cnn_ros.ros.boxes import annotations, outlines
-from explain_cnn_ros.ros.images import to_compressed
-from explain_cnn_ros.ros.messages import classification_message, explanation_message
+from explain_cnn_ros.bags.sources import Frame
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame
+from explain_cnn_ros.ros.requests import ClassifiedFrame
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decision
 
-#: Topics, as the node has them by default: what is set up for the node shows the recording.
+#: Default name of the node. Viewers that are set up for its topics show the recording as well.
 NODE = "/explain_node"
+
+#: The outputs of the node that are recorded.
+RECORDED = ("~/classification", "~/explanation", "~/overlay/compressed", "~/annotations")
 
 
 class MessageEncoder:
-    """Makes classification, explanation, overlay and annotations; stamps and frame_id are those of the image.
+    """Makes the messages of a frame, with the stamp and frame_id of its image.
 
     Args:
-        metric: whose patches the overlay shows; the explanation's first when it lacks this one.
+        classifier: The classifier that decided.
+        metric: Metric whose patches the overlay shows. The first metric of the explanation stands in for one that it
+            lacks.
     """
 
     def __init__(self, classifier: PersonClassifier, metric: str = "activation_precision") -> None:
@@ -34,33 +37,33 @@ class MessageEncoder:
     def encode(
         self, frame: Frame, decision: Decision, explanation: Explanation | None, trigger: str
     ) -> list[tuple[str, str, bytes]]:
-        """(topic, type, CDR) of each message."""
+        """Encode the results of a frame.
+
+        Args:
+            frame: The frame; it must have an image.
+            decision: Its decision.
+            explanation: Its explanation; None if it has none.
+            trigger: Cause of the explanation.
+
+        Returns:
+            The topic, type and CDR of each message.
+        """
         assert frame.image is not None
         header = Header(stamp=Time(sec=frame.stamp // 10**9, nanosec=frame.stamp % 10**9), frame_id=frame.frame_id)
-        size = frame.image.shape[1::-1]
-        # How long a decision takes is not known of single frames: they go through the network together.
-        messages = [
-            (
-                "classification",
-                "explain_cnn_ros/msg/Classification",
-                classification_message(
-                    header, decision.regions, size, decision.threshold, decision.doubtful, math.nan, self._model
-                ),
-            )
-        ]
+        # The duration is not known of single frames, because many go through the network together.
+        classified = ClassifiedFrame(header, frame.image, decision, self._model, math.nan)
+        results: list[ClassifiedFrame | ExplainedFrame] = [classified]
         if explanation is not None:
-            metrics = explanation.settings.metrics
-            metric = self._metric if self._metric in metrics else metrics[0]
-            overlay = draw_overlay(
-                frame.image, explanation, metric, regions=decision.regions, trigger=trigger, keep_size=True
-            )
-            messages += [
-                ("explanation", "explain_cnn_ros/msg/Explanation", explanation_message(header, explanation, trigger)),
-                ("overlay/compressed", "sensor_msgs/msg/CompressedImage", to_compressed(overlay, header)),
-                (
-                    "annotations",
-                    "visualization_msgs/msg/ImageMarker",
-                    annotations(header, outlines(explanation, metric)),
-                ),
-            ]
-        return [(f"{NODE}/{topic}", kind, bytes(serialize_message(message))) for topic, kind, message in messages]
+            results.append(ExplainedFrame(classified, explanation, trigger, self._metric))
+        return [
+            (output.topic.replace("~", NODE), type_name(output.type), bytes(serialize_message(output.convert(result))))
+            for result in results
+            for output in OUTPUTS
+            if output.topic in RECORDED and isinstance(result, output.of)
+        ]
+
+
+def type_name(message: type) -> str:
+    """Return the ROS name of a message class, for instance "sensor_msgs/msg/Image"."""
+    package, _, _ = message.__module__.partition(".")
+    return f"{package}/msg/{message.__name__}"

@@ -1,4 +1,4 @@
-"""RGB arrays -> image messages. The other way is `image_messages`."""
+"""Conversion of RGB arrays to image messages. `bags.image_messages` has the opposite direction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from std_msgs.msg import Header
 
 
 def to_message(image: NDArray[np.uint8], header: Header) -> Image:
-    """uint8 [H, W, 3] RGB -> Image, encoding rgb8."""
+    """Convert an image to an Image message with the encoding rgb8.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        header: Header of the message.
+    """
     message = Image(
         header=header, height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1]
     )
-    # An array.array is taken over as it is; bytes would be copied number by number.
+    # rclpy uses an array.array without a copy. It would copy bytes number by number.
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(image).tobytes())
     message.data = data
@@ -24,7 +29,13 @@ def to_message(image: NDArray[np.uint8], header: Header) -> Image:
 
 
 def to_compressed(image: NDArray[np.uint8], header: Header, quality: int = 85) -> CompressedImage:
-    """uint8 [H, W, 3] RGB -> CompressedImage, JPEG."""
+    """Convert an image to a CompressedImage message with JPEG data.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        header: Header of the message.
+        quality: JPEG quality, 0 to 100.
+    """
     _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
     data = array.array("B")

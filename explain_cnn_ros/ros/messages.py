@@ -1,26 +1,27 @@
-"""Regions and explanations as messages, and back."""
+"""Conversion of regions, decisions and explanations to messages, and back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
-from explain_cnn_ros.patches import Patch
-from explain_cnn_ros.regions import Region
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
+from explain_cnn_ros.explain.patches import Patch
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decision
 
-# Field checks are off outside of tests, and numpy scalars would arrive as garbage: every scalar is made Python's own.
+# rclpy checks the types of fields in the tests only. A numpy scalar would arrive as garbage, without an error, so that
+# every scalar is converted to a type of Python.
 
 
 def region_message(region: Region) -> msg.Region:
-    """A Region as a message."""
+    """Convert a Region to a message."""
     return msg.Region(
         x=int(region.x),
         y=int(region.y),
@@ -31,28 +32,29 @@ def region_message(region: Region) -> msg.Region:
 
 
 def region_from(message: msg.Region) -> Region:
-    """A Region from its message."""
+    """Convert a message to a Region."""
     return Region(message.x, message.y, message.width, message.height, message.probability)
 
 
 def classification_message(
-    header: Header,
-    regions: Sequence[Region],
-    image_size: tuple[int, int],
-    threshold: float,
-    low_confidence: bool,
-    inference_seconds: float,
-    model: str,
+    header: Header, decision: Decision, image_size: tuple[int, int], inference_seconds: float, model: str
 ) -> msg.Classification:
-    """A frame's decision; regions best first, at least one; image_size (width, height)."""
-    best = regions[0].probability
+    """Convert a decision to a message.
+
+    Args:
+        header: Header of the image.
+        decision: The decision.
+        image_size: Size (width, height) of the image, in pixels.
+        inference_seconds: Duration of the decision; NaN if it is not known.
+        model: Hash of the weights that decided.
+    """
     return msg.Classification(
         header=header,
-        person=bool(best >= threshold),
-        probability=float(best),
-        threshold=float(threshold),
-        low_confidence=bool(low_confidence),
-        regions=[region_message(region) for region in regions],
+        person=bool(decision.person),
+        probability=float(decision.probability),
+        threshold=float(decision.threshold),
+        low_confidence=bool(decision.low_confidence),
+        regions=[region_message(region) for region in decision.regions],
         image_width=int(image_size[0]),
         image_height=int(image_size[1]),
         inference_seconds=float(inference_seconds),
@@ -61,7 +63,7 @@ def classification_message(
 
 
 def model_message(classifier: PersonClassifier) -> msg.ModelInfo:
-    """What is known of a network, without a stamp."""
+    """Convert the description of a classifier to a message without a stamp."""
     info = classifier.info
     return msg.ModelInfo(
         architecture=info.architecture,
@@ -80,7 +82,7 @@ def model_message(classifier: PersonClassifier) -> msg.ModelInfo:
 
 
 def settings_message(settings: ExplainSettings) -> msg.ExplainSettings:
-    """ExplainSettings as a message: the fields have the same names."""
+    """Convert ExplainSettings to a message, whose fields have the same names."""
     return msg.ExplainSettings(
         **{name: getattr(settings, name) for name in _SETTINGS if name not in ("layers", "metrics")},
         layers=list(settings.layers),
@@ -92,7 +94,13 @@ _SETTINGS = tuple(msg.ExplainSettings.get_fields_and_field_types())
 
 
 def explanation_message(header: Header, explanation: Explanation, trigger: str) -> msg.Explanation:
-    """An Explanation as a message, but for the scores of the neurons that were not selected."""
+    """Convert an Explanation to a message, without the scores of the neurons that were not selected.
+
+    Args:
+        header: Header of the image.
+        explanation: The explanation.
+        trigger: Cause of the explanation: a TRIGGER_ constant of the message.
+    """
     return msg.Explanation(
         header=header,
         trigger=trigger,
@@ -153,7 +161,7 @@ def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
 
 
 def explanation_from(message: msg.Explanation) -> Explanation:
-    """An Explanation from its message; the scores of neurons that were not selected do not travel."""
+    """Convert a message to an Explanation, whose `scores` are empty because messages do not contain them."""
     sent = message.settings
     values = {name: _shortest(getattr(sent, name)) for name in _SETTINGS}
     values |= {"layers": tuple(int(layer) for layer in sent.layers), "metrics": tuple(sent.metrics)}
@@ -161,7 +169,7 @@ def explanation_from(message: msg.Explanation) -> Explanation:
         region=region_from(message.region),
         image_size=(message.image_width, message.image_height),
         threshold=message.threshold,
-        settings=ExplainSettings(**values),
+        settings=ExplainSettings.received(**values),
         perturbations=message.perturbations,
         output=message.output,
         output_mean=message.output_mean,
@@ -187,7 +195,7 @@ def explanation_from(message: msg.Explanation) -> Explanation:
 
 
 def _shortest(value: Any) -> Any:
-    """A float32's shortest decimal: 0.1, not 0.10000000149, which may lie outside of a range that ends at 0.1."""
+    """Round a float32 to its shortest decimal: 0.10000000149 could lie outside of a range that ends at 0.1."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 

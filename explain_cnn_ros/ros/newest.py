@@ -1,4 +1,4 @@
-"""A slot for the newest item: what nobody took in time is replaced."""
+"""A slot that holds the newest item: an item that is not taken in time is replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class NewestSlot(Generic[T]):
-    """Hands the newest item from one thread to another; an older one that is still there is dropped."""
+    """Passes the newest item from one thread to another, and drops older items that were not taken."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -17,7 +17,7 @@ class NewestSlot(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> bool:
-        """Replace the item; True when one was dropped for it."""
+        """Replace the item; return whether an item was dropped."""
         with self._condition:
             dropped = self._item is not None
             self._item = item
@@ -25,14 +25,14 @@ class NewestSlot(Generic[T]):
             return dropped
 
     def take(self) -> T | None:
-        """Wait for an item and take it out; None once the slot is closed."""
+        """Wait for an item and remove it; return None once the slot is closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._item is not None or self._closed)
             item, self._item = self._item, None
             return None if self._closed else item
 
     def close(self) -> None:
-        """Wake the taker for good."""
+        """Wake the thread that waits in `take`, for good."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -1,43 +1,83 @@
-"""The node: its life cycle, the services, and who is told about what. The network works in `worker`."""
+"""The node: its life cycle, its services, and the flow of results. The network works in `worker`."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from explain_cnn_ros import msg, srv
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.image_messages import ImageError
+from explain_cnn_ros.bags.image_messages import ImageError
+from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
-from explain_cnn_ros.ros.messages import region_from
-from explain_cnn_ros.ros.outputs import Outputs
+from explain_cnn_ros.ros.messages import model_message, region_from
+from explain_cnn_ros.ros.outputs import ExplainedFrame, Outputs
 from explain_cnn_ros.ros.parameters import ParameterServer
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
-from explain_cnn_ros.ros.worker import Worker, WorkerThreads
+from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Seconds between looks at what the images do, and between reports on /diagnostics.
+#: Period in which the image topic is watched, and period of the reports on /diagnostics, in seconds.
 WATCH_PERIOD, REPORT_PERIOD = 0.2, 1.0
 
-#: Seconds between two log lines of the same kind.
+#: Minimum time between two log messages of the same kind, in seconds.
 LOG_PERIOD = 5.0
+
+#: Reason that callers get when the node is deactivated before their explanation is ready.
+DEACTIVATED = "the node was deactivated: the explanation was cancelled; activate the node and call again"
+
+#: Remedies for requests in the primary states other than active, in the terms of `ros2 lifecycle set`.
+REMEDIES = {
+    State.PRIMARY_STATE_UNCONFIGURED: "configure and activate it",
+    State.PRIMARY_STATE_INACTIVE: "activate it",
+    State.PRIMARY_STATE_FINALIZED: "start the node again",
+}
+
+Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+
+def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
+    """Log exceptions of a transition's callback, which rclpy would ignore silently.
+
+    Args:
+        name: Name of the transition in the log.
+        on_exception: Result of the callback after an exception.
+    """
+
+    def decorate(callback: Transition) -> Transition:
+        @functools.wraps(callback)
+        def run(self: ExplainNode, state: LifecycleState) -> TransitionCallbackReturn:
+            try:
+                return callback(self, state)
+            except Exception as error:
+                self.get_logger().error(f"{name} failed: {error}")
+                return on_exception
+
+        return run
+
+    return decorate
 
 
 class ExplainNode(LifecycleNode):
-    """Classifies every newest frame, and explains on request or when it is not sure."""
+    """Classifies each newest frame, and explains decisions on request or when their confidence is low."""
 
     def __init__(self) -> None:
         super().__init__("explain_node")
@@ -45,119 +85,159 @@ class ExplainNode(LifecycleNode):
         self.statistics = Statistics()
         self._worker: Worker | None = None
         self._threads = WorkerThreads()
-        self._state, self._enabled = "unconfigured", True
+        self._enabled = True
         self._newest: ClassifiedFrame | None = None
         self._explained_at: Time | None = None
-        self._outputs = Outputs(self)
-        self._source = ImageSource(self, lambda: self.parameters.current, self.statistics, self._on_image)
+        self._outputs = Outputs(self, lambda: self.active, self._on_failed)
+        self._source = ImageSource(
+            self, lambda: self.active, lambda: self.parameters.current, self.statistics, self._on_image
+        )
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._model = self.create_publisher(msg.ModelInfo, "~/model", latched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Reentrant: callers wait for their explanations side by side.
+        # Reentrant, so that several callers can wait for their explanations at the same time.
         self.create_service(srv.Explain, "~/explain", self._on_explain, callback_group=ReentrantCallbackGroup())
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
-        # A recording that starts again under simulated time: what was explained in a round before does not count.
+        # With simulated time, the clock jumps back when a recording starts again.
         back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._on_jump = self.get_clock().create_jump_callback(back, post_callback=self._on_clock_jump)
-        # Timers of the node's clock would stand still until /clock comes, when simulated time is used.
+        # With simulated time, timers of the node's clock would not fire before /clock is published.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCH_PERIOD, self._source.watch, clock=steady)
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
+        self._survive_invalid_transitions()
 
-    # Life cycle. rclpy swallows exceptions of these callbacks: they are logged here, with the reason.
+    # Life cycle. The state is that of rclpy's state machine.
 
+    @property
+    def state_id(self) -> int:
+        """The state, or the transition under way: a constant of lifecycle_msgs/State."""
+        return int(self._state_machine.current_state[0])
+
+    @property
+    def state_label(self) -> str:
+        """Name of the state, or of the transition under way, for instance "active" or "configuring"."""
+        return str(self._state_machine.current_state[1])
+
+    @property
+    def active(self) -> bool:
+        """Whether the node is active. It is not during transitions."""
+        return self.state_id == State.PRIMARY_STATE_ACTIVE
+
+    @guarded("configuring", TransitionCallbackReturn.FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the network and warm it up."""
+        """Load the network and warm it up. The node is inactive afterwards, or unconfigured if this fails."""
+        callbacks = WorkerCallbacks(self._on_classified, self._on_explained, self._on_rejected, self._on_failed)
+        self._worker = Worker(lambda: self.parameters.current, callbacks, self._threads)
         try:
-            self._worker = Worker(
-                lambda: self.parameters.current,
-                self._on_classified,
-                self._on_explained,
-                self._on_rejected,
-                self._on_failed,
-                self._threads,
-            )
-            self._outputs.publish_model(self._worker.classifier)
-        except Exception as error:
-            self.get_logger().error(f"configuring failed: {error}")
+            self._announce(self._worker.classifier)
+            return super().on_configure(state)
+        except Exception:
             self.close()
-            return TransitionCallbackReturn.FAILURE
-        classifier = self._worker.classifier
+            raise
+
+    def _announce(self, classifier: PersonClassifier) -> None:
+        message = model_message(classifier)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._model.publish(message)
         self.get_logger().info(
             f"{classifier.info.architecture} {classifier.model_hash} on {classifier.device}, "
             f"threshold {self.parameters.current.threshold or classifier.threshold:g}"
         )
-        self._state = "inactive"
-        return super().on_configure(state)
 
+    @guarded("activating", TransitionCallbackReturn.FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take frames."""
-        self._source.activate()
-        self._state = "active"
+        """Begin to take frames and requests."""
+        self._source.reset()
+        if self._worker is not None:
+            self._worker.resume()
         return super().on_activate(state)
 
+    @guarded("deactivating", TransitionCallbackReturn.ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take no more frames."""
-        self._source.active = False
-        self._state = "inactive"
+        """Take no more frames and requests, cancel all explanations, and publish no more results."""
+        if self._worker is not None:
+            self._worker.pause(DEACTIVATED)
         return super().on_deactivate(state)
 
+    @guarded("cleaning up", TransitionCallbackReturn.ERROR)
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the threads and free the device."""
+        """Stop the threads and free the device. The node is unconfigured afterwards."""
         self.close()
         return super().on_cleanup(state)
 
+    @guarded("shutting down", TransitionCallbackReturn.ERROR)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop for good."""
+        """Stop the threads and free the device, from any primary state. The node is finalized afterwards."""
         self.close()
-        self._state = "finalized"
         return super().on_shutdown(state)
 
+    @guarded("error processing", TransitionCallbackReturn.FAILURE)
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Whatever went wrong: a node that can be configured again."""
+        """Clean up after a failed transition. The node is unconfigured afterwards, and can be configured again."""
         self.close()
-        return TransitionCallbackReturn.SUCCESS
+        return super().on_error(state)
+
+    def autostart(self) -> None:
+        """Configure and activate the node."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     def destroy_node(self) -> None:
-        """End the threads as well."""
+        """Stop the threads and destroy the node."""
         self.close()
         self._threads.close()
         super().destroy_node()
 
     def close(self) -> None:
-        """Let the worker go, if there is one."""
-        self._source.active = False
-        self._state = "unconfigured"
+        """Close the worker if there is one."""
         worker, self._worker = self._worker, None
         self._newest = None
         if worker is not None:
             worker.close()
 
-    @property
-    def _at_work(self) -> Worker | None:
-        """The worker, while frames are taken."""
-        return self._worker if self._source.active else None
+    def _survive_invalid_transitions(self) -> None:
+        """Answer requests for transitions that the state does not allow. rclpy lets them end the executor."""
+        service = getattr(self, "_service_change_state", None)
+        if service is None:  # another version of rclpy
+            return
+        change_state = service.callback
 
-    # Frames. All but the first of these run in the worker's threads.
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                self.get_logger().warning(f"the node is {self.state_label}: no such transition ({error})")
+                response.success = False
+                return response
+
+        service.callback = answer
+
+    @property
+    def _working(self) -> Worker | None:
+        """The worker while the node is active; None otherwise."""
+        return self._worker if self.active else None
+
+    # Frames. Except for `_on_image`, these are called in the worker's threads.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        worker = self._at_work
+        worker = self._working
         if worker is not None and self._enabled and worker.submit(message):
             self.statistics.count("dropped")
 
     def _on_classified(self, frame: ClassifiedFrame, waited: float) -> None:
-        worker = self._at_work
-        if worker is None:
+        worker = self._working
+        if worker is None or not self._outputs.publish(frame):
             return
         self._newest = frame
-        parameters, p = self.parameters.current, frame.probability
         self.statistics.add("classified", frame.seconds)
         self.statistics.add("latency", waited + frame.seconds)
-        self.statistics.add("probability", p)
-        low = max(p, 1 - p) < parameters.confidence_threshold
-        self._outputs.publish_classification(frame, low, worker.classifier.model_hash)
-        if low and self._cooled_down(parameters.explain_cooldown):
+        self.statistics.add("probability", frame.decision.probability)
+        parameters = self.parameters.current
+        if frame.decision.low_confidence and self._cooled_down(parameters.explain_cooldown):
 
             def done(explanation: msg.Explanation | None, reason: str) -> None:
-                if explanation is None:
+                if explanation is None and self.active:
                     self._on_failed(f"explanation failed: {reason}")
 
             trigger = msg.Explanation.TRIGGER_LOW_CONFIDENCE
@@ -185,26 +265,32 @@ class ExplainNode(LifecycleNode):
         counts = self.statistics.counts
         summary = ", ".join(f"{k.removeprefix(REJECTED)} {n}" for k, n in sorted(counts.items()) if REJECTED in k)
         self.get_logger().warning(
-            f"frame rejected: {error} ({counts['rejected']} so far: {summary})", throttle_duration_sec=LOG_PERIOD
+            f"frame rejected: {error} ({counts['rejected']} rejected in total: {summary})",
+            throttle_duration_sec=LOG_PERIOD,
         )
 
     def _on_failed(self, reason: str) -> None:
         self.statistics.add("failed")
         failures = self.statistics.counts["failed"]
-        self.get_logger().error(f"{reason} ({failures} failures so far)", throttle_duration_sec=LOG_PERIOD)
+        self.get_logger().error(f"{reason} ({failures} failures in total)", throttle_duration_sec=LOG_PERIOD)
 
-    def _on_explained(self, explanation: Explanation, frame: ClassifiedFrame, trigger: str) -> msg.Explanation:
-        self.statistics.add("explained", explanation.seconds)
+    def _on_explained(self, explanation: Explanation, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
         metric, info = self.parameters.current.overlay_metric, self._source.camera_info(frame.header)
-        return self._outputs.publish_explanation(explanation, frame, trigger, metric, info)
+        explained = ExplainedFrame(frame, explanation, trigger, metric, info)
+        if not self._outputs.publish(explained):
+            return None
+        self.statistics.add("explained", explanation.seconds)
+        return explained.message
 
     # Services.
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """Classify or do not, without a change of the life cycle."""
+        """Enable or disable classification without a change of the state."""
         self._enabled = request.data
         response.success = True
-        response.message = f"the node is {self._state}, and classifies {'' if self._enabled else 'nothing '}from now on"
+        response.message = (
+            f"classification is {'enabled' if self._enabled else 'disabled'}; the node is {self.state_label}"
+        )
         return response
 
     async def _on_explain(self, request: srv.Explain.Request, response: srv.Explain.Response) -> srv.Explain.Response:
@@ -221,10 +307,11 @@ class ExplainNode(LifecycleNode):
         return response
 
     def _request_explanation(self, request: srv.Explain.Request, answer: Future) -> str:
-        """Queue what the service was asked for; "" or the reason why not."""
-        worker = self._at_work
+        """Queue a request of the service; return "" or the reason why it is refused."""
+        worker = self._working
         if worker is None:
-            return f"the node is {self._state}, not active: configure and activate it first (lifecycle)"
+            remedy = REMEDIES.get(self.state_id, "wait for the end of the transition")
+            return f"the node is {self.state_label}, not active: {remedy}"
         image = request.image
         newest = not (image.width or image.height or image.encoding or len(image.data))
         source: Image | ClassifiedFrame | None = self._newest if newest else image
@@ -247,28 +334,33 @@ class ExplainNode(LifecycleNode):
 
         def done(explanation: msg.Explanation | None, reason: str) -> None:
             answer.set_result(reason if explanation is None else explanation)
-            # The waiting callback goes on at the executor's next round.
+            # The waiting callback continues when the executor wakes up.
             if executor is not None:
                 executor.wake()
 
-        asked = ExplainRequest(source, settings, region, msg.Explanation.TRIGGER_SERVICE, [done])
-        if self._request(worker, asked) == RequestQueue.REFUSED:
-            return "too many explanations are waiting: try again when they are done (parameter explain_queue)"
+        queued = ExplainRequest(source, settings, region, msg.Explanation.TRIGGER_SERVICE, [done])
+        if self._request(worker, queued) == RequestQueue.REFUSED:
+            return "too many explanations are waiting: try again later, or raise the parameter explain_queue"
         return ""
 
-    # State.
+    # Diagnostics.
 
     def _report(self) -> None:
-        name = self.get_fully_qualified_name()
         self._diagnostics.publish(
             report(
-                name, self.get_clock().now(), self._state, self._enabled, self._source, self.statistics, self._worker
+                self.get_fully_qualified_name(),
+                self.get_clock().now(),
+                self.state_label,
+                self._enabled,
+                self._source,
+                self.statistics,
+                self._worker,
             )
         )
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop."""
+    """Run the node until it is stopped; return the exit status."""
     rclpy.init(args=args)
     try:
         node = ExplainNode()
@@ -280,9 +372,7 @@ def main(args: list[str] | None = None) -> int:
     executor.add_node(node)
     try:
         if node.parameters.current.autostart:
-            node.trigger_configure()
-            if node._worker is not None:
-                node.trigger_activate()
+            node.autostart()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -1,94 +1,223 @@
-"""Everything that the node publishes about frames, and how it becomes messages."""
+"""The messages that the node publishes about frames.
+
+`OUTPUTS` is the one list of them: another output is one more entry.
+"""
 
 from __future__ import annotations
 
 import copy
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode, LifecycleState, ManagedEntity, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.overlay import draw_overlay
-from explain_cnn_ros.ros.boxes import annotations, is_calibrated, markers, outlines
+from explain_cnn_ros.draw.overlay import draw_overlay
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.ros.boxes import Outline, annotations, is_calibrated, markers, outlines
 from explain_cnn_ros.ros.images import to_compressed, to_message
-from explain_cnn_ros.ros.messages import classification_message, explanation_message, model_message
+from explain_cnn_ros.ros.messages import classification_message, explanation_message
 from explain_cnn_ros.ros.requests import ClassifiedFrame
 
 
-class Outputs:
-    """The node's publishers. Pictures and markers are made only if someone listens."""
+@dataclass(frozen=True)
+class ExplainedFrame:
+    """A frame and its explanation. Whatever several outputs share is computed once, when the first of them needs it.
 
-    def __init__(self, node: LifecycleNode) -> None:
-        self._node = node
-        self._classification = node.create_publisher(msg.Classification, "~/classification", 10)
-        self._explanation = node.create_publisher(msg.Explanation, "~/explanation", 10)
-        self._overlay = node.create_publisher(Image, "~/overlay", 2)
-        self._overlay_compressed = node.create_publisher(CompressedImage, "~/overlay/compressed", 2)
-        self._camera_info = node.create_publisher(CameraInfo, "~/camera_info", 2)
-        self._markers = node.create_publisher(MarkerArray, "~/markers", 2)
-        self._annotations = node.create_publisher(ImageMarker, "~/annotations", 2)
-        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._model = node.create_publisher(msg.ModelInfo, "~/model", kept)
+    Attributes:
+        frame: The frame.
+        explanation: The explanation of its decision.
+        trigger: Cause of the explanation.
+        drawn_metric: Metric whose patches are drawn. The first metric of the explanation stands in for one that it
+            lacks.
+        camera_info: Calibration of the camera; None if it is not known.
+    """
 
-    def publish_model(self, classifier: PersonClassifier) -> None:
-        """Which network decides, for everyone who comes from now on."""
-        message = model_message(classifier)
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._model.publish(message)
+    frame: ClassifiedFrame
+    explanation: Explanation
+    trigger: str
+    drawn_metric: str
+    camera_info: CameraInfo | None = None
 
-    def publish_classification(self, frame: ClassifiedFrame, low_confidence: bool, model: str) -> None:
-        """A frame's decision."""
-        self._classification.publish(
-            classification_message(
-                frame.header,
-                frame.regions,
-                frame.image.shape[1::-1],
-                frame.threshold,
-                low_confidence,
-                frame.seconds,
-                model,
-            )
+    @property
+    def _metric(self) -> str:
+        metrics = self.explanation.settings.metrics
+        return self.drawn_metric if self.drawn_metric in metrics else metrics[0]
+
+    @cached_property
+    def message(self) -> msg.Explanation:
+        """The explanation as a message."""
+        return explanation_message(self.frame.header, self.explanation, self.trigger)
+
+    @cached_property
+    def outlines(self) -> list[Outline]:
+        """The explained window and the patches of the selected neurons."""
+        return outlines(self.explanation, self._metric)
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame with the explanation drawn on it, uint8 [H, W, 3] RGB.
+
+        It has the frame's size, because RViz's Camera display lays it over the camera's view.
+        """
+        return draw_overlay(
+            self.frame.image,
+            self.explanation,
+            self._metric,
+            regions=self.frame.decision.regions,
+            trigger=self.trigger,
+            keep_size=True,
         )
 
-    def publish_explanation(
-        self, explanation: Explanation, frame: ClassifiedFrame, trigger: str, metric: str, info: CameraInfo | None
-    ) -> msg.Explanation:
-        """An explanation and what is drawn of it.
 
-        Args:
-            metric: whose patches are drawn; the explanation's first when it lacks this one.
-            info: the camera's calibration, if there is one.
-        """
-        message = explanation_message(frame.header, explanation, trigger)
-        self._explanation.publish(message)
-        if metric not in explanation.settings.metrics:
-            metric = explanation.settings.metrics[0]
-        self._draw(explanation, frame, trigger, metric, info)
-        boxes = outlines(explanation, metric)
-        if self._annotations.get_subscription_count():
-            self._annotations.publish(annotations(frame.header, boxes))
-        if info is not None and is_calibrated(info) and self._markers.get_subscription_count():
-            self._markers.publish(markers(frame.header, boxes, info, explanation.image_size))
-        return message
+#: Returns whether a topic has subscribers.
+Subscribed = Callable[[str], bool]
 
-    def _draw(
-        self, explanation: Explanation, frame: ClassifiedFrame, trigger: str, metric: str, info: CameraInfo | None
+
+def always(subscribed: Subscribed) -> bool:
+    """Want an output whether it has subscribers or not."""
+    return True
+
+
+def when_subscribed(*topics: str) -> Callable[[Subscribed], bool]:
+    """Want an output while at least one of some topics has subscribers."""
+    return lambda subscribed: any(subscribed(topic) for topic in topics)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of message that the node publishes.
+
+    Attributes:
+        topic: Name of the topic, for instance "~/overlay".
+        type: Class of the message.
+        depth: Number of messages that the publisher stores for slow subscribers. All outputs are reliable.
+        of: Class of the results that are published: ClassifiedFrame or ExplainedFrame.
+        convert: Makes the message of a result; None if there is nothing to publish.
+        wanted: Returns whether the message is worth its computation.
+    """
+
+    topic: str
+    type: type
+    depth: int
+    of: type
+    convert: Callable[[Any], Any]
+    wanted: Callable[[Subscribed], bool] = always
+
+
+def _classification(frame: ClassifiedFrame) -> msg.Classification:
+    return classification_message(
+        frame.header, frame.decision, (frame.image.shape[1], frame.image.shape[0]), frame.seconds, frame.model
+    )
+
+
+def _camera_info(explained: ExplainedFrame) -> CameraInfo | None:
+    if explained.camera_info is None:
+        return None
+    message = copy.copy(explained.camera_info)
+    message.header = explained.frame.header
+    return message
+
+
+def _markers(explained: ExplainedFrame) -> MarkerArray | None:
+    info = explained.camera_info
+    if info is None or not is_calibrated(info):
+        return None
+    return markers(explained.frame.header, explained.outlines, info, explained.explanation.image_size)
+
+
+def _overlay(explained: ExplainedFrame) -> Image:
+    return to_message(explained.picture, explained.frame.header)
+
+
+def _overlay_compressed(explained: ExplainedFrame) -> CompressedImage:
+    return to_compressed(explained.picture, explained.frame.header)
+
+
+def _annotations(explained: ExplainedFrame) -> ImageMarker:
+    return annotations(explained.frame.header, explained.outlines)
+
+
+_OVERLAY, _COMPRESSED = "~/overlay", "~/overlay/compressed"
+
+OUTPUTS = (
+    Output("~/classification", msg.Classification, 10, ClassifiedFrame, _classification),
+    Output("~/explanation", msg.Explanation, 10, ExplainedFrame, lambda explained: explained.message),
+    # RViz's Camera display needs the calibration beside the picture.
+    Output("~/camera_info", CameraInfo, 2, ExplainedFrame, _camera_info, when_subscribed(_OVERLAY, _COMPRESSED)),
+    Output(_OVERLAY, Image, 2, ExplainedFrame, _overlay, when_subscribed(_OVERLAY)),
+    Output(_COMPRESSED, CompressedImage, 2, ExplainedFrame, _overlay_compressed, when_subscribed(_COMPRESSED)),
+    Output("~/markers", MarkerArray, 2, ExplainedFrame, _markers, when_subscribed("~/markers")),
+    Output("~/annotations", ImageMarker, 2, ExplainedFrame, _annotations, when_subscribed("~/annotations")),
+)
+
+
+class Outputs(ManagedEntity):
+    """Publishes results while the node is active.
+
+    Unlike a lifecycle publisher of rclpy, it waits in a transition for a publication that is under way in another
+    thread. Nothing is published once the transition has ended.
+
+    Args:
+        node: The node that publishes.
+        active: Returns whether the node is active.
+        failed: Called with the description of each message that could not be computed. The others are published.
+        table: The outputs.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        active: Callable[[], bool],
+        failed: Callable[[str], None],
+        table: Sequence[Output] = OUTPUTS,
     ) -> None:
-        raw = self._overlay.get_subscription_count() > 0
-        compressed = self._overlay_compressed.get_subscription_count() > 0
-        if not (raw or compressed):
-            return
-        # The frame's own size: RViz's Camera display lays it over the camera's view.
-        image = draw_overlay(frame.image, explanation, metric, regions=frame.regions, trigger=trigger, keep_size=True)
-        if info is not None:
-            beside = copy.copy(info)
-            beside.header = frame.header
-            self._camera_info.publish(beside)
-        if raw:
-            self._overlay.publish(to_message(image, frame.header))
-        if compressed:
-            self._overlay_compressed.publish(to_compressed(image, frame.header))
+        self._active, self._failed, self._table = active, failed, tuple(table)
+        self._publishers = {
+            output.topic: node.create_publisher(output.type, output.topic, output.depth) for output in table
+        }
+        self._publishing = threading.Lock()
+        node.add_managed_entity(self)
+
+    def publish(self, result: ClassifiedFrame | ExplainedFrame) -> bool:
+        """Publish the outputs of a result, from any thread; return False if the node is not active."""
+        # Outside of the lock, because drawing takes time.
+        messages = [
+            (output.topic, self._convert(output, result)) for output in self._table if self._wants(output, result)
+        ]
+        with self._publishing:
+            if not self._active():
+                return False
+            for topic, message in messages:
+                if message is not None:
+                    self._publishers[topic].publish(message)
+            return True
+
+    def _wants(self, output: Output, result: object) -> bool:
+        return isinstance(result, output.of) and output.wanted(self._subscribed)
+
+    def _subscribed(self, topic: str) -> bool:
+        return self._publishers[topic].get_subscription_count() > 0
+
+    def _convert(self, output: Output, result: object) -> Any:
+        try:
+            return output.convert(result)
+        except Exception as error:
+            self._failed(f"no message for {output.topic}: {type(error).__name__}: {error}")
+            return None
+
+    # The state has changed already when these are called.
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Wait for a publication that is under way."""
+        with self._publishing:
+            return TransitionCallbackReturn.SUCCESS
+
+    on_shutdown = on_error = on_deactivate

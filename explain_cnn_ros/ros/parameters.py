@@ -1,4 +1,4 @@
-"""The node's parameters: declared once, as options of frozen dataclasses; read, validated and changed as a whole."""
+"""The node's parameters: declared once, as options of frozen dataclasses, and read, validated and changed together."""
 
 from __future__ import annotations
 
@@ -11,73 +11,76 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from explain_cnn_ros.options import Option, option, options, validate
-from explain_cnn_ros.scanning import ScanSettings
-from explain_cnn_ros.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.explain.metrics import metric_names
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.options import Option, option, options
+from explain_cnn_ros.scan.decider import DecisionSettings
+from explain_cnn_ros.scan.scanning import ScanSettings
+
+#: The parameters whose names have a prefix, and their settings: `scan.scale_step`, `explain.sigma`.
+GROUPS: dict[str, type] = {"scan": ScanSettings, "explain": ExplainSettings}
 
 
 @dataclass(frozen=True)
-class NodeParameters:
-    """All parameters of the node. `explain` and `scan` are name prefixes: `explain.sigma`."""
+class NodeParameters(DecisionSettings):
+    """All parameters of the node. The fields `scan` and `explain` are groups of parameters: `explain.sigma`.
 
+    Raises:
+        ValueError: A value is out of range; the message names the parameter and what is expected.
+    """
+
+    confidence_threshold: float = option(
+        0.75,
+        "A decision has low confidence if max(p, 1 - p) is below this. It is then explained without a request; 0: no "
+        "decision has.",
+        0.0,
+        1.0,
+    )
     image_transport: str = option(
         "raw",
-        "Where frames come from: raw (topic image) or compressed (topic image/compressed).",
+        "Transport of the images: raw (topic image) or compressed (topic image/compressed).",
         choices=("raw", "compressed"),
         read_only=True,
     )
     reliability: str = option(
         "auto",
-        "Reliability of the image subscription: reliable, best_effort, or auto (reliable where every publisher is).",
+        "Reliability of the image subscription: reliable, best_effort, or auto (reliable if all publishers are).",
         choices=("auto", "reliable", "best_effort"),
         read_only=True,
     )
     weights: str = option(
-        "", "Path of a .safetensors file made by train; empty: the weights that ship with the package.", read_only=True
+        "", "Path of a .safetensors file from train; empty: the weights of this package.", read_only=True
     )
     device: str = option(
-        "auto", "Device of the network: auto (the GPU where there is one), cpu, cuda, cuda:1 ...", read_only=True
+        "auto",
+        "Device of the network: auto (a GPU if there is one), cpu, cuda or, for instance, cuda:1.",
+        read_only=True,
     )
-    autostart: bool = option(
-        True, "Configure and activate at the start; otherwise wait for lifecycle transitions.", read_only=True
-    )
-    regions: str = option(
-        "whole",
-        "How a frame becomes windows: whole (resized to the window, as in the paper) or scan (persons searched for).",
-        choices=("whole", "scan"),
-    )
-    threshold: float = option(
-        0.0, "P(person) from which on the node says person; 0: the threshold that belongs to the weights.", 0.0, 0.999
-    )
-    confidence_threshold: float = option(
-        0.75, "A frame is explained by itself when max(p, 1 - p) is below this; 0: never.", 0.0, 1.0
-    )
+    autostart: bool = option(True, "Whether the node configures and activates itself at the start.", read_only=True)
     explain_cooldown: float = option(
-        5.0, "Seconds of the node's clock between two explanations on low confidence.", 0.0, 86_400.0
+        5.0,
+        "Minimum time between two explanations of low confidence, in seconds of the node's clock.",
+        0.0,
+        86_400.0,
     )
-    explain_queue: int = option(4, "Explanations that may wait; more are refused.", 1, 100, read_only=True)
+    explain_queue: int = option(
+        4, "Maximum number of explanations that wait; further requests are refused.", 1, 100, read_only=True
+    )
     preset: str = option(
         "",
-        "Noise by name, in place of the explain.* parameters that it names: paper (explain.* as they come), authors "
-        "(ramp), stable (orthogonal, n = 14: for rankings that another seed gives as well), stable_fine (the same of "
-        "finer structure, n = 50); empty: explain.* as set.",
+        "Named settings of the noise, which replace parameters of explain: paper (as in the paper), authors (ramp "
+        "noise), stable (orthogonal noise, n = 14, whose rankings hardly depend on the seed), stable_fine (orthogonal "
+        "noise of finer structure, n = 50); empty: none.",
         choices=("", *PRESETS),
     )
-    overlay_metric: str = option(
-        "activation_precision",
-        "Metric whose patches the overlay shows.",
-        choices=ExplainSettings().metrics,
-    )
+    overlay_metric: str = option("activation_precision", "Metric whose patches are drawn.", choices=metric_names)
     explain: ExplainSettings = field(default_factory=ExplainSettings)
-    scan: ScanSettings = field(default_factory=ScanSettings)
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 def declared() -> dict[str, tuple[Any, Option]]:
-    """Every parameter by its full name: (default, option)."""
-    return {name: (value, described) for name, value, described in _walk(NodeParameters(), "")}
+    """Return the default and the option of every parameter by its full name. Groups follow the other parameters."""
+    found = {name: (value, described) for name, value, described in _walk(NodeParameters(), "")}
+    return dict(sorted(found.items(), key=lambda item: "." in item[0]))
 
 
 def _walk(settings: Any, prefix: str) -> Iterable[tuple[str, Any, Option]]:
@@ -91,13 +94,17 @@ def _walk(settings: Any, prefix: str) -> Iterable[tuple[str, Any, Option]]:
 
 
 def build(values: dict[str, Any]) -> NodeParameters:
-    """The parameters from their full names and values; ValueError names what does not fit."""
-    nested: dict[str, dict[str, Any]] = {"": {}, "explain": {}, "scan": {}}
+    """Build the parameters from values by full name. A preset replaces values of `explain`.
+
+    Raises:
+        ValueError: A value is out of range; the message names the parameter and what is expected.
+    """
+    nested: dict[str, dict[str, Any]] = {"": {}, **{group: {} for group in GROUPS}}
     for name, value in values.items():
         group, _, leaf = name.rpartition(".")
         nested[group][leaf] = tuple(value) if isinstance(value, list) or hasattr(value, "typecode") else value
     parts: dict[str, Any] = {}
-    for group, kind in (("explain", ExplainSettings), ("scan", ScanSettings)):
+    for group, kind in GROUPS.items():
         try:
             parts[group] = kind(**nested[group])
         except ValueError as error:
@@ -109,13 +116,18 @@ def build(values: dict[str, Any]) -> NodeParameters:
 
 
 def descriptor(default: Any, described: Option) -> ParameterDescriptor:
-    """The ROS description of an option, with its range."""
+    """Return the ROS description of an option, with its range.
+
+    Args:
+        default: Default of the parameter, whose type determines the kind of range.
+        described: The option.
+    """
     constraints = f"One of: {', '.join(described.choices)}." if described.choices else ""
     message = ParameterDescriptor(
         description=described.description, additional_constraints=constraints, read_only=described.read_only
     )
     low, high = described.minimum, described.maximum
-    # Arrays may not carry a range; theirs is checked when the settings are built.
+    # ROS allows no ranges of arrays. They are checked when the settings are built.
     if low is not None and high is not None:
         if isinstance(default, float):
             message.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
@@ -125,7 +137,17 @@ def descriptor(default: Any, described: Option) -> ParameterDescriptor:
 
 
 class ParameterServer:
-    """Declares the parameters on a node and keeps `current` valid whatever is set."""
+    """Declares the parameters on a node, and refuses changes that are not valid.
+
+    Args:
+        node: The node.
+
+    Attributes:
+        current: The parameters in force. A change replaces the object.
+
+    Raises:
+        ValueError: A value that was set at the start is out of range.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node

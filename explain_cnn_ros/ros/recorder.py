@@ -1,4 +1,4 @@
-"""Writes what a running node explains into a folder: overlays, explanations as JSON, a picture to show around.
+"""Records the explanations of a running node: overlays, explanations as JSON, and a contact sheet of each.
 
 record_explanations --output DIR --node explain_node --image camera/image_raw/compressed
 """
@@ -26,34 +26,43 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.contact_sheet import contact_sheet
-from explain_cnn_ros.image_messages import ImageError, to_rgb
+from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
+from explain_cnn_ros.draw.contact_sheet import contact_sheet
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 
-#: Frames and classifications that are kept for the explanations that may still come.
-KEPT = 200
+#: Number of frames, and of classifications, that are stored for later explanations of them.
+CACHE_SIZE = 200
 
 Stamp = tuple[int, int]
 
 
 def stamp_of(header: Header) -> Stamp:
-    """Seconds and nanoseconds: what ties an explanation, its frame and its overlay together."""
+    """Return the stamp (seconds, nanoseconds), which an explanation, its frame and its overlay share."""
     return header.stamp.sec, header.stamp.nanosec
 
 
-class Recent(OrderedDict[Stamp, object]):
-    """The newest KEPT things by stamp."""
+class StampedCache(OrderedDict[Stamp, object]):
+    """Stores the newest CACHE_SIZE messages by stamp."""
 
     def __setitem__(self, stamp: Stamp, value: object) -> None:
         super().__setitem__(stamp, value)
-        while len(self) > KEPT:
+        while len(self) > CACHE_SIZE:
             self.popitem(last=False)
 
 
 class Recorder(Node):
     """Writes `NNN_explanation.json`, `NNN_overlay.png`, `NNN_sheet.png` and `classifications.csv`.
 
-    A file that can't be written, or a message that makes no sense, is logged; the recording goes on.
+    If a file cannot be written, or a message is invalid, that is logged and the recording continues.
+
+    Args:
+        output: Folder of the files.
+        node_name: Name of the recorded node, with its namespace.
+        image_topic: Image topic that the recorded node subscribes to.
+
+    Attributes:
+        output: Folder of the files.
+        explanations: Number of explanations that have arrived.
     """
 
     def __init__(self, output: Path, node_name: str, image_topic: str) -> None:
@@ -61,7 +70,7 @@ class Recorder(Node):
         self.output = output
         output.mkdir(parents=True, exist_ok=True)
         self.explanations = 0
-        self._frames, self._classifications = Recent(), Recent()
+        self._frames, self._classifications = StampedCache(), StampedCache()
         self._without_overlay: list[tuple[Stamp, str]] = []
         self._table = (output / "classifications.csv").open("w", newline="")
         self._rows = csv.writer(self._table)
@@ -70,13 +79,13 @@ class Recorder(Node):
         )
         compressed = image_topic.endswith("/compressed")
         kind = CompressedImage if compressed else Image
-        # Best effort matches every publisher.
+        # A best-effort subscription receives from every publisher.
         newest = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(kind, image_topic, self._on_image, newest)
         self.create_subscription(msg.Classification, f"{node_name}/classification", self._on_classification, 50)
         self.create_subscription(msg.Explanation, f"{node_name}/explanation", self._on_explanation, 50)
         self.create_subscription(Image, f"{node_name}/overlay", self._on_overlay, 20)
-        # A signal that comes right after a callback is seen only when the executor wakes up again.
+        # A signal that arrives right after a callback is noticed only when the executor wakes up.
         self.create_timer(0.5, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -102,7 +111,7 @@ class Recorder(Node):
         try:
             self._write(message)
         except (OSError, ValueError) as error:
-            self.get_logger().error(f"explanation not written: {error}")
+            self.get_logger().error(f"the explanation was not written: {error}")
 
     def _write(self, message: msg.Explanation) -> None:
         stamp = stamp_of(message.header)
@@ -119,7 +128,7 @@ class Recorder(Node):
         (self.output / f"{name}_explanation.json").write_text(json.dumps(record, indent=1) + "\n")
         frame = self._frames.get(stamp)
         if frame is None:
-            self.get_logger().warning(f"explanation {name} is of a frame that did not arrive here: no sheet")
+            self.get_logger().warning(f"no contact sheet of explanation {name}: its frame did not arrive here")
             return
         classification = self._classifications.get(stamp)
         regions = [region_from(r) for r in classification.regions] if classification else None
@@ -134,7 +143,7 @@ class Recorder(Node):
                 self._without_overlay.remove(waiting[0])
                 write_png(self.output / f"{waiting[0][1]}_overlay.png", to_rgb(message))
         except (OSError, ImageError) as error:
-            self.get_logger().error(f"overlay not written: {error}")
+            self.get_logger().error(f"the overlay was not written: {error}")
 
     def close(self) -> None:
         """Close the table."""
@@ -142,20 +151,28 @@ class Recorder(Node):
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] RGB; OSError when that fails."""
+    """Write an image as PNG.
+
+    Args:
+        path: Path of the file.
+        image: uint8 [H, W, 3] RGB.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     _, data = cv2.imencode(".png", image[:, :, ::-1])
     path.write_bytes(data.tobytes())
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; return the exit status."""
     arguments = list(sys.argv if args is None else ["record_explanations", *args])
     parser = argparse.ArgumentParser(
         prog="record_explanations", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the files")
     parser.add_argument("--node", default="explain_node", help="name of the node, with its namespace [%(default)s]")
-    parser.add_argument("--image", default="image", help="the image topic that the node listens to [%(default)s]")
+    parser.add_argument("--image", default="image", help="image topic that the node subscribes to [%(default)s]")
     options = parser.parse_args(remove_ros_args(arguments)[1:])
     rclpy.init(args=arguments)
     recorder = Recorder(options.output, options.node, options.image)

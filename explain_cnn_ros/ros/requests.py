@@ -1,4 +1,4 @@
-"""What is to be explained, waiting its turn."""
+"""Requests for explanations, and the queue in which they wait."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.regions import Region
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.scan.decider import Decision
 
 
 @dataclass(frozen=True)
 class ClassifiedFrame:
-    """A frame and what the network says of it.
+    """A frame and the decision about it.
 
-    image: uint8 [H, W, 3] RGB.
-    regions: best first, at least one.
-    seconds: from the message to the decision.
+    Attributes:
+        header: Header of the image message.
+        image: uint8 [H, W, 3] RGB.
+        decision: The decision.
+        model: Hash of the weights that decided.
+        seconds: Duration from the message to the decision; NaN if it is not known.
     """
 
     header: Header
     image: NDArray[np.uint8]
-    regions: list[Region]
-    threshold: float
+    decision: Decision
+    model: str
     seconds: float
 
-    @property
-    def probability(self) -> float:
-        """P(person) of the frame: its best region's."""
-        return self.regions[0].probability
 
-
-#: Called with the explanation's message and "", or with None and the reason why there is none.
+#: Called with the message of the explanation and "", or with None and the reason why there is no explanation.
 Done = Callable[[msg.Explanation | None, str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ExplainRequest:
-    """What to explain: a message, or a frame that was classified already.
+    """A request for one explanation.
 
-    region: None for the frame's best region.
-    trigger: what caused it; requests of different triggers are never one.
-    listeners: who gets the explanation; grows when the same is asked for again while it waits.
+    Attributes:
+        source: The frame to explain: a message, or a frame that has been classified.
+        settings: Settings of the explanation.
+        region: The region to explain; None for the best region of the frame.
+        trigger: Cause of the request. Requests with different triggers are never joined.
+        listeners: Called with the result. An equal request that arrives meanwhile adds its listeners.
+        cancelled_because: Reason why the request was cancelled; "" unless it was.
     """
 
     source: Image | CompressedImage | ClassifiedFrame
@@ -56,14 +59,15 @@ class ExplainRequest:
     region: Region | None
     trigger: str
     listeners: list[Done] = field(default_factory=list)
+    cancelled_because: str = ""
 
     def done(self, explanation: msg.Explanation | None, reason: str = "") -> None:
-        """Tell whoever asked."""
+        """Pass the result to all listeners."""
         for listener in self.listeners:
             listener(explanation, reason)
 
-    def asks_the_same(self, other: ExplainRequest) -> bool:
-        """Whether one explanation answers both."""
+    def equals(self, other: ExplainRequest) -> bool:
+        """Return whether one explanation answers both requests."""
         return self.source is other.source and (self.settings, self.region, self.trigger) == (
             other.settings,
             other.region,
@@ -72,26 +76,36 @@ class ExplainRequest:
 
 
 class RequestQueue:
-    """A bounded queue between threads. Who asks for what waits already gets the same answer."""
+    """A bounded queue of requests between threads. Equal requests that wait are joined to one.
+
+    Args:
+        size: Maximum number of requests that wait.
+    """
 
     QUEUED, JOINED, REFUSED = "queued", "joined", "refused"
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._waiting: deque[ExplainRequest] = deque()
+        self._taken: ExplainRequest | None = None
         self._condition = threading.Condition()
-        self._closed = False
+        self._paused = self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, request: ExplainRequest) -> str:
-        """QUEUED; JOINED to one that waits; or REFUSED, since the queue is full or closed: no listener is told."""
+        """Add a request.
+
+        Returns:
+            QUEUED; JOINED if an equal request waits; or REFUSED if the queue is full, paused or closed. The listeners
+            of a refused request are not called.
+        """
         with self._condition:
-            if self._closed:
+            if self._paused or self._closed:
                 return self.REFUSED
             for waiting in self._waiting:
-                if waiting.asks_the_same(request):
+                if waiting.equals(request):
                     waiting.listeners.extend(request.listeners)
                     return self.JOINED
             if len(self._waiting) >= self._size:
@@ -101,16 +115,39 @@ class RequestQueue:
             return self.QUEUED
 
     def take(self) -> ExplainRequest | None:
-        """Wait for a request and take it out; None once the queue is closed."""
+        """Wait for a request and remove it from the queue; return None once the queue is closed."""
         with self._condition:
+            self._taken = None
             self._condition.wait_for(lambda: self._waiting or self._closed)
-            return None if self._closed else self._waiting.popleft()
+            self._taken = None if self._closed else self._waiting.popleft()
+            return self._taken
 
-    def close(self) -> list[ExplainRequest]:
-        """Wake the taker for good; what still waited."""
+    def pause(self, reason: str) -> list[ExplainRequest]:
+        """Refuse requests until `resume`, and cancel all that there are.
+
+        Args:
+            reason: Reason that is noted in the cancelled requests, including the one that was taken last.
+
+        Returns:
+            The requests that were waiting. The caller passes the reason to their listeners.
+        """
         with self._condition:
-            self._closed = True
-            left = list(self._waiting)
+            self._paused = True
+            cancelled = list(self._waiting)
             self._waiting.clear()
+            for request in [*cancelled, *([self._taken] if self._taken else [])]:
+                request.cancelled_because = request.cancelled_because or reason
+            return cancelled
+
+    def resume(self) -> None:
+        """Accept requests again after `pause`."""
+        with self._condition:
+            self._paused = False
+
+    def close(self, reason: str) -> list[ExplainRequest]:
+        """Do as `pause`, for good, and wake the thread that waits in `take`."""
+        with self._condition:
+            cancelled = self.pause(reason)
+            self._closed = True
             self._condition.notify_all()
-            return left
+            return cancelled

@@ -1,4 +1,4 @@
-"""Where frames come from: the image subscription, the camera's calibration, and what is wrong when nothing comes."""
+"""The subscriptions to the image and to the camera's calibration, and the diagnosis of missing images."""
 
 from __future__ import annotations
 
@@ -16,55 +16,67 @@ from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.transport import cure, profile_in_force
 
-#: Seconds without an image after which something is wrong.
+#: Seconds without an image after which a problem is reported.
 SILENCE = 5.0
 
-#: Seconds between two log lines that say the same.
+#: Minimum time between two equal log messages, in seconds.
 REPEAT = 20.0
 
-#: Share of lost frames from which on something is wrong.
+#: Maximum share of lost frames that is not reported as a problem.
 LOST_MAX = 0.05
 
-#: Calibrations that are kept for images that are still being explained.
+#: Number of calibrations that are stored, for images whose explanation is under way.
 CALIBRATIONS = 100
 
 
 def steady_seconds() -> float:
-    """Seconds of a clock that only goes forward."""
+    """Return the time of a clock that never jumps, in seconds."""
     return Clock(clock_type=ClockType.STEADY_TIME).now().nanoseconds / 1e9
 
 
 def nanoseconds(header: Header) -> int:
-    """A stamp as one number."""
+    """Return the stamp of a header in nanoseconds."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 class ImageSource:
-    """Subscribes to the image once it is known what reliability its publishers offer, and watches what comes.
+    """Subscribes to the image topic once the reliability of its publishers is known, and watches it.
 
     Args:
-        received: called with each image while `active`, in the executor's thread.
+        node: The node that subscribes.
+        active: Returns whether images are wanted now.
+        parameters: Returns the parameters in force.
+        statistics: Statistics that the images are counted in.
+        received: Called with each image that is wanted, in the executor's thread.
+
+    Attributes:
+        reliability: Reliability of the image subscription: "reliable" or "best_effort"; "" before it is subscribed.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
+        active: Callable[[], bool],
         parameters: Callable[[], NodeParameters],
         statistics: Statistics,
         received: Callable[[Image | CompressedImage], None],
     ) -> None:
-        self._node, self._parameters, self._statistics, self._received = node, parameters, statistics, received
-        self.active = False
+        self._node, self._active, self._parameters = node, active, parameters
+        self._statistics, self._received = statistics, received
         self.reliability = ""
         self._subscription: Subscription | None = None
         self._calibrations: OrderedDict[int, CameraInfo] = OrderedDict()
         self._heard = steady_seconds()
         node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
 
-    def activate(self) -> None:
-        """Images are taken from now on."""
+    def reset(self) -> None:
+        """Count the time without an image from now."""
         self._heard = steady_seconds()
-        self.active = True
+
+    @property
+    def active(self) -> bool:
+        """Whether images are wanted now."""
+        return self._active()
 
     @property
     def _raw(self) -> bool:
@@ -72,16 +84,16 @@ class ImageSource:
 
     @property
     def topic(self) -> str:
-        """The image topic as it is after remapping."""
+        """Name of the image topic, after remapping."""
         return self._node.resolve_topic_name("image" if self._raw else "image/compressed")
 
     @property
     def silence(self) -> float:
-        """Seconds since the last image, or since there should be some."""
+        """Time since the last image, or since `reset`, in seconds."""
         return steady_seconds() - self._heard
 
     def watch(self) -> None:
-        """To be called several times a second: subscribes when it is time to, and logs what is wrong."""
+        """Subscribe once that is possible, and log problems. Call this several times a second."""
         if not self.active:
             return
         if self._subscription is None:
@@ -92,7 +104,7 @@ class ImageSource:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the images, and what to do; "" when nothing is."""
+        """The problem with the images and its remedy; "" if there is none."""
         if not self.active:
             return ""
         if self.silence > SILENCE:
@@ -105,29 +117,29 @@ class ImageSource:
     def _silence_hint(self) -> str:
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         if not publishers:
-            return "nobody publishes it: remap `image`, or set the parameter image_transport"
+            return "it has no publisher: remap `image`, or set the parameter image_transport"
         expected = "sensor_msgs/msg/Image" if self._raw else "sensor_msgs/msg/CompressedImage"
         others = sorted({p.topic_type for p in publishers} - {expected})
         if others:
             return (
-                f"it carries {', '.join(others)}, not {expected}: set the parameter image_transport, or remap `image`"
+                f"its type is {', '.join(others)}, not {expected}: set the parameter image_transport, or remap `image`"
             )
         offered = ", ".join(f"{p.node_name} {p.qos_profile.reliability.name.lower()}" for p in publishers)
         if self.reliability == "reliable" and any(
             p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers
         ):
             return (
-                f"its publishers' QoS does not match: the node asks for reliable, offered are: {offered}; set the "
-                "parameter reliability to best_effort"
+                f"its publishers' QoS does not match: the node requests reliable, the publishers offer: {offered}; set "
+                "the parameter reliability to best_effort"
             )
-        return f"its publishers are silent ({offered}): is the camera running?"
+        return f"its publishers are silent ({offered}): check that the camera is running"
 
     def _loss_hint(self) -> str:
         if not profile_in_force():
             return cure()
         if self.reliability == "best_effort":
-            return "is the machine too busy? A reliable publisher loses none (parameter reliability)"
-        return "is the machine too busy, or does the camera's process lack the Fast DDS profile?"
+            return "the machine may be too busy; use a reliable publisher, which loses none (parameter reliability)"
+        return "the machine may be too busy, or the camera's process may lack the Fast DDS profile"
 
     def _subscribe(self) -> None:
         wanted = self._parameters().reliability
@@ -135,7 +147,7 @@ class ImageSource:
             publishers = self._node.get_publishers_info_by_topic(self.topic)
             if not publishers:
                 return
-            # Large frames are lost on a best-effort subscription; a reliable one matches reliable publishers only.
+            # A best-effort subscription loses large frames. A reliable one receives from reliable publishers only.
             reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
             wanted = "reliable" if reliable else "best_effort"
         policy = ReliabilityPolicy.RELIABLE if wanted == "reliable" else ReliabilityPolicy.BEST_EFFORT
@@ -157,7 +169,7 @@ class ImageSource:
         self._received(message)
 
     def _age(self, header: Header) -> float:
-        """Seconds between the stamp and now, by the node's clock."""
+        """Return the time since the stamp by the node's clock, in seconds."""
         return (self._node.get_clock().now().nanoseconds - nanoseconds(header)) / 1e9
 
     def _on_camera_info(self, info: CameraInfo) -> None:
@@ -168,7 +180,7 @@ class ImageSource:
             self._calibrations.popitem(last=False)
 
     def camera_info(self, header: Header) -> CameraInfo | None:
-        """The calibration that came with an image, or else the newest of its camera; None when there is none."""
+        """Return the calibration with an image's stamp, or else the newest of its camera; None if there is none."""
         exact = self._calibrations.get(nanoseconds(header))
         if exact is not None and exact.header.frame_id == header.frame_id:
             return exact

@@ -1,4 +1,4 @@
-"""What a node has done lately: counts, rates, percentiles, and frames that never came."""
+"""Statistics of the recent past: counts, rates, percentiles, and the share of lost frames."""
 
 from __future__ import annotations
 
@@ -8,39 +8,44 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-#: Seconds that rates and percentiles look back.
+#: Period that rates and percentiles refer to, in seconds.
 WINDOW = 10.0
 
-#: Differences between stamps that the camera's period is estimated from, and how many it takes.
-STAMPS_KEPT, STAMPS_NEEDED = 60, 10
+#: Maximum and minimum number of differences between stamps that the camera's period is estimated from.
+STAMPS_MAX, STAMPS_MIN = 60, 10
 
-#: Of the differences between stamps, the share that are one period of the camera at most, however many frames are lost.
+#: Quantile of the differences between stamps that estimates the camera's period, even if most frames are lost.
 PERIOD_QUANTILE = 0.1
 
-#: A longer gap, in periods, is a pause of the camera: a bag that starts again, a driver that was restarted.
+#: A longer gap, in periods, is a pause of the camera: a recording starts again, or the driver is restarted.
 PAUSE = 30
 
 
-class Recent:
-    """Values of the last seconds."""
+class RecentValues:
+    """Values of the last seconds.
+
+    Args:
+        seconds: Period in which values are stored.
+        clock: Returns the time in seconds.
+    """
 
     def __init__(self, seconds: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock, self._start = seconds, clock, clock()
         self._values: deque[tuple[float, float]] = deque()
 
     def add(self, value: float = 0.0) -> None:
-        """Something happened now; `value` is how long it took, or whatever else is of interest."""
+        """Add a value with the current time."""
         self._values.append((self._clock(), value))
         self._forget()
 
     def rate(self) -> float:
-        """How often a second."""
+        """Return the number of values per second."""
         self._forget()
         span = min(self._seconds, self._clock() - self._start)
         return len(self._values) / span if span > 0 else 0.0
 
     def percentile(self, share: float) -> float:
-        """The value that `share` of the values do not exceed; NaN when there are none."""
+        """Return the smallest value that at least `share` of the values do not exceed; NaN if there are none."""
         self._forget()
         values = sorted(value for _, value in self._values)
         return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)] if values else math.nan
@@ -52,35 +57,35 @@ class Recent:
 
 
 class Gaps:
-    """Frames that a camera sent and that never arrived, by the gaps between the stamps of those that did."""
+    """Estimates the share of lost frames from the gaps between the stamps of those that arrived."""
 
     def __init__(self) -> None:
         self._last: int | None = None
-        self._differences: deque[int] = deque(maxlen=STAMPS_KEPT)
+        self._differences: deque[int] = deque(maxlen=STAMPS_MAX)
 
     def add(self, stamp: int) -> None:
-        """The stamp of a frame that arrived, nanoseconds."""
+        """Add the stamp of a frame that arrived, in nanoseconds."""
         last, self._last = self._last, stamp
         if last is None:
             return
         difference = stamp - last
         period = self.period
         if difference <= 0 or (period and difference > PAUSE * period):
-            # The clock jumped or the camera paused: nothing is known of the frames between.
+            # The clock jumped or the camera paused: the number of frames in between is unknown.
             self._differences.clear()
             return
         self._differences.append(difference)
 
     @property
     def period(self) -> float:
-        """The camera's, nanoseconds; 0 while too few frames have come."""
-        if len(self._differences) < STAMPS_NEEDED:
+        """The camera's period in nanoseconds; 0 while too few frames have arrived."""
+        if len(self._differences) < STAMPS_MIN:
             return 0.0
         return float(sorted(self._differences)[int(PERIOD_QUANTILE * len(self._differences))])
 
     @property
     def lost(self) -> float:
-        """The share of frames that never arrived, lately; 0 while it is not known."""
+        """Share of the recent frames that were lost; 0 while it is not known."""
         period = self.period
         if not period:
             return 0.0
@@ -89,51 +94,56 @@ class Gaps:
 
 
 class Statistics:
-    """Counts and recent values by name, from any thread."""
+    """Counts and recent values by name. All methods may be called from any thread.
+
+    Args:
+        clock: Returns the time in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._recent: dict[str, Recent] = {}
+        self._recent: dict[str, RecentValues] = {}
         self._gaps = Gaps()
 
     def count(self, name: str) -> int:
-        """One more; how many there are now."""
+        """Increase a count by one and return it."""
         with self._lock:
             self._counts[name] += 1
             return self._counts[name]
 
     def add(self, name: str, value: float = 0.0) -> None:
-        """One more, with a value of interest."""
+        """Increase a count by one and add a value."""
         with self._lock:
             self._counts[name] += 1
             if name not in self._recent:
-                self._recent[name] = Recent(clock=self._clock)
+                self._recent[name] = RecentValues(clock=self._clock)
             self._recent[name].add(value)
 
     def stamp(self, stamp: int) -> None:
-        """A frame of this stamp arrived, nanoseconds."""
+        """Add the stamp of a frame that arrived, in nanoseconds."""
         with self._lock:
             self._gaps.add(stamp)
 
     @property
     def lost(self) -> float:
-        """The share of frames that never arrived, lately."""
+        """Share of the recent frames that were lost."""
         with self._lock:
             return self._gaps.lost
 
     @property
     def counts(self) -> dict[str, int]:
+        """All counts by name."""
         with self._lock:
             return dict(self._counts)
 
     def rate(self, name: str) -> float:
-        """How often a second, lately."""
+        """Return the recent number of values per second."""
         with self._lock:
             return self._recent[name].rate() if name in self._recent else 0.0
 
     def percentile(self, name: str, share: float) -> float:
-        """The value that `share` of the recent ones do not exceed; NaN when there are none."""
+        """Return the smallest recent value that at least `share` of them do not exceed; NaN if there are none."""
         with self._lock:
             return self._recent[name].percentile(share) if name in self._recent else math.nan

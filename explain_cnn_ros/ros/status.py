@@ -1,9 +1,9 @@
-"""A live screen of what a node does, in the terminal.
+"""Shows live in the terminal what a node does.
 
     ros2 run explain_cnn_ros status [--node /explain_node] [--once]
 
-State, rates, latencies, drops, P(person), and the last explanation; what is wrong, and what to do about it. Ends with
-Ctrl-C. Where the output is no terminal, a screen is printed below the other.
+The screen shows the state, rates, latencies, dropped frames, P(person) and the last explanation, and problems with
+their remedies. Ctrl-C ends it. If the output is not a terminal, the screens are printed one below the other.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from explain_cnn_ros import msg
 
-#: Seconds between two screens, and without a report after which the node is taken for gone.
+#: Period of the screens, and time without a report after which the node counts as gone, in seconds.
 PERIOD, GONE = 0.5, 5.0
 
-#: What is shown of each part of a report, in order.
+#: The values of each part of a report that are shown, in order.
 SHOWN = {
     "images": ("topic", "reliability", "age at arrival, median (ms)", "lost on the way (%)", "rejected"),
     "classification": (
@@ -40,12 +40,24 @@ SHOWN = {
 }
 
 CLEAR, BOLD, YELLOW, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
-#: Marks of a part's level: a sign beside the colour, for those who do not see it.
+#: Colour and sign of each level. The sign is for users who do not see the colour.
 LEVELS = {DiagnosticStatus.OK: ("", " "), DiagnosticStatus.WARN: (YELLOW, "!"), DiagnosticStatus.ERROR: (RED, "X")}
 
 
 class Watcher(Node):
-    """Listens to one node."""
+    """Subscribes to the topics of one node.
+
+    Args:
+        watched: Name of the node, with its namespace.
+
+    Attributes:
+        watched: Name of the node, with its namespace.
+        report: The newest statuses of the node on /diagnostics.
+        heard: Time at which they arrived, by `time.monotonic`.
+        classification: The newest decision; None before the first.
+        explanation: The newest explanation; None before the first.
+        model: Description of the network; None before it arrives.
+    """
 
     def __init__(self, watched: str) -> None:
         super().__init__("explain_status")
@@ -58,8 +70,8 @@ class Watcher(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
         self.create_subscription(msg.Classification, f"{watched}/classification", self._on_classification, 1)
         self.create_subscription(msg.Explanation, f"{watched}/explanation", self._on_explanation, 1)
-        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(msg.ModelInfo, f"{watched}/model", self._on_model, kept)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(msg.ModelInfo, f"{watched}/model", self._on_model, latched)
 
     def _on_report(self, array: DiagnosticArray) -> None:
         mine = [status for status in array.status if status.name.startswith(f"{self.watched}: ")]
@@ -77,12 +89,18 @@ class Watcher(Node):
 
     @property
     def alive(self) -> bool:
-        """Whether the node has reported lately."""
+        """Whether the node has reported recently."""
         return bool(self.report) and time.monotonic() - self.heard < GONE
 
 
 def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
-    """The lines to show."""
+    """Return the lines of a screen.
+
+    Args:
+        watcher: The data to show.
+        width: Width of the terminal, in characters.
+        colour: Whether the lines contain colours.
+    """
 
     def paint(text: str, code: str) -> str:
         return f"{code}{text}{PLAIN}" if colour and code else text
@@ -91,7 +109,7 @@ def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
     if not watcher.alive:
         said = "has stopped reporting" if watcher.report else "does not report"
         lines.append(
-            paint(f"! the node {said} on /diagnostics: is it running, in ROS_DOMAIN_ID and under that name?", RED)
+            paint(f"! the node {said} on /diagnostics: check that it is running, its name, and ROS_DOMAIN_ID", RED)
         )
     for status in watcher.report:
         part = status.name.rpartition(": ")[2]
@@ -105,23 +123,23 @@ def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
         c = watcher.classification
         lines.append(
             f"  {'decision':<15} {'person' if c.person else 'no person'}, P(person) {c.probability:.3f} "
-            f"{bar(c.probability)} threshold {c.threshold:.2f}" + (", not sure" if c.low_confidence else "")
+            f"{bar(c.probability)} threshold {c.threshold:.2f}" + (", low confidence" if c.low_confidence else "")
         )
     if watcher.explanation is not None:
-        first, *others = told(watcher.explanation)
+        first, *others = explanation_lines(watcher.explanation)
         lines.append(f"  {'explanation':<15} {first}")
         lines += [f"{'':<18}{line}" for line in others]
     return [line if colour else line[:width] for line in lines]
 
 
 def bar(probability: float, length: int = 20) -> str:
-    """A P(person) to look at."""
+    """Draw a probability as a bar of characters."""
     full = round(probability * length)
     return f"[{'#' * full}{'.' * (length - full)}]"
 
 
-def told(explanation: msg.Explanation) -> list[str]:
-    """An explanation in a few lines."""
+def explanation_lines(explanation: msg.Explanation) -> list[str]:
+    """Summarise an explanation in a few lines."""
     seconds = sum(timing.seconds for timing in explanation.timings)
     unstable = sum(ranking.unstable for ranking in explanation.rankings)
     perturbed = sum(ranking.stability == ranking.stability for ranking in explanation.rankings)
@@ -135,11 +153,13 @@ def told(explanation: msg.Explanation) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; exit code 1 with --once when the node does not report or something is wrong."""
+    """Run the command; return 1 with --once if the node does not report or has a problem, and 0 otherwise."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="status", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--node", default="/explain_node", help="the node's full name [%(default)s]")
-    parser.add_argument("--once", action="store_true", help="one screen, then exit code 0 if all is well")
+    parser.add_argument("--node", default="/explain_node", help="full name of the node [%(default)s]")
+    parser.add_argument(
+        "--once", action="store_true", help="print one screen; the exit status is 0 if there is no problem"
+    )
     options = parser.parse_args(rclpy.utilities.remove_ros_args(["status", *arguments])[1:])
     rclpy.init(args=arguments)
     watcher = Watcher("/" + options.node.strip("/"))

@@ -1,20 +1,20 @@
-"""The Fast DDS profile that large images need. Imports nothing of ROS at its top: `doctor` runs without."""
+"""The Fast DDS profile that large images need. `doctor` uses this module without ROS."""
 
 from __future__ import annotations
 
 import os
 
-#: Environment variables that name a profile: the one that ROS's documentation has, and Fast DDS's newer one.
+#: Environment variables that name a profile: that of the documentation of ROS, and the newer one of Fast DDS.
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def profile_in_force() -> str:
-    """Path of the profile that the environment names; "" for none."""
+    """Return the path of the profile that the environment names; "" if there is none."""
     return next((os.environ[name] for name in VARIABLES if os.environ.get(name)), "")
 
 
 def shipped_profile() -> str:
-    """Path of the profile that ships with this package, or how to find it."""
+    """Return the path of this package's profile, or an expression that finds it."""
     try:
         from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
     except ImportError:
@@ -26,5 +26,5 @@ def shipped_profile() -> str:
 
 
 def cure() -> str:
-    """What to set."""
+    """Return the remedy for lost images: the setting of the environment variable."""
     return f"set {VARIABLES[0]}={shipped_profile()} for the camera's process and for this one"

@@ -1,14 +1,13 @@
-"""The network at work, outside of the executor's thread: the one place where messages meet torch.
+"""The network at work, outside of the executor's thread. ROS messages and PyTorch meet in this module only.
 
-Two threads: one classifies the newest frame, the other explains what is asked for, so that classification goes on
-during an explanation. Results leave through callbacks, which run in these threads.
+One thread classifies the newest frame. Another computes the requested explanations, so that classification continues
+during an explanation. Results are passed to callbacks, which run in these threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import gc
 import os
 import threading
@@ -16,33 +15,34 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer, ExplanationCancelledError
-from explain_cnn_ros.explanation import Explanation
-from explain_cnn_ros.image_messages import ImageError, to_rgb
-from explain_cnn_ros.regions import Region
+from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
+from explain_cnn_ros.explain.explainer import Explainer, ExplanationCancelledError
+from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decider
 
-#: Frames that the network sees before the first one counts, and their size (height, width).
+#: Number of frames that are classified for warming up, and their size (height, width) in pixels.
 WARM_UP, WARM_UP_SIZE = 3, (480, 640)
 
-#: What callers hear whose explanation will not come any more.
-CLOSING = "the node stops working"
+#: Reason that callers get when the worker is closed before their explanation is ready.
+CLOSING = "the node stops working: the explanation was cancelled"
 
 
 class WorkerThreads:
-    """One thread that classifies and one that explains; they outlive the workers that use them.
+    """The thread that classifies and the thread that explains.
 
-    The libraries below PyTorch keep memory for each thread that ever calculated: new ones for each worker would leak.
+    They outlive the workers that use them, one after the other. The libraries below PyTorch keep memory for each thread
+    that has ever computed, so that new threads for each worker would leak memory.
     """
 
     def __init__(self) -> None:
@@ -50,70 +50,102 @@ class WorkerThreads:
         self.explain = ThreadPoolExecutor(1, "explain")
 
     def close(self) -> None:
-        """End them, once their worker is closed."""
+        """End the threads. Their worker must be closed before."""
         self.classify.shutdown()
         self.explain.shutdown()
+
+
+@dataclass(frozen=True)
+class WorkerCallbacks:
+    """The functions that a worker calls, from its threads.
+
+    Attributes:
+        classified: Called with each classified frame, and the seconds that its message waited.
+        explained: Called with each explanation, its frame and its trigger. It returns the message for the listeners of
+            the request, or None if the result is no longer wanted.
+        rejected: Called with the error of each message that holds no valid image.
+        failed: Called with the description of any other failure. The worker continues.
+    """
+
+    classified: Callable[[ClassifiedFrame, float], None]
+    explained: Callable[[Explanation, ClassifiedFrame, str], msg.Explanation | None]
+    rejected: Callable[[ImageError], None]
+    failed: Callable[[str], None]
 
 
 class Worker:
     """Classifies and explains in threads of its own.
 
     Args:
-        parameters: gives the parameters in force; asked anew for every frame.
-        classified: called with each classified frame, and the seconds that it waited.
-        explained: called with each explanation, its frame and its trigger; gives the message that listeners get.
-        rejected: called with the ImageError of each frame that is no image.
-        failed: called with what went wrong otherwise; the worker goes on.
-        threads: where it works; for one worker after the other.
+        parameters: Returns the parameters in force. It is called for every frame.
+        callbacks: Functions that get the results.
+        threads: The threads to work in.
+        classifier: The classifier; None to load the one that the parameters name.
+
+    Attributes:
+        classifier: The classifier.
+
+    Raises:
+        FileNotFoundError: There is no file with the weights.
+        ValueError: The file holds no weights of this package, or the network lacks a layer that is to be explained.
+        RuntimeError: A CUDA device is requested, but PyTorch finds none.
     """
 
     def __init__(
         self,
         parameters: Callable[[], NodeParameters],
-        classified: Callable[[ClassifiedFrame, float], None],
-        explained: Callable[[Explanation, ClassifiedFrame, str], msg.Explanation],
-        rejected: Callable[[ImageError], None],
-        failed: Callable[[str], None],
+        callbacks: WorkerCallbacks,
         threads: WorkerThreads,
+        classifier: PersonClassifier | None = None,
     ) -> None:
-        self._parameters = parameters
-        self._classified, self._explained, self._rejected, self._failed = classified, explained, rejected, failed
+        self._parameters, self._callbacks = parameters, callbacks
         start = parameters()
-        self.classifier = PersonClassifier.load(start.weights or None, start.device)
-        self._own_threshold = self.classifier.threshold
-        # Layers that the network lacks are an error now, not later.
+        self.classifier = classifier or PersonClassifier.load(start.weights or None, start.device)
+        # Created in advance, so that layers which the network does not have are an error at the start.
         self._explainer = Explainer(self.classifier, start.explain)
         self._stream = _urgent_stream(self.classifier.device)
         self._frames: NewestSlot[tuple[Image | CompressedImage, float]] = NewestSlot()
         self._requests = RequestQueue(start.explain_queue)
-        self._warm, self._closing = threading.Event(), threading.Event()
+        self._warm = threading.Event()
         self._running: list[Future[None]] = []
         try:
             self._running.append(threads.classify.submit(self._classify_forever))
             self._running.append(threads.explain.submit(self._explain_forever))
             self._warm.wait()
-        except BaseException:  # Ctrl-C: nobody would end the loops in these threads
+        except BaseException:  # Ctrl-C: the loops in the threads would otherwise never end
             self.close()
             raise
 
     @property
     def waiting(self) -> int:
-        """Explanations that wait."""
+        """Number of explanations that wait."""
         return len(self._requests)
 
     def submit(self, message: Image | CompressedImage) -> bool:
-        """Hand over the newest frame; True when an older one was dropped for it."""
+        """Submit the newest frame; return whether an older frame was dropped."""
         return self._frames.put((message, time.perf_counter()))
 
     def explain(self, request: ExplainRequest) -> str:
-        """Queue an explanation; what `RequestQueue.put` says."""
+        """Request an explanation; see `RequestQueue.put` for the result."""
         return self._requests.put(request)
 
+    def pause(self, reason: str) -> None:
+        """Cancel all explanations, and refuse requests until `resume`.
+
+        Args:
+            reason: Reason that the callers get.
+        """
+        for waiting in self._requests.pause(reason):
+            waiting.done(None, reason)
+
+    def resume(self) -> None:
+        """Accept requests again after `pause`."""
+        self._requests.resume()
+
     def close(self) -> None:
-        """Stop the threads, answer what still waits, and free the device's memory."""
-        self._closing.set()
+        """Cancel all explanations, stop working in the threads, and free the device's memory."""
         self._frames.close()
-        for waiting in self._requests.close():
+        for waiting in self._requests.close(CLOSING):
             waiting.done(None, CLOSING)
         for running in self._running:
             running.result()
@@ -122,7 +154,7 @@ class Worker:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        _give_back_memory()
+        _return_memory()
 
     # The thread that classifies.
 
@@ -131,81 +163,83 @@ class Worker:
             try:
                 self._warm_up()
             except Exception as error:
-                self._failed(f"warming up failed: {type(error).__name__}: {error}")
+                self._callbacks.failed(f"warming up failed: {type(error).__name__}: {error}")
             finally:
                 self._warm.set()
             while (taken := self._frames.take()) is not None:
                 message, arrived = taken
                 waited = time.perf_counter() - arrived
                 try:
-                    self._classified(self._classify(message), waited)
+                    self._callbacks.classified(self._classify(message), waited)
                 except ImageError as error:
-                    self._rejected(error)
-                except Exception as error:  # one bad frame never takes the node down
-                    self._failed(f"classification failed: {type(error).__name__}: {error}")
+                    self._callbacks.rejected(error)
+                except Exception as error:  # a single frame must not end the node
+                    self._callbacks.failed(f"classification failed: {type(error).__name__}: {error}")
 
     def _urgently(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _warm_up(self) -> None:
-        """The first frames of a thread take much longer than the following ones."""
+        """Classify some frames in advance: the first frames of a thread take much longer than the following ones."""
+        decider = Decider(self.classifier, self._parameters())
         for _ in range(WARM_UP):
-            self._decide(np.zeros((*WARM_UP_SIZE, 3), np.uint8), self._parameters())
+            decider.decide(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
 
     def _classify(self, message: Image | CompressedImage) -> ClassifiedFrame:
         start = time.perf_counter()
         image = to_rgb(message)
-        parameters = self._parameters()
-        threshold = parameters.threshold or self._own_threshold
-        if threshold != self.classifier.threshold:
-            self.classifier.info = dataclasses.replace(self.classifier.info, threshold=threshold)
-        regions = self._decide(image, parameters)
-        return ClassifiedFrame(message.header, image, regions, threshold, time.perf_counter() - start)
-
-    def _decide(self, image: NDArray[np.uint8], parameters: NodeParameters) -> list[Region]:
-        if parameters.regions == "scan":
-            return self.classifier.scan(image, parameters.scan)
-        probability = float(self.classifier.probability(self.classifier.resize(image)[None])[0])
-        return [Region(0, 0, image.shape[1], image.shape[0], probability)]
+        decision = Decider(self.classifier, self._parameters()).decide(image)
+        return ClassifiedFrame(message.header, image, decision, self.classifier.model_hash, time.perf_counter() - start)
 
     # The thread that explains.
 
     def _explain_forever(self) -> None:
-        _be_modest()
+        _lower_priority()
         while (request := self._requests.take()) is not None:
-            try:
-                message = self._explained(*self._explain(request), request.trigger)
-            except ImageError as error:
-                self._rejected(error)
-                request.done(None, str(error))
-            except ExplanationCancelledError:
-                request.done(None, CLOSING)
-            except Exception as error:
-                request.done(None, f"{type(error).__name__}: {error}")
-            else:
-                request.done(message)
+            request.done(*self._answer(request))
 
-    def _explain(self, request: ExplainRequest) -> tuple[Explanation, ClassifiedFrame]:
+    def _answer(self, request: ExplainRequest) -> tuple[msg.Explanation | None, str]:
+        """Return the explanation and "", or None and the reason why there is no explanation."""
+        try:
+            return self._explain(request), ""
+        except ImageError as error:
+            self._callbacks.rejected(error)
+            return None, str(error)
+        except ExplanationCancelledError as error:
+            return None, request.cancelled_because or str(error)
+        except Exception as error:  # a single request must not end the node
+            return None, f"{type(error).__name__}: {error}"
+
+    def _explain(self, request: ExplainRequest) -> msg.Explanation:
         frame = request.source if isinstance(request.source, ClassifiedFrame) else self._classify(request.source)
-        region = request.region or frame.regions[0]
-        whole = (region.x, region.y, region.width, region.height) == (0, 0, *frame.image.shape[1::-1])
-        if request.settings != self._explainer.asked:
+        if request.settings != self._explainer.requested:
             self._explainer = Explainer(self.classifier, request.settings)
-        return self._explainer.explain(frame.image, None if whole else region, self._closing.is_set), frame
+        explanation = self._explainer.explain(
+            frame.image,
+            request.region or frame.decision.region,
+            lambda: bool(request.cancelled_because),
+            frame.decision.threshold,
+        )
+        message = None
+        if not request.cancelled_because:
+            message = self._callbacks.explained(explanation, frame, request.trigger)
+        if message is None:
+            raise ExplanationCancelledError("the explanation was cancelled")
+        return message
 
 
 def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream whose kernels go before those of explanations; None on a CPU."""
+    """Return a stream whose kernels run before those of explanations; None on a CPU."""
     return torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
 
 
-def _give_back_memory() -> None:
-    """What was freed goes back to the system; glibc would keep it, for each thread that there ever was by itself."""
+def _return_memory() -> None:
+    """Return freed memory to the system. glibc would keep it, separately for each thread."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _be_modest() -> None:
-    """Let the kernel give this thread what others leave; those that it starts inherit it."""
+def _lower_priority() -> None:
+    """Let the kernel run this thread, and the threads that it starts, only when others leave time."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

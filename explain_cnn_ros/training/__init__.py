@@ -1,1 +1,1 @@
-"""Training the classifier: data sets, augmentation, hard negatives, the training loop."""
+"""Training of the classifier: data sets, augmentation, hard negatives and the training loop."""

@@ -1,4 +1,4 @@
-"""Training windows out of photos: position, scale, mirror, light, grey, blur, JPEG, noise."""
+"""Augmentation of training windows: position, scale, mirror image, light, grey, blur, JPEG and noise."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.network import OFFSET_UNITS
+from explain_cnn_ros.model.network import OFFSET_UNITS
 from explain_cnn_ros.training.datasets import PERSON_WINDOW
 
 Image = NDArray[np.uint8]
 
 
 def cut(image: Image, centre: tuple[float, float], height: float, size: tuple[int, int], mirror: bool) -> Any:
-    """A window of `size` (width, height) around a centre, whose height covers `height` pixels of the image.
+    """Cut a window out of an image and resize it. Outside of the image, its edge is repeated.
 
-    Outside of the image its edge is repeated.
+    Args:
+        image: uint8 [H, W, 3].
+        centre: Centre (x, y) of the window, in pixels of the image.
+        height: Height of the window, in pixels of the image.
+        size: Size (width, height) of the result, in pixels.
+        mirror: Mirror the window horizontally.
+
+    Returns:
+        uint8 [size[1], size[0], 3].
     """
     zoom = size[1] / height
     source: Any = image
-    if zoom < 0.7:  # warping alone would alias
+    if zoom < 0.7:  # warping alone causes aliasing
         source = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
         centre, zoom = (centre[0] * zoom, centre[1] * zoom), 1.0
     flip = -1.0 if mirror else 1.0
@@ -37,7 +45,12 @@ def cut(image: Image, centre: tuple[float, float], height: float, size: tuple[in
 
 
 def centred(image: Image, size: tuple[int, int]) -> Any:
-    """The middle of a person window, or a background window as it is: no augmentation, for validation."""
+    """Return the middle of an image as a window without augmentation, for validation.
+
+    Args:
+        image: A person window, a background window, or a photo of another size, uint8 [H, W, 3].
+        size: Size (width, height) of the result, in pixels.
+    """
     if (image.shape[1], image.shape[0]) == size:
         return image
     height = image.shape[0]
@@ -48,7 +61,14 @@ def centred(image: Image, size: tuple[int, int]) -> Any:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a window lies in the image of a person: its centre from the person's, its height, pixels of the image."""
+    """The position of a window in the image of a person.
+
+    Attributes:
+        right: Distance of the window's centre from the person's to the right, in pixels of the image.
+        below: Distance of the window's centre below the person's, in pixels of the image.
+        height: Height of the window, in pixels of the image.
+        mirror: Whether the window is mirrored.
+    """
 
     right: float
     below: float
@@ -57,27 +77,38 @@ class Placement:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Placement:
-        """As windows of the fully convolutional pass lie, one every 32 pixels and every quarter in scale."""
+        """Draw a placement like those of the fully convolutional pass: windows every 32 pixels and 25 % of scale."""
         height = 128 * math.exp(rng.uniform(math.log(0.85), math.log(1.25)))
         return cls(rng.uniform(-12, 12), rng.uniform(-14, 14), height, bool(rng.random() < 0.5))
 
     def offset(self) -> tuple[float, float, float]:
-        """Where the person is in the window, in OFFSET_UNITS of the network."""
+        """Return the position of the person in the window, in OFFSET_UNITS of the network."""
         right = (self.right if self.mirror else -self.right) / self.height
         shares = (right, -self.below / self.height, math.log(128 / self.height))
         return tuple(share / unit for share, unit in zip(shares, OFFSET_UNITS, strict=True))  # type: ignore[return-value]
 
 
 def person_window(image: Image, size: tuple[int, int], placement: Placement) -> Any:
-    """A window on a person of INRIA (96 x 160 pixels, the person centred and 96 pixels tall)."""
+    """Cut a window out of a person window of INRIA.
+
+    Args:
+        image: uint8 [160, 96, 3], with the person centred and 96 pixels tall.
+        size: Size (width, height) of the result, in pixels.
+        placement: Position of the window.
+    """
     centre = (image.shape[1] / 2 + placement.right, image.shape[0] / 2 + placement.below)
     return cut(image, centre, placement.height, size, placement.mirror)
 
 
 def background_window(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Any:
-    """A window anywhere in a person-free image, of any size that fits, mirrored or not.
+    """Cut a random window out of a person-free image.
 
-    Half of the windows have the image's own sharpness: enlarged ones are soft, and sharp ones are what is seen in use.
+    Half of the windows are not enlarged: enlarged windows are less sharp than those that the network sees later.
+
+    Args:
+        image: uint8 [H, W, 3].
+        size: Size (width, height) of the result, in pixels.
+        rng: Source of randomness.
     """
     largest = min(image.shape[0], image.shape[1] * size[1] / size[0])
     smallest = min(largest, (0.6 if rng.random() < 0.5 else 1.0) * size[1])
@@ -88,16 +119,24 @@ def background_window(image: Image, size: tuple[int, int], rng: np.random.Genera
         rng.uniform(height / 2, max(height / 2, image.shape[0] - height / 2)),
     )
     if rng.random() < 0.3:
-        # Shifted persons show repeated edges: backgrounds must as well, or the edges would give persons away.
+        # Windows of shifted persons show repeated edges. Without them in backgrounds, the edges would reveal persons.
         centre = (centre[0] + rng.uniform(-0.15, 0.15) * width, centre[1] + rng.uniform(-0.15, 0.15) * height)
     return cut(image, centre, height, size, rng.random() < 0.5)
 
 
 def degrade(window: Image, rng: np.random.Generator) -> Image:
-    """Distance, light, contrast, tint, grey, blur, noise and JPEG, each now and then; uint8 [H, W, 3] RGB."""
+    """Change resolution, light, contrast, tint, colours, sharpness, noise and compression of a window, each at random.
+
+    Args:
+        window: uint8 [H, W, 3] RGB.
+        rng: Source of randomness.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+    """
     x: Any = window.astype(np.float32)
     if rng.random() < 0.25:
-        # Persons smaller than the window are enlarged to it, and soft.
+        # Persons that are smaller than the window are enlarged to it, which makes them less sharp.
         share = rng.uniform(0.4, 0.9)
         small = cv2.resize(x, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
         x = cv2.resize(small, (window.shape[1], window.shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -1,32 +1,33 @@
-"""Training batches: which images, augmented how, as a pure function of seed and step."""
+"""Training batches as a pure function of seed and step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.classifier import BACKGROUND, PERSON
+from explain_cnn_ros.model.output import BACKGROUND_CLASS, PERSON_CLASS
 from explain_cnn_ros.training.augmentation import Placement, background_window, degrade, person_window
 
 Image = NDArray[np.uint8]
 
-#: Batches that are prepared ahead of the training step.
+#: Number of batches that are prepared in advance.
 AHEAD = 3
 
 
 @dataclass
-class Sources:
+class TrainingImages:
     """The images that training windows are cut from, uint8 [H, W, 3] RGB.
 
-    persons: windows of 96 x 160 with the person in the middle.
-    backgrounds: windows or photos without persons.
-    photos: further person-free photos.
-    hard: windows that an earlier network took for persons.
+    Attributes:
+        persons: Windows of 96 x 160 pixels with the person in the middle.
+        backgrounds: Windows or photos without persons.
+        photos: Further person-free photos.
+        hard: Hard negatives: windows that an earlier network took for persons.
     """
 
     persons: Sequence[Image]
@@ -36,9 +37,13 @@ class Sources:
 
 
 class Batch(NamedTuple):
-    """Windows uint8 [N, H, W, 3], labels int64 [N], and where the person is in each window.
+    """A training batch.
 
-    offsets: float32 [N, 3] in OFFSET_UNITS of the network, zero for backgrounds.
+    Attributes:
+        windows: uint8 [N, H, W, 3] RGB.
+        labels: Class of each window, int64 [N].
+        offsets: Position of the person in each window, float32 [N, 3] in OFFSET_UNITS of the network; zero for
+            backgrounds.
     """
 
     windows: Image
@@ -46,23 +51,32 @@ class Batch(NamedTuple):
     offsets: NDArray[np.float32]
 
 
-def make_batch(sources: Sources, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int) -> Batch:
-    """The batch of a step: half persons, half backgrounds.
+def make_batch(
+    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int
+) -> Batch:
+    """Create the batch of a step: half persons, half backgrounds.
 
-    Of the backgrounds, `hard_share` come from `hard` where there are any; the rest from backgrounds and photos alike.
+    Args:
+        images: The images.
+        size: Size (width, height) of the windows, in pixels.
+        batch: Batch size.
+        hard_share: Share of the backgrounds that are hard negatives, if there are any. The others come from
+            `backgrounds` and `photos` alike.
+        seed: Seed of the training.
+        step: Number of the step.
     """
     rng = np.random.default_rng((seed, step))
-    pools = [pool for pool in (sources.backgrounds, sources.photos) if len(pool)]
-    labels = np.where(np.arange(batch) < batch // 2, PERSON, BACKGROUND)
+    pools = [pool for pool in (images.backgrounds, images.photos) if len(pool)]
+    labels = np.where(np.arange(batch) < batch // 2, PERSON_CLASS, BACKGROUND_CLASS)
     windows = np.empty((batch, size[1], size[0], 3), np.uint8)
     offsets = np.zeros((batch, 3), np.float32)
     for i, label in enumerate(labels):
-        if label == PERSON:
+        if label == PERSON_CLASS:
             placement = Placement.draw(rng)
-            window = person_window(pick(sources.persons, rng), size, placement)
+            window = person_window(pick(images.persons, rng), size, placement)
             offsets[i] = placement.offset()
-        elif sources.hard and rng.random() < hard_share:
-            window = pick(sources.hard, rng)
+        elif images.hard and rng.random() < hard_share:
+            window = pick(images.hard, rng)
             window = window[:, ::-1] if rng.random() < 0.5 else window
         else:
             window = background_window(pick(pools[rng.integers(len(pools))], rng), size, rng)
@@ -71,20 +85,34 @@ def make_batch(sources: Sources, size: tuple[int, int], batch: int, hard_share: 
 
 
 def pick(images: Sequence[Image], rng: np.random.Generator) -> Image:
-    """One of the images."""
+    """Return one of the images at random."""
     return images[int(rng.integers(len(images)))]
 
 
 def batches(
-    sources: Sources, size: tuple[int, int], batch: int, hard_share: float, seed: int, steps: range
+    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, steps: range
 ) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) for each step, prepared ahead in a thread."""
+    """Yield the batches of steps, which a thread prepares in advance; see `make_batch` for the arguments.
+
+    Args:
+        images: The images.
+        size: Size (width, height) of the windows, in pixels.
+        batch: Batch size.
+        hard_share: Share of the backgrounds that are hard negatives.
+        seed: Seed of the training.
+        steps: Numbers of the steps.
+
+    Yields:
+        The number of the step and its batch.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        futures = {
-            step: pool.submit(make_batch, sources, size, batch, hard_share, seed, step) for step in steps[:AHEAD]
-        }
+
+        def submit(step: int) -> Future[Batch]:
+            return pool.submit(make_batch, images, size, batch, hard_share, seed, step)
+
+        futures = {step: submit(step) for step in steps[:AHEAD]}
         for step in steps:
-            made = futures.pop(step).result()
+            ready = futures.pop(step).result()
             if step + AHEAD in steps:
-                futures[step + AHEAD] = pool.submit(make_batch, sources, size, batch, hard_share, seed, step + AHEAD)
-            yield step, made
+                futures[step + AHEAD] = submit(step + AHEAD)
+            yield step, ready

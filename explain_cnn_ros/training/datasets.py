@@ -1,4 +1,4 @@
-"""INRIA person windows and person-free photos on disk, split by photo."""
+"""The data sets on disk: INRIA person windows and person-free photos, split by photo."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+#: Suffixes of the files in a folder that are read as images.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm"})
 
-#: A person window of INRIA, (width, height): 64 x 128 with 16 pixels of context on each side.
+#: Size (width, height) of a person window of INRIA: 64 x 128 pixels with 16 pixels of context on each side.
 PERSON_WINDOW = (96, 160)
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file and the photo that it was cut from: windows of one photo stay on one side of a split."""
+    """An image file.
+
+    Attributes:
+        path: The file.
+        photo: Name of the photo that the image was cut from. Images of one photo stay on one side of a split.
+    """
 
     path: Path
     photo: str
 
     def read(self) -> NDArray[np.uint8]:
-        """The image, uint8 [H, W, 3] RGB."""
+        """Read the image, uint8 [H, W, 3] RGB.
+
+        Raises:
+            ValueError: The file cannot be read as an image.
+        """
         bgr = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
         if bgr is None:
             raise ValueError(f"{self.path} cannot be read as an image: remove it, or fetch it again")
@@ -35,40 +45,46 @@ class Photo:
 
 @dataclass(frozen=True)
 class InriaWindows:
-    """Persons (windows of 96 x 160) and backgrounds (64 x 128 windows, or whole person-free photos)."""
+    """The INRIA person data.
+
+    Attributes:
+        persons: Windows of 96 x 160 pixels.
+        backgrounds: Windows of 64 x 128 pixels, or whole person-free photos.
+    """
 
     persons: list[Photo]
     backgrounds: list[Photo]
 
 
 def photo_of_person(name: str) -> str:
-    """The photo of an INRIA person window: a letter for each person or mirror image follows the photo's name."""
+    """Return the photo of an INRIA person window. A letter for each person or mirror image follows the photo's name."""
     return re.sub(r"(?<=\d)[a-z]+$", "", name)
 
 
 def photo_of_background(name: str) -> str:
-    """The photo of a background window.
+    """Return the photo of a background window.
 
-    Every name ends with a running number: `00000003a_1`. Before it stands the photo's name, or, where several windows
-    were cut from a photo, its number and the window's: `281_2_2164` and `281_3_2165` are of photo `281`.
+    Every name ends with a running number: `00000003a_1`. It follows the photo's name, or, if several windows were cut
+    from a photo, the numbers of the photo and of the window: `281_2_2164` and `281_3_2165` are windows of photo `281`.
     """
     name = re.sub(r"_\d+$", "", name)
     return re.sub(r"^(\d+)_\d+$", r"\1", name)
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder, sorted by name."""
+    """Return the image files of a folder, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_inria(root: str | Path) -> InriaWindows:
-    """Find persons and backgrounds under `root`.
+    """Find persons and backgrounds.
 
-    Either `train/pos` with 96 x 160 windows and `train/neg` with 64 x 128 windows, or INRIAPerson as it is
-    distributed: `96X160H96/Train/pos` and the person-free photos of `Train/neg` (a photo each).
+    Args:
+        root: Folder with `train/pos` (windows of 96 x 160 pixels) and `train/neg` (windows of 64 x 128 pixels), or with
+            INRIAPerson as it is distributed: `96X160H96/Train/pos` and the person-free photos of `Train/neg`.
 
     Raises:
-        FileNotFoundError: what is missing, and where to get it.
+        FileNotFoundError: Data are missing; the message says which, and where to get them.
     """
     root = Path(root)
     for persons, backgrounds, background_photo in (
@@ -93,7 +109,11 @@ def read_inria(root: str | Path) -> InriaWindows:
 
 
 def read_photos(folder: str | Path) -> list[Photo]:
-    """Person-free photos of a folder, one photo a file."""
+    """Find the person-free photos of a folder; each file is a photo.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or it holds no images.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder} with person-free photos")
@@ -104,11 +124,19 @@ def read_photos(folder: str | Path) -> list[Photo]:
 
 
 def share_of(photo: str) -> float:
-    """A number in [0, 1) that belongs to a photo: the same on every machine and in every run."""
+    """Return a hash of a photo's name in [0, 1), which is the same on every machine and in every run."""
     return int.from_bytes(hashlib.sha256(photo.encode()).digest()[:6], "big") / 2**48
 
 
 def split(photos: Sequence[Photo], held_out: float) -> tuple[list[Photo], list[Photo]]:
-    """Split by photo into (training, held out); `held_out` is the share that is held out."""
+    """Split images by photo.
+
+    Args:
+        photos: The images.
+        held_out: Share of the photos that is held out.
+
+    Returns:
+        The images for the training, and those that are held out.
+    """
     training = [p for p in photos if share_of(p.photo) >= held_out]
     return training, [p for p in photos if share_of(p.photo) < held_out]

@@ -1,4 +1,4 @@
-"""Regions against labelled persons: who was found, and what was a false alarm."""
+"""Comparison of regions with labelled persons: detections and false alarms."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.regions import PERSON_ASPECT, Region
+from explain_cnn_ros.model.windows import PERSON_ASPECT, Region
 
+#: A box (x, y, width, height) in pixels.
 Box = tuple[float, float, float, float]
 
-#: Intersection over union from which on a region is on a person (PASCAL VOC).
+#: A region matches a person if their intersection over union is at least this (PASCAL VOC).
 OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
-class Label:
-    """A person in a frame, (x, y, width, height) in pixels; `ignore`: neither a hit nor a false alarm."""
+class PersonLabel:
+    """A labelled person in a frame.
+
+    Attributes:
+        box: Box (x, y, width, height), in pixels.
+        ignore: Whether a region on this person is neither a detection nor a false alarm.
+    """
 
     box: Box
     ignore: bool
@@ -28,7 +34,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Matches:
-    """Counts over frames."""
+    """Counts over frames.
+
+    Attributes:
+        persons: Number of labelled persons that are not ignored.
+        found: Number of these that were found.
+        false_alarms: Number of regions that match no person.
+        frames: Number of frames.
+    """
 
     persons: int = 0
     found: int = 0
@@ -50,46 +63,59 @@ class Matches:
 
     @property
     def false_alarms_per_frame(self) -> float:
-        """False alarms, a frame."""
+        """Mean number of false alarms in a frame."""
         return self.false_alarms / self.frames if self.frames else float("nan")
 
 
-def read_labels(path: Path) -> dict[str, list[Label]]:
-    """Labels by frame name, from a CSV file `frame,x,y,width,height,ignore`; no persons: empty boxes."""
-    labels: dict[str, list[Label]] = {}
+def read_labels(path: Path) -> dict[str, list[PersonLabel]]:
+    """Read labels from a CSV file.
+
+    Args:
+        path: The file, with columns frame, x, y, width, height and ignore. A frame without persons has a line with an
+            empty box.
+
+    Returns:
+        The labels by frame.
+    """
+    labels: dict[str, list[PersonLabel]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             of_frame = labels.setdefault(row["frame"], [])
             if row["x"]:
                 box = (float(row["x"]), float(row["y"]), float(row["width"]), float(row["height"]))
-                of_frame.append(Label(box, bool(int(row["ignore"]))))
+                of_frame.append(PersonLabel(box, bool(int(row["ignore"]))))
     return labels
 
 
 def standard_aspect(box: Box) -> Box:
-    """The box at the width that a person of its height has: arms and legs move, heights do not (Dollar et al. 2012)."""
+    """Return the box with the mean width of persons of its height: widths vary with the pose (Dollar et al. 2012)."""
     x, y, width, height = box
     standard = height * PERSON_ASPECT
     return (x + (width - standard) / 2, y, standard, height)
 
 
 def intersection(one: Box, other: Box) -> float:
-    """Shared area of two boxes."""
+    """Compute the shared area of two boxes."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     return max(width, 0.0) * max(height, 0.0)
 
 
 def intersection_over_union(one: Box, other: Box) -> float:
-    """Shared area over covered area."""
+    """Compute the shared area of two boxes, divided by the area that they cover together."""
     shared = intersection(one, other)
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def match(regions: Sequence[Region], labels: Sequence[Label]) -> Matches:
-    """Match regions, best first, each with the label that it overlaps most and that is still free.
+def match(regions: Sequence[Region], labels: Sequence[PersonLabel]) -> Matches:
+    """Match regions with persons, best region first.
 
-    What is left over lies on an ignored person (half of it at least), or is a false alarm.
+    Each region takes the free person that it overlaps most. A region without a person is a false alarm, unless at least
+    half of it lies on an ignored person.
+
+    Args:
+        regions: The regions of a frame.
+        labels: The labels of the frame.
     """
     persons = [standard_aspect(label.box) for label in labels if not label.ignore]
     ignored = [label.box for label in labels if label.ignore]

@@ -1,4 +1,4 @@
-"""Windows of person-free photos that the network takes for persons."""
+"""The search for hard negatives: windows of person-free photos that the network takes for persons."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.regions import crop, suppress
-from explain_cnn_ros.scanning import ScanSettings, dense_candidates, pyramid_scales
+from explain_cnn_ros.model.windows import crop
+from explain_cnn_ros.scan.candidates import suppress
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings, dense_candidates, pyramid_scales
 
 Image = NDArray[np.uint8]
 
@@ -24,14 +25,20 @@ def mine(
     windows_per_photo: int = 4,
     probability_min: float = 0.3,
 ) -> list[Image]:
-    """Hard negatives: the windows, uint8 [H, W, 3], of highest P(person) of each photo.
+    """Find the windows of highest P(person) in photos.
 
     Args:
-        photos: person-free, uint8 [H, W, 3] RGB.
-        scales_per_photo: pyramid levels that are looked at, drawn anew for each photo and jittered; all of
-            them would cost three times as much for windows that resemble each other.
-        windows_per_photo: windows that are taken from one photo at most.
-        probability_min: P(person) from which on a window is hard.
+        classifier: The classifier.
+        photos: Person-free photos, uint8 [H, W, 3] RGB.
+        settings: How the photos are searched.
+        rng: Source of randomness.
+        scales_per_photo: Number of pyramid levels that are searched. They are drawn for each photo and jittered. All
+            levels would cost three times as much and give similar windows.
+        windows_per_photo: Maximum number of windows of a photo.
+        probability_min: Minimum P(person) of a hard negative.
+
+    Returns:
+        The windows, uint8 [H, W, 3] RGB, of the classifier's size.
     """
     size = classifier.info.input_size
     floor = float(np.log(probability_min / (1 - probability_min)))

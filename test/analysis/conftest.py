@@ -1,126 +1,102 @@
-"""Recordings of pictures, and quick analyses of them."""
+"""Quick analyses of recordings, by a small network."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from bag_kit import ROOT, Studio
 
 from explain_cnn_ros.analysis import run as run_module
-from explain_cnn_ros.analysis.run import Job, Outcome, run
+from explain_cnn_ros.analysis.job import Job, Outcome, ProgressReporter
+from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.weights_file import write_weights
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-ROOT = Path(__file__).parents[2]
-SECOND = 10**9
-START = 1_700_000_000 * SECOND
-TYPES = get_typestore(Stores.ROS2_JAZZY)
-
-#: An explanation in a tenth of a second.
+#: An explanation in a few milliseconds, and the arguments of the command for the same settings.
 QUICK = ExplainSettings(perturbations=2, layers=(3, 5), metrics=("activation_precision", "activation_sum"), top_n=3)
+QUICK_FLAGS = ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3, "--preset", "paper")
+QUICK_FLAGS += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2)
 
 
-class Studio:
-    """Makes pictures and records them."""
+class InterruptedAfter(ProgressReporter):
+    """Ctrl-C after some parts; after 0 parts, before the first frame."""
 
-    START, SECOND, QUICK, ROOT = START, SECOND, QUICK, ROOT
+    def __init__(self, parts: int) -> None:
+        self._left = parts
 
-    def __init__(self) -> None:
-        with BagReader(ROOT / "sample/street") as bag:
-            messages = list(bag.messages([bag.image_topic().name]))
-        self.jpegs = [bytes(TYPES.deserialize_cdr(m.data, m.type).data) for m in messages]
-        whole: Any = cv2.imdecode(np.frombuffer(self.jpegs[0], np.uint8), cv2.IMREAD_COLOR)
-        self.street: NDArray[np.uint8] = np.ascontiguousarray(whole[..., ::-1])
+    def begin(self, total: int, done: int) -> None:
+        if self._left == 0:
+            raise KeyboardInterrupt
 
-    def picture(self, i: int) -> NDArray[np.uint8]:
-        """A part of the street, uint8 [120, 160, 3] RGB: another for each i."""
-        top, left = (37 * i) % 400, (61 * i) % 600
-        return np.ascontiguousarray(self.street[top : top + 120, left : left + 160])
+    def advance(self, frames: int, explained: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
 
-    def jpeg(self, i: int) -> bytes:
-        return bytes(cv2.imencode(".jpg", self.picture(i)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
 
-    def record(
-        self,
-        path: Path,
-        frames: Sequence[bytes | NDArray[np.uint8]],
-        topic: str = "/camera/image/compressed",
-        storage: StoragePlugin = StoragePlugin.MCAP,
-        compression: CompressionMode = CompressionMode.NONE,
-        others: Sequence[tuple[str, int, bytes | NDArray[np.uint8]]] = (),
-        delay: int = 0,
-    ) -> Path:
-        """JPEG files or RGB images, ten a second; the header's stamp is `delay` ns before the log time.
+class AnalysisStudio(Studio):
+    """Records pictures, and analyses the recordings."""
 
-        Args:
-            others: (topic, log time after the start, image) beside them.
-        """
-        sent = [(topic, i * SECOND // 10, frame) for i, frame in enumerate(frames)]
-        sent = sorted([*sent, *others], key=lambda s: s[1])
-        names = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image"}
-        writer = Writer(path, version=9, storage_plugin=storage)
-        if compression != CompressionMode.NONE:
-            writer.set_compression(compression, CompressionFormat.ZSTD)
-        with writer:
-            connections: dict[str, Any] = {}
-            for name, time, image in sent:
-                compressed = isinstance(image, bytes)
-                kind = names[compressed]
-                if name not in connections:
-                    connections[name] = writer.add_connection(name, kind, typestore=TYPES)
-                stamp = START + time - delay
-                header = TYPES.types["std_msgs/msg/Header"](
-                    stamp=TYPES.types["builtin_interfaces/msg/Time"](sec=stamp // SECOND, nanosec=stamp % SECOND),
-                    frame_id="camera",
-                )
-                if isinstance(image, bytes):
-                    message = TYPES.types[kind](header=header, format="jpeg", data=np.frombuffer(image, np.uint8))
-                else:
-                    message = TYPES.types[kind](
-                        header=header,
-                        height=image.shape[0],
-                        width=image.shape[1],
-                        encoding="rgb8",
-                        is_bigendian=0,
-                        step=3 * image.shape[1],
-                        data=np.ascontiguousarray(image).reshape(-1),
-                    )
-                writer.write(connections[name], START + time, bytes(TYPES.serialize_cdr(message, kind)))
-        return path
+    QUICK, QUICK_FLAGS, ROOT = QUICK, QUICK_FLAGS, ROOT
 
-    def record_texts(self, path: Path) -> Path:
-        """A recording without images."""
-        kind = "std_msgs/msg/String"
-        with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            log = writer.add_connection("/log", kind, typestore=TYPES)
-            writer.write(log, START, bytes(TYPES.serialize_cdr(TYPES.types[kind](data="x"), kind)))
-        return path
+    def __init__(self, vgg11: PersonClassifier, folder: Path) -> None:
+        super().__init__()
+        self.weights = folder / "vgg11.safetensors"
+        self._write_weights(vgg11)
+        self.classifier = PersonClassifier.load(self.weights, "cpu")
+        self.flags = ("--weights", self.weights, "--device", "cpu", *QUICK_FLAGS)
+
+    def _write_weights(self, vgg11: PersonClassifier) -> None:
+        """Write random weights whose probabilities of the studio's pictures spread from 0 to 1."""
+        network = vgg11.network
+        windows = np.stack([vgg11.resize(self.picture(i)) for i in range(40)])
+        with torch.no_grad():
+            logits = network(vgg11.normalise(vgg11.to_pixels(windows)))
+            margins = logits[:, 1] - logits[:, 0]
+            last = [module for module in network.classifier if isinstance(module, torch.nn.Linear)][-1]
+            last.weight *= 2 / margins.std()
+            last.bias *= 2 / margins.std()
+            last.bias[1] -= 2 * margins.mean() / margins.std()
+        write_weights(network, vgg11.info, self.weights)
 
     def settings(self, **changes: Any) -> AnalysisSettings:
         return AnalysisSettings(**({"explain": QUICK, "explain_every": 4, "threads": 1} | changes))
 
-    def analyse(self, output: Path, *inputs: Path, resume: bool = False, labels: Any = (), **more: Any) -> Outcome:
-        """An analysis in this process; settings by name, other arguments of `run` as they are."""
+    def job(self, output: Path, *inputs: Path, labels: Any = (), weights: Path | None = None, **changes: Any) -> Job:
+        return Job(inputs, output, self.settings(**changes), tuple(labels), weights or self.weights, "cpu")
+
+    def analyse(self, output: Path, *inputs: Path, resume: bool = False, **more: Any) -> Outcome:
+        """Analyse recordings in this process; settings by name, other arguments of `run` as they are."""
         arguments = {k: more.pop(k) for k in ("make_encoder", "distribute", "progress") if k in more}
-        return run(Job(inputs, output, self.settings(**more), tuple(labels), device="cpu"), resume, **arguments)
+        return run(self.job(output, *inputs, **more), resume, **arguments)
+
+    def interrupt(self, output: Path, *inputs: Path, parts: int, **more: Any) -> Outcome:
+        """Analyse recordings until Ctrl-C comes after some parts."""
+        outcome = self.analyse(output, *inputs, progress=InterruptedAfter(parts), **more)
+        assert outcome.interrupted
+        return outcome
 
     def table(self, output: Path, name: str) -> pa.Table:
         return pq.read_table(output / f"{name}.parquet")
+
+    def rows(self, output: Path, name: str = "frames") -> list[dict[str, Any]]:
+        return list(self.table(output, name).to_pylist())
 
     def files(self, output: Path) -> dict[str, bytes]:
         """The tables, byte by byte."""
@@ -128,8 +104,36 @@ class Studio:
 
 
 @pytest.fixture(scope="session")
-def studio() -> Studio:
-    return Studio()
+def studio(vgg11_classifier, tmp_path_factory) -> AnalysisStudio:
+    return AnalysisStudio(copy.deepcopy(vgg11_classifier), tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(autouse=True)
+def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load each weights file once: no test changes a classifier."""
+    monkeypatch.setattr(PersonClassifier, "load", _load)
+
+
+_load = functools.cache(PersonClassifier.load)
+
+
+@pytest.fixture(scope="session")
+def bag(studio, tmp_path_factory) -> Path:
+    """Eighteen frames, the sixth of them broken."""
+    frames = [studio.jpeg(i) for i in range(18)]
+    frames[5] = frames[5][:700]
+    return studio.record(tmp_path_factory.mktemp("bags") / "walk", frames, delay=1000)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(studio, bag, tmp_path_factory) -> Path:
+    """The results of an analysis of `bag` in parts of four frames."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "PART_FRAMES", 4)
+        output = tmp_path_factory.mktemp("outputs") / "undisturbed"
+        outcome = studio.analyse(output, bag)
+    assert outcome.complete
+    return output
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,52 +15,95 @@ pytest.importorskip("ray")
 import ray
 
 from explain_cnn_ros.analysis import cluster
-from explain_cnn_ros.analysis.cli import make_encoder
 from explain_cnn_ros.analysis.cluster import Ray, slices
+from explain_cnn_ros.analysis.job import Outcome, ProgressReporter, no_encoder
 from explain_cnn_ros.analysis.parts import PartStore
-from explain_cnn_ros.analysis.run import Job, Progress
-from explain_cnn_ros.analysis.sources import Place, open_source
+from explain_cnn_ros.bags.sources import Place, open_source
+from explain_cnn_ros.cli import make_encoder
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture
-def local_ray(monkeypatch):
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setattr(cluster, "PARTS_OF_TASK", 1)
-    yield Ray("", 2, make_encoder)
+@pytest.fixture(scope="module")
+def local_cluster() -> Iterator[None]:
+    """A Ray cluster on this machine, which all tests use."""
+    yield
     ray.shutdown()
 
 
-class KillsAWorker(Progress):
-    """After the first part has come, an actor's process is killed."""
+@pytest.fixture
+def local_ray(monkeypatch, local_cluster) -> Callable[..., Ray]:
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setattr(cluster, "PARTS_OF_TASK", 1)
+    return partial(Ray, "")
+
+
+class KillsAnActor(ProgressReporter):
+    """After the first part has come, the process of an actor is killed."""
 
     killed = 0
 
     def advance(self, frames: int, explained: int) -> None:
         if not self.killed:
-            # Ray names a worker's process after what it does.
+            # Ray names a process after the class of its actor.
             titles = {int(path.parent.name): path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline")}
-            self.killed = next(pid for pid, title in titles.items() if title.startswith("ray::Worker"))
+            self.killed = next(pid for pid, title in titles.items() if title.startswith("ray::AnalysisActor"))
             os.kill(self.killed, signal.SIGKILL)
 
 
 def test_the_same_tables_to_the_byte_whoever_is_lost(studio, tmp_path, local_ray) -> None:
-    """Two bags, two workers, one of which is killed."""
+    """Two bags, two actors, one of which is killed."""
     bags = [studio.record(tmp_path / str(n), [studio.jpeg(i) for i in range(n)]) for n in (150, 70)]
-    studio.analyse(tmp_path / "here", *bags, explain_every=40)
-    progress = KillsAWorker()
-    outcome = studio.analyse(tmp_path / "there", *bags, explain_every=40, distribute=local_ray, progress=progress)
+    settings = {"explain_every": 40, "confidence_threshold": 0.0}
+    studio.analyse(tmp_path / "here", *bags, **settings)
+    distribute, progress = local_ray(2, make_encoder), KillsAnActor()
+    outcome = studio.analyse(tmp_path / "there", *bags, distribute=distribute, progress=progress, **settings)
     assert outcome.complete
     assert outcome.problems == []
     assert progress.killed
     assert studio.files(tmp_path / "there") == studio.files(tmp_path / "here")
 
 
+def test_resumed_while_inputs_are_away(studio, tmp_path, local_ray) -> None:
+    """No result is lost on a cluster either, and Ray is not needed for what is complete or away."""
+    home, away = tmp_path / "disk", tmp_path / "away"
+    inputs = [studio.record(home / str(n), [studio.jpeg(i) for i in range(n)]) for n in (70, 10)]
+    settings = {"explain_every": 0, "confidence_threshold": 0.0}
+    studio.analyse(tmp_path / "here", *inputs, **settings)
+    output = tmp_path / "there"
+    studio.interrupt(output, *inputs, parts=1, **settings)
+
+    def resume() -> Outcome:
+        outcome: Outcome = studio.analyse(output, *inputs, resume=True, distribute=local_ray(1, no_encoder), **settings)
+        return outcome
+
+    def without_ray(*_: object) -> None:
+        raise AssertionError("there is nothing to compute")
+
+    (home / "70").rename(away)
+    outcome = resume()
+    assert not outcome.complete
+    assert [f"{inputs[0]}: no such file" in problem for problem in outcome.problems] == [True]
+    assert studio.table(output, "frames").num_rows == 64 + 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ray, "__call__", without_ray)
+        (home / "10").rename(tmp_path / "away too")
+        assert not resume().complete
+        assert studio.table(output, "frames").num_rows == 64 + 10
+    away.rename(home / "70")
+    # The other recording was read to its end by the cluster, so it need not be there.
+    assert studio.analyse(output, *inputs, resume=True, **settings).complete
+    assert studio.files(output) == studio.files(tmp_path / "here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ray, "__call__", without_ray)
+        assert resume().complete
+    assert studio.files(output) == studio.files(tmp_path / "here")
+
+
 def test_slices_know_where_reading_begins(studio, tmp_path) -> None:
     bag = studio.record(tmp_path / "bag", [studio.jpeg(0)] * 600)
     source = open_source(bag, studio.settings())
-    job = Job((bag,), tmp_path / "out", studio.settings(explain_at=(30.0,)))
+    job = studio.job(tmp_path / "out", bag, explain_at=(30.0,))
     store = PartStore(tmp_path / "parts")
     tasks, frames = slices(0, source, store, job)
     assert frames == 600

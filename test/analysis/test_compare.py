@@ -1,4 +1,4 @@
-"""Two analyses side by side."""
+"""The comparison of two analyses."""
 
 from __future__ import annotations
 
@@ -75,7 +75,13 @@ def test_neurons_that_came_and_went(analysis: Callable[..., Path]) -> None:
 
 def test_what_is_no_analysis_is_named(analysis: Callable[..., Path], tmp_path: Path, capsys) -> None:
     a = analysis("a", [0.9], [])
-    with pytest.raises(CompareError, match=r"none: no analysis there .* give the --output of `analyze`"):
+    with pytest.raises(CompareError, match=r"none: no analysis there: give the --output of `analyze`"):
         compare(a, tmp_path / "none")
     assert main([str(a), str(tmp_path / "none")]) == 1
     assert "no analysis there" in capsys.readouterr().err
+    (a / "analysis.json").write_text("{")
+    with pytest.raises(CompareError, match=r"a: no analysis there \(.*\): give the --output of `analyze`"):
+        compare(a, a)
+    (a / "analysis.json").write_text('{"status": "running"}')
+    with pytest.raises(CompareError, match=r"no results yet \(status running\)"):
+        compare(a, a)

@@ -1,4 +1,4 @@
-"""The pages in a real browser: what a reader clicks, and what is there then."""
+"""The pages in a real browser, and how they react to clicks and keys."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_with_the_keyboard_alone(report) -> None:
 
 
 def test_metric_and_layer_are_the_readers_choice(report, studio, output) -> None:
-    """What is drawn is what the tables say."""
+    """The picture agrees with the tables."""
     out = output / "out"
     neurons, patches = (studio.table(out, name).to_pylist() for name in ("neurons", "patches"))
     caption = text(report, "caption")
@@ -209,6 +209,6 @@ def test_what_changed_between_two_analyses(browser, studio, output) -> None:
     a, b = (studio.table(output / name, "frames").to_pylist() for name in ("out", "again"))
     changed = sum(x["person"] != y["person"] for x, y in zip(a, b, strict=True) if x["person"] is not None)
     assert changed > 0
-    assert f"31 frames are in both; {changed} are decided otherwise" in text(browser, "changed-note")
+    assert f"31 frames are in both; the decisions about {changed} of them differ" in text(browser, "changed-note")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#changed tr")) == changed
     assert len(browser.find_elements(By.CSS_SELECTOR, "#scatter circle")) == 31

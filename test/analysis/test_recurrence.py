@@ -38,7 +38,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(p: float, q: float) ->
 
 
 def test_the_neuron_that_marks_errors_comes_first() -> None:
-    """Of 200 neurons that come at random, and one that comes with errors."""
+    """One neuron comes with errors, and 200 others come at random."""
     rng, selections = np.random.default_rng(1), Selections()
     for frame in range(200):
         attention = frame % 4 == 0

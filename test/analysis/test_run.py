@@ -1,62 +1,37 @@
-"""Whole analyses: what comes out, and what happens to those that are disturbed."""
+"""Whole analyses, and their results."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-import random
 import shutil
-import signal
-import time
-from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
-from explain_cnn_ros.analysis import run as run_module
-from explain_cnn_ros.analysis.cli import main
-from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.cli import job_of, main, parser
 from explain_cnn_ros.analysis.labels import Label
-from explain_cnn_ros.analysis.run import AnalysisError, Progress
-from explain_cnn_ros.analysis.tables import COLUMNS
+from explain_cnn_ros.analysis.tables import COLUMNS, description
+from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.image_messages import to_rgb
-
-#: How often the analysis is killed; `make soak` asks for more.
-KILLS = int(os.environ.get("ANALYSIS_KILLS", "3"))
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric_names
+from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
 
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def bag(studio, tmp_path_factory) -> Path:
-    """Eighteen frames, the sixth of them broken."""
-    frames = [studio.jpeg(i) for i in range(18)]
-    frames[5] = frames[5][:700]
-    return studio.record(tmp_path_factory.mktemp("bags") / "walk", frames, delay=1000)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(studio, bag, tmp_path_factory) -> Path:
-    """The same, analysed without any disturbance, in parts of four frames."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "PART_FRAMES", 4)
-        output = tmp_path_factory.mktemp("outputs") / "undisturbed"
-        outcome = studio.analyse(output, bag)
-    assert outcome.complete
-    return output
-
-
 def test_tables_say_what_the_classifier_and_the_explainer_say(studio, bag, undisturbed) -> None:
-    classifier = PersonClassifier.load(device="cpu")
+    classifier = studio.classifier
     explainer = Explainer(classifier, studio.QUICK)
-    rows = studio.table(undisturbed, "frames").to_pylist()
+    rows = studio.rows(undisturbed)
     assert [row["frame"] for row in rows] == list(range(18))
     assert [row["trigger"] for row in rows if row["frame"] % 4 == 0] == ["periodic"] * 5
     neurons, patches = (studio.table(undisturbed, name).to_pylist() for name in ("neurons", "patches"))
@@ -67,8 +42,6 @@ def test_tables_say_what_the_classifier_and_the_explainer_say(studio, bag, undis
             assert "truncated" in row["error"]
             assert row["probability"] is row["person"] is row["trigger"] is row["width"] is None
             continue
-        import cv2
-
         image = np.ascontiguousarray(cv2.imdecode(np.frombuffer(studio.jpeg(row["frame"]), np.uint8), 1)[..., ::-1])
         p = float(classifier.probability(classifier.resize(image)[None])[0])
         assert row["probability"] == pytest.approx(p, rel=1e-3, abs=1e-6)
@@ -102,16 +75,16 @@ def test_columns_are_described(studio, undisturbed) -> None:
     for name, columns in COLUMNS.items():
         schema = studio.table(undisturbed, name).schema
         assert schema.names == list(columns)
-        assert all(schema.field(c).metadata[b"description"].decode() == columns[c][1] for c in columns)
+        assert all(schema.field(c).metadata[b"description"].decode() == description(name, c) for c in columns)
 
 
-def test_the_rest_of_what_comes_out(undisturbed) -> None:
+def test_the_other_results(studio, undisturbed) -> None:
     manifest = json.loads((undisturbed / "analysis.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["summary"]["frames"] == 18
     assert manifest["summary"]["errors"] == 1
     assert any("1 frame could not be analysed" in problem for problem in manifest["problems"])
-    assert manifest["model"] == PersonClassifier.load(device="cpu").model_hash
+    assert manifest["model"] == studio.classifier.model_hash
     (fingerprint,) = manifest["fingerprints"].values()
     assert len(fingerprint["sha256"]) == 64
     assert (undisturbed / "report.html").stat().st_size > 10_000
@@ -120,7 +93,7 @@ def test_the_rest_of_what_comes_out(undisturbed) -> None:
 
 
 def test_parts_do_not_depend_on_each_other(studio, bag, undisturbed, tmp_path) -> None:
-    """Parts of 64 frames: the same rows, but for the rounding of larger batches."""
+    """Parts of 64 frames give the same rows, except for the rounding of larger batches."""
     outcome = studio.analyse(tmp_path / "large", bag)
     assert outcome.complete
     for name in ("neurons", "patches"):
@@ -137,7 +110,7 @@ def test_parts_do_not_depend_on_each_other(studio, bag, undisturbed, tmp_path) -
 def test_labels_make_an_error_analysis(studio, bag, tmp_path) -> None:
     labels = [Label(0, 0.35, True), Label(0.35, 1.0, False)]
     outcome = studio.analyse(tmp_path / "out", bag, labels=labels, explain_every=0, confidence_threshold=0.0)
-    rows = studio.table(tmp_path / "out", "frames").to_pylist()
+    rows = studio.rows(tmp_path / "out")
     assert [row["label"] for row in rows] == [True] * 4 + [False] * 6 + [None] * 8
     for row in rows:
         if row["label"] is None or row["person"] is None:
@@ -151,21 +124,19 @@ def test_labels_make_an_error_analysis(studio, bag, tmp_path) -> None:
 
 def test_frames_at_given_times_and_all_of_them(studio, bag, tmp_path) -> None:
     studio.analyse(tmp_path / "at", bag, explain_every=0, confidence_threshold=0.0, explain_at=(1.21, 0.3, 99.0))
-    rows = studio.table(tmp_path / "at", "frames").to_pylist()
+    rows = studio.rows(tmp_path / "at")
     assert {row["frame"]: row["trigger"] for row in rows if row["trigger"]} == {3: "chosen", 13: "chosen"}
     studio.analyse(tmp_path / "all", bag, explain_every=0, confidence_threshold=0.0, explain_all=True)
-    rows = studio.table(tmp_path / "all", "frames").to_pylist()
+    rows = studio.rows(tmp_path / "all")
     assert [row["trigger"] for row in rows] == [None if row["frame"] == 5 else "chosen" for row in rows]
 
 
 def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
     bag = studio.record(tmp_path / "bag", [np.ascontiguousarray(studio.street[150:390, 150:470])])
-    from explain_cnn_ros.scanning import ScanSettings
-
     scan = ScanSettings(person_height_min=80, person_height_max=100)
-    studio.analyse(tmp_path / "out", bag, regions="scan", scan=scan)
-    (row,) = studio.table(tmp_path / "out", "frames").to_pylist()
-    best = PersonClassifier.load(device="cpu").scan(studio.street[150:390, 150:470].copy(), scan)[0]
+    studio.analyse(tmp_path / "out", bag, weights=DEFAULT_WEIGHTS, regions="scan", scan=scan, explain_every=0)
+    (row,) = studio.rows(tmp_path / "out")
+    best = PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").scan(studio.street[150:390, 150:470].copy(), scan)[0]
     assert (row["region_x"], row["region_y"], row["region_width"], row["region_height"]) == dataclasses.astuple(best)[
         :4
     ]
@@ -174,99 +145,23 @@ def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
 def test_an_explanation_that_fails_costs_one_row(studio, bag, tmp_path, monkeypatch) -> None:
     real = Explainer.explain
 
-    def explain(self: Explainer, image: Any, region: Any = None) -> Any:
+    def explain(self: Explainer, image: Any, region: Any = None, **more: Any) -> Any:
         if np.array_equal(image[:20], reference[:20]):
             raise RuntimeError("no memory left")
-        return real(self, image, region)
-
-    import cv2
+        return real(self, image, region, **more)
 
     reference = np.ascontiguousarray(cv2.imdecode(np.frombuffer(studio.jpeg(8), np.uint8), 1)[..., ::-1])
     monkeypatch.setattr(Explainer, "explain", explain)
     outcome = studio.analyse(tmp_path / "out", bag)
-    rows = studio.table(tmp_path / "out", "frames").to_pylist()
+    rows = studio.rows(tmp_path / "out")
     assert rows[8]["error"] == "explanation failed: RuntimeError: no memory left"
     assert rows[8]["probability"] is not None
     assert [r["frame"] for r in rows if r["trigger"] == "periodic"] == [0, 4, 12, 16]
     assert any("2 frames could not be analysed" in problem for problem in outcome.problems)
 
 
-class InterruptedAfter(Progress):
-    """Ctrl-C after some parts."""
-
-    def __init__(self, parts: int) -> None:
-        self._left = parts
-
-    def advance(self, frames: int, explained: int) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_interrupted_and_resumed(studio, bag, undisturbed, tmp_path, monkeypatch) -> None:
-    """What there is then is a result; and nothing is calculated twice but the part that was under way."""
-    output = tmp_path / "out"
-    outcome = studio.analyse(output, bag, progress=InterruptedAfter(2))
-    assert outcome.interrupted
-    assert studio.table(output, "frames").num_rows == 8
-    assert json.loads((output / "analysis.json").read_text())["status"] == "interrupted"
-    assert (output / "report.html").is_file()
-    analysed = []
-    real = Analyzer._add
-
-    def add(self: Analyzer, rows: Any, source: str, start: int, frame: Any, *rest: Any) -> None:
-        analysed.append(frame.index)
-        real(self, rows, source, start, frame, *rest)
-
-    monkeypatch.setattr(Analyzer, "_add", add)
-    outcome = studio.analyse(output, bag, resume=True)
-    assert outcome.complete
-    assert analysed == list(range(8, 18))
-    assert studio.files(output) == studio.files(undisturbed)
-    analysed.clear()
-    with pytest.raises(AnalysisError, match="holds an analysis already"):
-        studio.analyse(output, bag)
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
-    output = tmp_path / "out"
-    studio.analyse(output, bag, progress=InterruptedAfter(1))
-    with pytest.raises(AnalysisError, match="was made with other settings"):
-        studio.analyse(output, bag, resume=True, confidence_threshold=0.9)
-    with pytest.raises(AnalysisError, match="was made with other labels"):
-        studio.analyse(output, bag, resume=True, labels=[Label(0, 1, True)])
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.tex").write_text("precious")
-    with pytest.raises(AnalysisError, match="is not empty, and holds no analysis"):
-        studio.analyse(tmp_path / "other", bag)
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, command) -> None:
-    """SIGKILL at random moments: the same tables as without."""
-    output, flags = tmp_path / "out", ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3)
-    flags += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2, "--preset", "paper")
-    slow = "from explain_cnn_ros.analysis import engine\nimport time\nreal = engine.Analyzer._add\n"
-    slow += "engine.Analyzer._add = lambda *a: (time.sleep(0.1), real(*a))[1]"
-    moments, killed = random.Random(4), 0
-    for _ in range(KILLS):
-        process = command(bag, "--output", output, *flags, *(["--resume"] if output.exists() else []), before=slow)
-        deadline = time.monotonic() + 60
-        while not (output / "parts").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(moments.uniform(0.0, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-    assert killed == KILLS
-    assert studio.analyse(output, bag, resume=True).complete
-    assert studio.files(output) == studio.files(undisturbed)
-
-
-def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, command) -> None:
-    """A truncated MCAP, sqlite3 without metadata, a recording without images, and a path that is none."""
+def test_damage_is_named_and_the_rest_analysed(studio, bag, tmp_path, capsys) -> None:
+    """A truncated MCAP, sqlite3 without metadata, a recording without images, and a path that does not exist."""
     truncated = tmp_path / "truncated"
     shutil.copytree(bag, truncated)
     (file,) = truncated.glob("*.mcap")
@@ -275,11 +170,11 @@ def test_what_is_damaged_is_named_and_the_rest_analysed(studio, bag, tmp_path, c
     (sqlite / "metadata.yaml").unlink()
     texts = studio.record_texts(tmp_path / "texts")
     output = tmp_path / "out"
-    flags = ("--explain-every", 0, "--confidence-threshold", 0)
-    process = command(truncated, sqlite, texts, tmp_path / "none", "--output", output, *flags)
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode == 3, problems
-    rows = studio.table(output, "frames").to_pylist()
+    flags = (*studio.flags, "--explain-every", 0, "--confidence-threshold", 0)
+    arguments = (truncated, sqlite, texts, tmp_path / "none", "--output", output, *flags)
+    status, problems = main([*map(str, arguments)]), capsys.readouterr().err
+    assert status == 3, problems
+    rows = studio.rows(output)
     by_source = {name: sum(r["source"] == str(name) for r in rows) for name in (truncated, sqlite)}
     assert 3 <= by_source[truncated] < 18
     assert by_source[sqlite] == 3
@@ -300,23 +195,6 @@ def test_nothing_at_all(tmp_path, capsys) -> None:
     assert "no such file or directory" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_a_full_disk(studio, bag, undisturbed, tmp_path, command) -> None:
-    """The system takes no more bytes: what was analysed stays, and a later run goes on."""
-    output = tmp_path / "out"
-    flags = ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3, "--preset", "paper")
-    flags += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2)
-    full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
-    process = command(bag, "--output", output, *flags, before=full)
-    _, problems = process.communicate(timeout=120)
-    assert process.returncode in (1, 3), problems
-    assert "File too large" in problems
-    assert "free some space and go on with --resume" in problems
-    assert "Traceback" not in problems
-    assert studio.analyse(output, bag, resume=True).complete
-    assert studio.files(output) == studio.files(undisturbed)
-
-
 def test_wrong_arguments_name_the_cure(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bag", "--output", str(tmp_path / "out"), "--start", "5", "--end", "3"])
@@ -331,7 +209,7 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
     from sensor_msgs.msg import CompressedImage
     from visualization_msgs.msg import ImageMarker
 
-    from explain_cnn_ros.analysis.cli import make_encoder
+    from explain_cnn_ros.cli import make_encoder
     from explain_cnn_ros.msg import Classification, Explanation
     from explain_cnn_ros.ros.messages import explanation_from
 
@@ -343,7 +221,7 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
         "overlay/compressed": CompressedImage,
         "annotations": ImageMarker,
     }
-    rows = [row for row in studio.table(output, "frames").to_pylist() if row["probability"] is not None]
+    rows = [row for row in studio.rows(output) if row["probability"] is not None]
     explained = [row for row in rows if row["trigger"]]
     # A reader that knows nothing of this package's types learns them from the file.
     with AnyReader([output / "explanations"]) as stranger:
@@ -370,3 +248,10 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
                     assert to_rgb(read).shape == (120, 160, 3)
                 else:
                     assert len(read.points) == 2 * len(read.outline_colors) > 8
+
+
+def test_metrics_of_the_command_are_those_of_the_registry() -> None:
+    arguments = parser().parse_args(["bag", "--output", "out"])
+    assert job_of(arguments).settings.explain.metrics == PAPER_METRICS
+    every = parser().parse_args(["bag", "--output", "out", "--metrics", *metric_names()])
+    assert job_of(every).settings.explain.metrics == metric_names()

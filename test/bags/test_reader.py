@@ -172,7 +172,7 @@ def test_truncated_mcap_at_any_byte(kit: Any, tmp_path: Path) -> None:
 
 
 def test_zeros_at_the_end(kit: Any, tmp_path: Path) -> None:
-    """As some file systems leave them after a power cut."""
+    """Some file systems leave such files after a power cut."""
     sent = [kit.image(i, size=300_000) for i in range(8)]
     file = storage_file(kit.write(tmp_path / "bag", sent))
     content = file.read_bytes()
@@ -202,7 +202,7 @@ def test_damage_in_the_middle(kit: Any, tmp_path: Path, compression: Compression
 
 
 def test_garbage_in_place_of_the_first_chunk(large: Path) -> None:
-    """What it declared is repeated at the end of the file, so the rest is still worth something."""
+    """The end of the file repeats the declarations, so the rest can be read."""
     file = storage_file(large)
     content = bytearray(file.read_bytes())
     content[200:700_000] = b"\xa5" * (700_000 - 200)

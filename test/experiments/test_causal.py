@@ -1,4 +1,4 @@
-"""Silencing is of what the metrics select; means and intervals are by hand."""
+"""The neurons that are silenced are those that explanations select; the table is computed by hand."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.experiments import bootstrap, causal
-from explain_cnn_ros.experiments.causal import SELECTORS, Causal
+from explain_cnn_ros.experiments import causal
+from explain_cnn_ros.experiments.causal import SELECTORS, CausalSettings
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.selectors import selector
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.settings import ExplainSettings
-from explain_cnn_ros.silencing import silenced_logits
+from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
-QUICK = Causal(top_ns=(1, 2), draws=2, layers=(2, 3))
+QUICK = CausalSettings(top_ns=(1, 2), draws=2, layers=(2, 3))
 
 
-def test_what_is_silenced_is_what_explanations_select(
+def test_the_neurons_that_explanations_select_are_silenced(
     quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
 ) -> None:
     windows = examples(1)
@@ -28,10 +29,10 @@ def test_what_is_silenced_is_what_explanations_select(
     classifier = quick_classifier
     for example in windows:
         record = records[example.name]
-        window = classifier.normalise(classifier.to_pixels(example.image[None]))
+        pixels = classifier.to_pixels(example.image[None])
 
-        def output(channels: dict[int, list[int]], window: object = window) -> float:
-            logits = silenced_logits(classifier.network, window, [channels])[0]
+        def output(channels: dict[int, list[int]], pixels: torch.Tensor = pixels) -> float:
+            logits = adapt(classifier).silence(pixels, [channels])[0]
             return float(logits[1] - logits[0])
 
         assert record["output"] == pytest.approx(output({}), rel=1e-4, abs=1e-4)
@@ -68,7 +69,7 @@ def synthetic(outputs: list[tuple[float, float, list[float]]]) -> tuple[dict[str
 def test_the_table_by_hand() -> None:
     """A person that falls below the threshold of 0.5, and a background that rises by 1."""
     records, windows = synthetic([(2.0, -1.0, [1.0, 3.0]), (-4.0, -3.0, [-4.0, -6.0])])
-    row = causal.rows(records, windows, Causal(top_ns=(1,)), 0.5)[0]
+    row = causal.rows(records, windows, CausalSettings(top_ns=(1,)), 0.5)[0]
     assert row.influence.value == pytest.approx((3 + 1) / 2)
     assert row.times_random.value == pytest.approx((3 + 1) / (1 + 1))
     assert row.against.value == pytest.approx((3 + 1) / 2)
@@ -87,22 +88,3 @@ def test_agreement_by_hand() -> None:
     matrix = np.array(causal.agreement(records, windows, 1))
     assert np.allclose(matrix[~np.eye(len(matrix), dtype=bool)], 1 / 3)
     assert causal.agreement_markdown(matrix).count("\n") == 2 + len(SELECTORS)
-
-
-class TestBootstrap:
-    def test_interval_of_many_photos_is_that_of_the_normal_distribution(self) -> None:
-        values = np.random.default_rng(0).normal(5, 2, 400)
-        found = bootstrap.mean(values, [str(i) for i in range(400)])
-        half = 1.96 * values.std() / 20
-        assert found.value == pytest.approx(values.mean())
-        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.1 * half)
-
-    def test_windows_of_a_photo_count_as_one(self) -> None:
-        """Ten copies of each window make nothing surer."""
-        values, photos = np.random.default_rng(0).normal(5, 2, 30), [str(i) for i in range(30)]
-        one, ten = bootstrap.mean(values, photos), bootstrap.mean(np.repeat(values, 10), list(np.repeat(photos, 10)))
-        assert (ten.value, ten.low, ten.high) == pytest.approx((one.value, one.low, one.high))
-
-    def test_a_ratio_is_of_the_sums(self) -> None:
-        found = bootstrap.ratio([1, 3], [2, 2], ["a", "b"])
-        assert (found.value, found.low, found.high) == (1.0, 0.5, 1.5)

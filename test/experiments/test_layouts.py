@@ -1,4 +1,4 @@
-"""Each layout gives the windows that it describes; what is missing or damaged is named."""
+"""Each layout gives the windows that it describes. Error messages name missing and damaged files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros.experiments.examples import Example, read_examples
-from explain_cnn_ros.experiments.layouts import WINDOWS_PER_PHOTO, read_pascal
-from explain_cnn_ros.regions import PERSON_SHARE
+from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, read_pascal
+from explain_cnn_ros.model.windows import PERSON_SHARE
 
 #: As INRIAPerson has them; a person of 40 x 120 pixels, and one that is too small.
 ANNOTATION = """# PASCAL Annotation Version 1.00
@@ -174,3 +174,12 @@ def test_none_of_a_kind(listed: Path) -> None:
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "empty" not in line))
     with pytest.raises(ValueError, match="holds no backgrounds to train on"):
         read_examples(listed, 1, 1)
+
+
+def test_windows_are_the_middle_and_the_person_stands_there(inria: Path) -> None:
+    example = next(e for e in read_examples(inria, 5, 2) if e.person)
+    original = cv2.imread(str(inria / "train/pos" / example.name))[..., ::-1]
+    assert np.array_equal(example.image, original[16:144, 16:80])
+    x, y, width, height = PERSON_BOX
+    assert (y, height) == (16, 96)
+    assert x + width / 2 == 32

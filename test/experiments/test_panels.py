@@ -1,4 +1,4 @@
-"""Figure 4: what is drawn is what was found."""
+"""Figure 4: the boxes that are drawn are the patches of the explanation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from explain_cnn_ros.classifier import PersonClassifier
+from explain_cnn_ros.draw.style import layer_style
 from explain_cnn_ros.experiments.cli import main
 from explain_cnn_ros.experiments.panels import GAP, HEIGHT, panels, stacked
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.overlay import layer_style
-from explain_cnn_ros.regions import Region
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 def test_a_panel_a_metric_with_its_boxes(
@@ -54,8 +54,13 @@ def test_rows_of_different_width_stand_below_each_other() -> None:
 
 
 def test_the_command(
-    tmp_path: Path, picture: Callable[..., NDArray[np.uint8]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    thin_classifier: PersonClassifier,
+    picture: Callable[..., NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(PersonClassifier, "load", lambda *_: thin_classifier)
     image = tmp_path / "image.png"
     cv2.imwrite(str(image), picture(100, 130)[..., ::-1])
     out = tmp_path / "figures" / "out.png"

@@ -1,4 +1,4 @@
-"""Stability is the agreement of what explanations with other seeds select."""
+"""Stability is the agreement of the selections of explanations with different seeds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explain_cnn_ros.classifier import PersonClassifier
 from explain_cnn_ros.experiments import stability
-from explain_cnn_ros.experiments.bootstrap import Mean
+from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.stability import Row, Stability, points, stable_from
-from explain_cnn_ros.explainer import Explainer
-from explain_cnn_ros.importance import PERTURBATION_METRICS
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.experiments.stability import StabilityRow, StabilitySettings, points, stable_from
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
-def test_the_points_that_are_asked_for() -> None:
-    found = points(Stability())
+def test_the_points_that_are_measured() -> None:
+    found = points(StabilitySettings())
     assert ("paper", 0.1, (10, 20, 50, 100, 200)) in found
     assert [(sigma, n) for preset, sigma, n in found if preset == "authors" and sigma != 0.1] == [
         (sigma, (50,)) for sigma in (0.02, 0.05, 0.2, 0.4)
@@ -28,14 +28,14 @@ def test_the_points_that_are_asked_for() -> None:
     assert ("stable", 0.005, (10, 14, 20, 50, 100, 200)) in found and ("stable", 0.1, (14,)) in found
 
 
-def test_as_by_whole_explanations(
+def test_the_rows_agree_with_whole_explanations(
     quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
 ) -> None:
     windows = examples(2)
-    how = Stability(presets=("stable",), ns=(10, 20), sigmas=(), seeds=3, top_n=4, layers=(2, 3))
-    rows = stability.measure(quick_classifier, windows, how, tmp_path)
+    settings = StabilitySettings(presets=("stable",), ns=(10, 20), sigmas=(), seeds=3, top_n=4, layers=(2, 3))
+    rows = stability.measure(quick_classifier, windows, settings, tmp_path)
     # 10 becomes two blocks of 7, as many as the preset has.
-    assert [(r.perturbations, r.metric) for r in rows] == [(n, m) for n in (14, 28) for m in PERTURBATION_METRICS]
+    assert [(r.perturbations, r.metric) for r in rows] == [(n, m) for n in (14, 28) for m in SIMILARITY_METRICS]
     for row in rows:
         pairs, halves = [], []
         for example in windows:
@@ -52,18 +52,21 @@ def test_as_by_whole_explanations(
                 halves += [e.layer_ranking(row.metric, layer).stability for e in explanations]
         assert row.seeds.value == pytest.approx(np.mean(pairs))
         assert row.halves == pytest.approx(np.mean(halves))
-    assert stability.measure(quick_classifier, windows, how, tmp_path / "again") == rows
+    assert stability.measure(quick_classifier, windows, settings, tmp_path / "again") == rows
     assert stability.to_markdown(rows).count("\n") == 2 + len(rows)
 
 
-def line(*values: float) -> list[Row]:
-    return [Row("paper", 0.1, 10 * (i + 1), "m", Mean(v, v, v), v) for i, v in enumerate(values)]
+def line(*values: float) -> list[StabilityRow]:
+    return [StabilityRow("paper", 0.1, 10 * (i + 1), "m", Estimate(v, v, v), v) for i, v in enumerate(values)]
 
 
 @pytest.mark.parametrize(
     ("values", "reached"),
     [((0.1, 0.5, 0.9), 30), ((0.9, 0.5, 0.85), 30), ((0.8, 0.9, 0.9), 10), ((0.9, 0.9, 0.7), None)],
 )
-def test_stable_from_there_on(values: tuple[float, ...], reached: int | None) -> None:
-    other = [Row("paper", 0.4, 5, "m", Mean(1, 1, 1), 1), Row("paper", 0.1, 5, "other", Mean(1, 1, 1), 1)]
+def test_the_ranking_stays_stable(values: tuple[float, ...], reached: int | None) -> None:
+    other = [
+        StabilityRow("paper", 0.4, 5, "m", Estimate(1, 1, 1), 1),
+        StabilityRow("paper", 0.1, 5, "other", Estimate(1, 1, 1), 1),
+    ]
     assert stable_from(line(*values) + other, "paper", "m", 0.8) == reached

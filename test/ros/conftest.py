@@ -1,12 +1,19 @@
-"""A ROS graph of its own for each test: the real node in its own process, and a partner that talks to it over DDS."""
+"""ROS graphs for tests: nodes in processes of their own, and a partner in this process that talks to them over DDS.
+
+Each graph has a domain of its own. The tests of a file may share processes, since starting a node takes seconds: a file
+that does so defines a fixture `processes` of module scope, and its tests use `shared_graph`.
+"""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import fcntl
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,46 +21,48 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bag_kit import SAMPLE, BagKit
 from rosbags.highlevel import AnyReader
 
 ROOT = Path(__file__).parents[2]
 
-_domains = itertools.count()
+# Before any node is created: nothing of the tests leaves this machine, and wrong types in messages are errors.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
 
-@pytest.fixture(scope="session")
-def sample_frames() -> list[bytes]:
-    """The sample's frames, as JPEG."""
-    with AnyReader([ROOT / "sample/street"]) as reader:
-        chosen = [c for c in reader.connections if c.topic.endswith("/compressed")]
-        return [bytes(reader.deserialize(data, c.msgtype).data) for c, _, data in reader.messages(connections=chosen)]
+@contextlib.contextmanager
+def own_domain() -> Iterator[int]:
+    """Reserve a domain that no other test of this machine uses, in this test run or in another one."""
+    # Larger numbers lead to ports that the system gives to other programs.
+    numbers = list(range(1, 101))
+    random.Random(os.getpid()).shuffle(numbers)
+    for number in numbers:
+        with (Path(tempfile.gettempdir()) / f"explain_cnn_ros_test_domain_{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield number
+            return
+    pytest.fail("all domains are in use by other tests")
 
 
-class Graph:
-    """A partner node in this process, and nodes in processes of theirs, in a domain of their own."""
+class Processes:
+    """Processes in one domain, and their output."""
 
     def __init__(self, domain: int, folder: Path) -> None:
-        import rclpy
-        from rclpy.context import Context
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.node import Node
-
-        self._domain, self._folder = domain, folder
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain)
-        self.node = Node("partner", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        self.domain, self._folder = domain, folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._logs: list[Path] = []
+        self.logs: list[Path] = []
 
     def start(
         self, *arguments: str, module: str = "explain_cnn_ros.ros.node", code: str = "", **variables: str
     ) -> subprocess.Popen[bytes]:
-        """Start a module's command, or code, with environment variables; its output is in `log`."""
-        log = self._folder / f"{len(self._logs)}.log"
-        self._logs.append(log)
-        environment = os.environ | {"ROS_DOMAIN_ID": str(self._domain), "PYTHONUNBUFFERED": "1"} | variables
+        """Start a module's command, or code, with environment variables. Its output is added to the log."""
+        log = self._folder / f"{len(self.logs)}.log"
+        self.logs.append(log)
+        environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "PYTHONUNBUFFERED": "1"} | variables
         code = code or f"import sys; from {module} import main; sys.exit(main())"
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -72,55 +81,11 @@ class Graph:
         joined = [part for flag in flags for part in flag.split(" ", 1)]
         return self.start("--ros-args", *joined, *arguments)
 
-    @property
-    def log(self) -> str:
-        """What all processes have said so far."""
-        return "\n".join(path.read_text(errors="replace") for path in self._logs)
-
-    def collect(self, kind: Any, topic: str, qos: Any = 50) -> list[Any]:
-        """A list that fills with what arrives on a topic."""
-        arrived: list[Any] = []
-        self.node.create_subscription(kind, topic, arrived.append, qos)
-        return arrived
-
-    def spin(self, seconds: float = 0.05) -> None:
-        self._executor.spin_once(timeout_sec=seconds)
-
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
-        """Spin until something holds; fails with the processes' output."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"waited {seconds:.0f} s in vain for {what}; the processes said:\n{self.log}")
-            self.spin()
-
-    def call(self, kind: Any, name: str, request: Any, seconds: float = 100.0) -> Any:
-        """Call a service and wait for its answer."""
-        client = self.node.create_client(kind, name)
-        self.wait_for(client.service_is_ready, f"service {name}", seconds)
-        answer = client.call_async(request)
-        self.wait_for(answer.done, f"an answer of {name}", seconds)
-        return answer.result()
-
-    def publisher(self, kind: Any, topic: str, qos: Any = 10) -> Any:
-        """A publisher that somebody listens to already."""
-        publisher = self.node.create_publisher(kind, topic, qos)
-        self.wait_for(lambda: publisher.get_subscription_count() > 0, f"a subscription to {topic}")
-        return publisher
-
-    def stop(self, process: subprocess.Popen[bytes]) -> int:
-        """End a process as Ctrl-C does; its exit code."""
-        process.send_signal(signal.SIGINT)
-        return process.wait(30)
-
     def close(self) -> None:
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
 
 
 def _yaml(value: Any) -> str:
@@ -129,19 +94,165 @@ def _yaml(value: Any) -> str:
     return "[" + ", ".join(map(_yaml, value)) + "]" if isinstance(value, list | tuple) else str(value)
 
 
+class Graph:
+    """A partner in this process, in the domain of some processes."""
+
+    def __init__(self, processes: Processes) -> None:
+        import rclpy
+        from rclpy.context import Context
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.node import Node
+
+        self._processes = processes
+        self.start, self.start_node = processes.start, processes.start_node
+        # The log of a test begins with the test.
+        self._skipped = {path: path.stat().st_size for path in processes.logs}
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, domain_id=processes.domain)
+        self.node = Node("partner", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    @property
+    def log(self) -> str:
+        """Output of all processes since the beginning of the test."""
+        return "\n".join(
+            path.read_bytes()[self._skipped.get(path, 0) :].decode(errors="replace") for path in self._processes.logs
+        )
+
+    def add(self, node: Any) -> None:
+        """Spin another node of this process together with the partner."""
+        self._executor.add_node(node)
+
+    @property
+    def context(self) -> Any:
+        """The context for nodes that are added."""
+        return self._context
+
+    def collect(self, kind: Any, topic: str, qos: Any = 50) -> list[Any]:
+        """Return a list that fills with the messages that arrive on a topic."""
+        arrived: list[Any] = []
+        self.node.create_subscription(kind, topic, arrived.append, qos)
+        return arrived
+
+    def spin(self, seconds: float = 0.05) -> None:
+        self._executor.spin_once(timeout_sec=seconds)
+
+    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 100.0) -> None:
+        """Spin until something holds; fail with the processes' output after the time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {seconds:.0f} s in vain for {what}; the processes printed:\n{self.log}")
+            self.spin()
+
+    def client(self, kind: Any, name: str) -> Any:
+        """Create a client of a service that is available."""
+        client = self.node.create_client(kind, name)
+        self.wait_for(client.service_is_ready, f"service {name}")
+        return client
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service and wait for its answer."""
+        client = self.client(kind, name)
+        answer = client.call_async(request)
+        self.wait_for(answer.done, f"an answer of {name}")
+        self.node.destroy_client(client)
+        return answer.result()
+
+    def set_parameters(self, node: str, **values: Any) -> list[Any]:
+        """Set parameters of a node, `__` for the dot in a name; return the results."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        parameters = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
+        return list(self.call(SetParameters, f"{node}/set_parameters", request).results)
+
+    def publisher(self, kind: Any, topic: str, qos: Any = 10) -> Any:
+        """Create a publisher that has a subscriber already."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        self.wait_for(lambda: publisher.get_subscription_count() > 0, f"a subscription to {topic}")
+        return publisher
+
+    def wait_for_subscribers(self, *topics: str) -> None:
+        """Wait until the partner's subscriptions have found the publishers of some topics, and the reverse."""
+        for topic in topics:
+            self.wait_for(lambda topic=topic: self.node.count_publishers(topic) > 0, f"a publisher of {topic}")
+
+    def stop(self, process: subprocess.Popen[bytes]) -> int:
+        """End a process as Ctrl-C does; return its exit status."""
+        process.send_signal(signal.SIGINT)
+        return process.wait(60)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
 @pytest.fixture
-def graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Graph]:
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    """A graph of this test's own, without processes."""
     pytest.importorskip("rclpy")
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_PYTHON_CHECK_FIELDS", "1")
-    graph = Graph(101 + (os.getpid() * 7 + next(_domains)) % 80, tmp_path)
-    yield graph
-    graph.close()
+    with (
+        own_domain() as domain,
+        contextlib.closing(Processes(domain, tmp_path)) as processes,
+        contextlib.closing(Graph(processes)) as graph,
+    ):
+        yield graph
+
+
+@pytest.fixture
+def shared_graph(processes: Processes) -> Iterator[Graph]:
+    """A partner of this test's own, and the processes that the tests of a file share."""
+    with contextlib.closing(Graph(processes)) as graph:
+        yield graph
+
+
+@pytest.fixture(scope="module")
+def new_processes_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Processes]]:
+    """Make processes for the tests of a file, in a domain of their own; none is started. Another name, other ones."""
+    pytest.importorskip("rclpy")
+    made: dict[str, Processes] = {}
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> Processes:
+            if name not in made:
+                domain = stack.enter_context(own_domain())
+                processes = Processes(domain, tmp_path_factory.mktemp("processes"))
+                made[name] = stack.enter_context(contextlib.closing(processes))
+            return made[name]
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def new_processes(new_processes_of: Callable[[str], Processes]) -> Processes:
+    """Processes for the tests of a file, in a domain of their own; none is started."""
+    return new_processes_of("")
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A domain of this test's own."""
+    with own_domain() as number:
+        yield number
+
+
+@pytest.fixture(scope="session")
+def sample_frames() -> list[bytes]:
+    """The sample's frames, as JPEG."""
+    with AnyReader([SAMPLE]) as reader:
+        chosen = [c for c in reader.connections if c.topic.endswith("/compressed")]
+        return [bytes(reader.deserialize(data, c.msgtype).data) for c, _, data in reader.messages(connections=chosen)]
 
 
 @pytest.fixture
 def raw_image() -> Callable[..., Any]:
-    """Makes a sensor_msgs/Image from uint8 [H, W, 3] RGB."""
+    """Make a sensor_msgs/Image from uint8 [H, W, 3] RGB."""
     from sensor_msgs.msg import Image
 
     def make(pixels: Any, stamp: int = 7, frame_id: str = "camera") -> Image:
@@ -152,3 +263,15 @@ def raw_image() -> Callable[..., Any]:
         return message
 
     return make
+
+
+@pytest.fixture
+def kit() -> BagKit:
+    """Messages, and recordings of them."""
+    return BagKit()
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The recording that ships with the repository."""
+    return SAMPLE

@@ -15,8 +15,9 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 from visualization_msgs.msg import ImageMarker, Marker
 
-from explain_cnn_ros.explainer import Explainer, ExplainSettings
-from explain_cnn_ros.overlay import layer_style
+from explain_cnn_ros.draw.style import layer_style
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.ros.boxes import WINDOW, Outline, annotations, is_calibrated, markers, outlines
 
 

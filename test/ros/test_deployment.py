@@ -87,7 +87,7 @@ def test_a_looped_recording_under_simulated_time(graph: Any) -> None:
     graph.start(
         *(str(ROOT / "sample/street"), "--loop", "--clock", "100", "--rate", "4"),
         *("--remap", f"{STREET}:=/replayed", "--wait-for-subscribers", "60"),
-        module="explain_cnn_ros.bags.player",
+        module="explain_cnn_ros.ros.player",
     )
 
     def jumps() -> int:

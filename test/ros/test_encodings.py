@@ -12,9 +12,9 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.image_messages import LAYOUTS, to_rgb
+from explain_cnn_ros.bags.image_messages import LAYOUTS, to_rgb
 from explain_cnn_ros.msg import Classification
+from explain_cnn_ros.scan.classifier import PersonClassifier
 from tools.all_encodings import Encoded, compressed_frames, raw_frames
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]

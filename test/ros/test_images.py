@@ -12,7 +12,7 @@ from cv_bridge import CvBridge
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from explain_cnn_ros.image_messages import LAYOUTS, ImageError, to_rgb
+from explain_cnn_ros.bags.image_messages import LAYOUTS, ImageError, to_rgb
 from explain_cnn_ros.ros.images import to_compressed, to_message
 
 RNG = np.random.default_rng(3)

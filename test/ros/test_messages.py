@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -56,19 +55,19 @@ def constants(message: type, prefix: str) -> set[str]:
 def test_constants_are_the_names_that_the_library_uses():
     pytest.importorskip("torch")
     from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG
-    from explain_cnn_ros.arithmetic import ARITHMETICS
-    from explain_cnn_ros.importance import METRICS
-    from explain_cnn_ros.perturbation import NOISES
-    from explain_cnn_ros.settings import ACTIVATIONS, DECONVNET_STARTS, DECONVNETS, OUTPUTS, WEIGHTS
+    from explain_cnn_ros.explain.perturbation import NOISES
+    from explain_cnn_ros.explain.settings import ACTIVATIONS, DECONVNET_STARTS, DECONVNETS, OUTPUTS, WEIGHTS
+    from explain_cnn_ros.model.precision import PRECISIONS
+    from tools.document import own_metrics
 
-    assert constants(msg.LayerRanking, "METRIC_") == set(METRICS)
+    assert constants(msg.LayerRanking, "METRIC_") == {entry.name for entry in own_metrics()}
     assert constants(msg.ExplainSettings, "NOISE_") == set(NOISES)
     assert constants(msg.ExplainSettings, "OUTPUT_") == set(OUTPUTS)
     assert constants(msg.ExplainSettings, "ACTIVATION_") == set(ACTIVATIONS)
     assert constants(msg.ExplainSettings, "WEIGHTS_") == set(WEIGHTS)
     assert constants(msg.ExplainSettings, "DECONVNET_START_") == set(DECONVNET_STARTS)
     assert constants(msg.ExplainSettings, "DECONVNET_") == {*DECONVNETS, *DECONVNET_STARTS}
-    assert constants(msg.ExplainSettings, "ARITHMETIC_") == set(ARITHMETICS) - {"auto"}
+    assert constants(msg.ExplainSettings, "COMPUTE_PRECISION_") == set(PRECISIONS) - {"auto"}
     assert constants(msg.Explanation, "TRIGGER_") == {"service", WRONG, LOW_CONFIDENCE, CHOSEN, PERIODIC}
 
 
@@ -80,7 +79,7 @@ def test_a_ranked_neuron_has_one_patch_at_most():
 def example() -> msg.Explanation:
     """An explanation with something in every nested message, and with what is special: negative and empty."""
     dead = msg.RankedNeuron(layer=5, channel=255, score=-0.25)
-    alive = msg.RankedNeuron(layer=5, channel=7, score=1e-300, patch=[msg.Patch(x=-3, y=4, width=24, height=25)])
+    alive = msg.RankedNeuron(layer=5, channel=7, score=1e-300, patch=[msg.Patch(x=0, y=4, width=24, height=25)])
     ranking = msg.LayerRanking(
         metric=msg.LayerRanking.METRIC_ACTIVATION_PRECISION,
         layer=5,
@@ -123,9 +122,8 @@ ANSWER = textwrap.dedent(
 
 
 @pytest.mark.ros
-def test_an_explanation_crosses_dds_to_another_process_and_back(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+def test_an_explanation_crosses_dds_to_another_process_and_back(monkeypatch: pytest.MonkeyPatch, domain: int):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     sent, received = example(), []
     answer = subprocess.Popen([sys.executable, "-c", ANSWER], stdout=subprocess.PIPE, text=True)
     context = rclpy.Context()
@@ -145,6 +143,6 @@ def test_an_explanation_crosses_dds_to_another_process_and_back(monkeypatch: pyt
     finally:
         context.try_shutdown()
         answer.terminate()
-        answer.wait(30)
+        answer.wait(60)
     assert received, "nothing came back within 60 s"
     assert received[0] == sent

@@ -1,4 +1,4 @@
-"""The real node in its own process, fed and asked over DDS."""
+"""The real node in a process of its own, over DDS. Most tests share one process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.explainer import Explainer, ExplainSettings
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.msg import Classification, Explanation, ModelInfo, Region
 from explain_cnn_ros.ros.messages import explanation_from
+from explain_cnn_ros.ros.parameters import NodeParameters
+from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.srv import Explain
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -32,6 +34,13 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 #: Few perturbations and layers, so that the tests take seconds.
 QUICK = {"explain__perturbations": 4, "explain__layers": [5, 8], "confidence_threshold": 0.0}
 QUICK_SETTINGS = ExplainSettings(perturbations=4, layers=(5, 8))
+
+
+@pytest.fixture(scope="module")
+def processes(new_processes: Any) -> Any:
+    """The node that tests share, with quick explanations."""
+    new_processes.start_node(**QUICK)
+    return new_processes
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +61,16 @@ def contents(value: Any) -> Any:
     return [contents(item) for item in value]
 
 
+DOWN = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+UP = (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+
+
+def change_state(graph: Any, *transitions: int) -> None:
+    for transition in transitions:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert graph.call(ChangeState, "/explain_node/change_state", request).success
+
+
 def publish_until(graph: Any, publisher: Any, message: Any, arrived: list[Any], count: int = 1) -> None:
     """Publish again and again until something comes back."""
 
@@ -63,15 +82,14 @@ def publish_until(graph: Any, publisher: Any, message: Any, arrived: list[Any], 
     graph.wait_for(come, "something to come back")
 
 
-def test_explains_the_newest_frame_when_asked(graph, raw_image, frame):
+def test_explains_the_newest_frame_when_asked(shared_graph, raw_image, frame):
     """What comes back over DDS is what the explainer computes in this process for the same frame."""
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    explanations = graph.collect(Explanation, "/explain_node/explanation")
-    overlays = graph.collect(Image, "/explain_node/overlay")
-    graph.start_node(**QUICK)
-    publisher = graph.publisher(Image, "/image")
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    explanations = shared_graph.collect(Explanation, "/explain_node/explanation")
+    overlays = shared_graph.collect(Image, "/explain_node/overlay")
+    publisher = shared_graph.publisher(Image, "/image")
     message = raw_image(frame)
-    publish_until(graph, publisher, message, classifications)
+    publish_until(shared_graph, publisher, message, classifications)
     decided = classifications[0]
     classifier = PersonClassifier.load(device="cpu")
     expected = classifier.probability(classifier.resize(frame)[None])[0]
@@ -82,9 +100,9 @@ def test_explains_the_newest_frame_when_asked(graph, raw_image, frame):
     assert [(r.x, r.y, r.width, r.height) for r in decided.regions] == [(0, 0, 320, 240)]
     assert decided.model == classifier.model_hash
 
-    answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
+    answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request())
     assert answer.success, answer.message
-    graph.wait_for(lambda: explanations and overlays, "the explanation and its overlay as topics")
+    shared_graph.wait_for(lambda: explanations and overlays, "the explanation and its overlay as topics")
     assert contents(explanations[0]) == contents(answer.explanation)
     assert answer.explanation.header == message.header
     assert answer.explanation.trigger == Explanation.TRIGGER_SERVICE
@@ -103,11 +121,10 @@ def test_explains_the_newest_frame_when_asked(graph, raw_image, frame):
     assert bytes(overlay.data) != frame.tobytes()
 
 
-def test_explains_an_image_in_the_request(graph, raw_image, frame):
-    graph.start_node(**QUICK)
+def test_explains_an_image_in_the_request(shared_graph, raw_image, frame):
     request = Explain.Request(image=raw_image(frame, stamp=99), metrics=["activation_sum"], top_n=3)
     request.region = [Region(x=40, y=20, width=60, height=120)]
-    answer = graph.call(Explain, "/explain_node/explain", request)
+    answer = shared_graph.call(Explain, "/explain_node/explain", request)
     assert answer.success, answer.message
     explanation = answer.explanation
     assert explanation.header.stamp.sec == 99
@@ -123,24 +140,25 @@ def test_explains_an_image_in_the_request(graph, raw_image, frame):
                 assert patch.x + patch.width <= 100
 
 
-def test_low_confidence_explains_by_itself(graph, raw_image, frame):
+def test_low_confidence_explains_by_itself(shared_graph, raw_image, frame):
     """Every frame is below a threshold of 1; the cooldown lets only one of them through."""
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    explanations = graph.collect(Explanation, "/explain_node/explanation")
-    graph.start_node(**(QUICK | {"confidence_threshold": 1.0, "explain_cooldown": 3600.0}))
-    publisher = graph.publisher(Image, "/image")
-    publish_until(graph, publisher, raw_image(frame), classifications, 3)
-    graph.wait_for(lambda: explanations, "an explanation")
-    publish_until(graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    explanations = shared_graph.collect(Explanation, "/explain_node/explanation")
+    publisher = shared_graph.publisher(Image, "/image")
+    changes = {"confidence_threshold": 1.0, "explain_cooldown": 3600.0}
+    assert all(result.successful for result in shared_graph.set_parameters("/explain_node", **changes))
+    publish_until(shared_graph, publisher, raw_image(frame), classifications, 3)
+    shared_graph.wait_for(lambda: explanations, "an explanation")
+    publish_until(shared_graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
     assert all(c.low_confidence for c in classifications)
     assert [e.trigger for e in explanations] == [Explanation.TRIGGER_LOW_CONFIDENCE]
+    shared_graph.set_parameters("/explain_node", confidence_threshold=0.0)
 
 
-def test_bad_frames_are_named_and_survived(graph, raw_image, frame):
+def test_bad_frames_are_named_and_survived(shared_graph, raw_image, frame):
     """Broken frames on the topic are counted by reason; the good one after them is classified."""
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    graph.start_node(**QUICK)
-    publisher = graph.publisher(Image, "/image")
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    publisher = shared_graph.publisher(Image, "/image")
     truncated, unknown, empty = raw_image(frame), raw_image(frame), raw_image(frame)
     truncated.data = truncated.data[:1000]
     unknown.encoding = "jpeg2000"
@@ -151,25 +169,27 @@ def test_bad_frames_are_named_and_survived(graph, raw_image, frame):
     def all_named() -> bool:
         for message in (truncated, unknown, empty):
             publisher.publish(message)
-            graph.spin(0.1)
-        return any(all(f"{reason} " in line for reason in summaries) for line in graph.log.splitlines())
+            shared_graph.spin(0.1)
+        return any(all(f"{reason} " in line for reason in summaries) for line in shared_graph.log.splitlines())
 
     # The log is throttled: the second line counts what came meanwhile.
-    graph.wait_for(all_named, "a log that counts all three")
-    assert re.search(r"frame rejected: .*(truncated|unknown|empty).* so far: encoding \d+, truncated \d+", graph.log)
+    shared_graph.wait_for(all_named, "a log that counts all three")
+    assert re.search(
+        r"frame rejected: .*(truncated|unknown|empty).* in total: encoding \d+, truncated \d+", shared_graph.log
+    )
     assert classifications == []
-    publish_until(graph, publisher, raw_image(frame, stamp=8), classifications)
+    publish_until(shared_graph, publisher, raw_image(frame, stamp=8), classifications)
     assert classifications[0].header.stamp.sec == 8
 
 
-def test_bad_requests_get_a_clear_answer(graph, raw_image, frame):
-    graph.start_node(**QUICK)
+def test_bad_requests_get_a_clear_answer(shared_graph, raw_image, frame):
 
     def refusal(**fields: Any) -> str:
-        answer = graph.call(Explain, "/explain_node/explain", Explain.Request(**fields))
+        answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(**fields))
         assert not answer.success
         return answer.message
 
+    change_state(shared_graph, *DOWN, *UP)  # the node forgets the newest frame
     assert "no frame has been classified yet: the node listens to /image" in refusal()
     truncated, unknown, empty = raw_image(frame), raw_image(frame), raw_image(frame)
     truncated.data = truncated.data[:1000]
@@ -182,16 +202,14 @@ def test_bad_requests_get_a_clear_answer(graph, raw_image, frame):
     assert "top_n is 4000" in refusal(image=raw_image(frame), top_n=4000)
     far = Region(x=5000, y=0, width=10, height=20)
     assert "lies outside of the frame of 320 x 240" in refusal(image=raw_image(frame), region=[far])
-    answer = graph.call(Explain, "/explain_node/explain", Explain.Request(image=raw_image(frame)))
+    answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=raw_image(frame)))
     assert answer.success, answer.message
 
 
-def test_several_callers_are_answered(graph, raw_image, frame):
-    graph.start_node(**QUICK)
-    client = graph.node.create_client(Explain, "/explain_node/explain")
-    graph.wait_for(client.service_is_ready, "the service")
+def test_several_callers_are_answered(shared_graph, raw_image, frame):
+    client = shared_graph.client(Explain, "/explain_node/explain")
     answers = [client.call_async(Explain.Request(image=raw_image(frame, stamp=i))) for i in range(3)]
-    graph.wait_for(lambda: all(a.done() for a in answers), "three answers")
+    shared_graph.wait_for(lambda: all(a.done() for a in answers), "three answers")
     assert [a.result().explanation.header.stamp.sec for a in answers] == [0, 1, 2]
 
 
@@ -212,14 +230,13 @@ def test_compressed_frames_of_a_best_effort_publisher(graph, sample_frames):
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_parameters_are_checked_when_they_change(graph):
-    graph.start_node(**QUICK)
+def test_parameters_are_checked_when_they_change(shared_graph):
 
     def set_parameter(name: str, value: Any) -> Any:
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return graph.call(SetParameters, "/explain_node/set_parameters", request).results[0]
+        return shared_graph.set_parameters("/explain_node", **{name: value})[0]
 
     assert set_parameter("explain.top_n", 3).successful
+    assert set_parameter("explain.top_n", ExplainSettings().top_n).successful
     assert not set_parameter("explain.sigma", -1.0).successful
     refused = set_parameter("explain.metrics", ["entropy"])
     assert not refused.successful
@@ -242,38 +259,40 @@ def statuses(reports: list[Any]) -> dict[str, Any]:
     }
 
 
-def test_diagnostics_say_what_happens(graph, raw_image, frame):
-    reports = graph.collect(DiagnosticArray, "/diagnostics")
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    graph.start_node(**QUICK)
-    publisher = graph.publisher(Image, "/image")
+def test_diagnostics_say_what_happens(shared_graph, raw_image, frame):
+    reports = shared_graph.collect(DiagnosticArray, "/diagnostics")
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    publisher = shared_graph.publisher(Image, "/image")
     broken = raw_image(frame)
     broken.encoding = "jpeg2000"
-    publish_until(graph, publisher, raw_image(frame), classifications, 5)
-    assert graph.call(Explain, "/explain_node/explain", Explain.Request()).success
+    shared_graph.wait_for(lambda: reports, "a report")
+    before = {part: values for part, (_, values) in statuses(reports).items()}
+    publish_until(shared_graph, publisher, raw_image(frame), classifications, 5)
+    assert shared_graph.call(Explain, "/explain_node/explain", Explain.Request()).success
 
     def rejected() -> bool:
         publisher.publish(broken)
-        graph.spin(0.1)
-        return bool(reports) and "rejected: encoding" in statuses(reports)["images"][1]
+        shared_graph.spin(0.1)
+        values = statuses(reports)["images"][1]
+        return int(values.get("rejected: encoding", 0)) > int(before["images"].get("rejected: encoding", 0))
 
-    graph.wait_for(rejected, "a rejected frame in the diagnostics")
+    shared_graph.wait_for(rejected, "a rejected frame in the diagnostics")
     found = statuses(reports)
     assert [status.name for status in reports[-1].status] == [
         f"/explain_node: {part}" for part in ("images", "classification", "explanations", "device")
     ]
     images, values = found["images"]
     assert images.level == DiagnosticStatus.WARN
-    assert "frames are rejected: encoding" in images.message
+    assert re.match(r"frames are rejected: .*encoding", images.message)
     assert (values["topic"], values["reliability"]) == ("/image", "reliable")
-    assert int(values["received"]) >= 6
+    assert int(values["received"]) >= int(before["images"]["received"]) + 6
     classification, values = found["classification"]
     assert classification.level == DiagnosticStatus.OK
     assert (values["state"], values["enabled"], values["failed"]) == ("active", "true", "0")
     assert (
         0 < float(values["median of the decision itself (ms)"]) <= float(values["95 % from arrival to decision (ms)"])
     )
-    assert found["explanations"][1]["explained"] == "1"
+    assert int(found["explanations"][1]["explained"]) == int(before["explanations"]["explained"]) + 1
     assert found["device"][1]["model"] == PersonClassifier.load(device="cpu").model_hash
 
 
@@ -288,50 +307,64 @@ def test_nothing_to_see_is_explained(graph):
 
     graph.wait_for(complains, "the mismatch")
     message = statuses(reports)["images"][0].message
-    assert "the node asks for reliable, offered are: partner best_effort; set the parameter reliability" in message
+    assert (
+        "the node requests reliable, the publishers offer: partner best_effort; set the parameter reliability"
+        in message
+    )
     graph.wait_for(lambda: "does not match" in graph.log, "the same in the log")
 
 
-def test_set_enabled(graph, raw_image, frame):
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    graph.start_node(**QUICK)
-    publisher = graph.publisher(Image, "/image")
-    publish_until(graph, publisher, raw_image(frame), classifications)
-    assert graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=False)).success
-    graph.spin(1.0)
-    before = len(classifications)
-    for _ in range(5):
-        publisher.publish(raw_image(frame))
-        graph.spin(0.1)
-    assert len(classifications) == before
-    assert graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=True)).success
-    publish_until(graph, publisher, raw_image(frame), classifications, before + 1)
+def test_set_enabled(shared_graph, raw_image, frame):
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    publisher = shared_graph.publisher(Image, "/image")
+    publish_until(shared_graph, publisher, raw_image(frame), classifications)
+    reports = shared_graph.collect(DiagnosticArray, "/diagnostics")
+    assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=False)).success
+
+    def received() -> int:
+        return int(statuses(reports)["images"][1]["received"]) if reports else 0
+
+    shared_graph.wait_for(received, "a report")
+    seen = received()
+
+    def ignored() -> bool:
+        publisher.publish(raw_image(frame, stamp=99))
+        shared_graph.spin(0.1)
+        return received() > seen + 5
+
+    shared_graph.wait_for(ignored, "frames that the node receives")
+    assert statuses(reports)["classification"][1]["enabled"] == "false"
+    assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=True)).success
+    publish_until(shared_graph, publisher, raw_image(frame, stamp=100), classifications, len(classifications) + 1)
+    stamps = [c.header.stamp.sec for c in classifications]
+    assert stamps[-1] == 100
+    assert 99 not in stamps
 
 
-def test_boxes_for_viewers_and_the_cameras_calibration(graph, raw_image, frame):
+def test_boxes_for_viewers_and_the_cameras_calibration(shared_graph, raw_image, frame):
     """Markers project to the patches, annotations are the patches; all with the image's own stamp."""
-    arrays = graph.collect(MarkerArray, "/explain_node/markers")
-    outlines = graph.collect(ImageMarker, "/explain_node/annotations")
-    infos = graph.collect(CameraInfo, "/explain_node/camera_info")
-    graph.collect(CompressedImage, "/explain_node/overlay/compressed")
-    graph.start_node(**QUICK, overlay_metric="activation_sum")
+    arrays = shared_graph.collect(MarkerArray, "/explain_node/markers")
+    outlines = shared_graph.collect(ImageMarker, "/explain_node/annotations")
+    infos = shared_graph.collect(CameraInfo, "/explain_node/camera_info")
+    shared_graph.collect(CompressedImage, "/explain_node/overlay/compressed")
+    shared_graph.set_parameters("/explain_node", overlay_metric="activation_sum")
     calibration = CameraInfo(
         width=320, height=240, p=[300.0, 0.0, 160.0, 0.0, 0.0, 310.0, 120.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     )
     message = raw_image(frame)
     calibration.header = message.header
-    camera = graph.publisher(CameraInfo, "/camera_info")
+    camera = shared_graph.publisher(CameraInfo, "/camera_info")
 
     def drawn() -> bool:
         camera.publish(calibration)
-        graph.spin(0.1)
-        answer = graph.call(Explain, "/explain_node/explain", Explain.Request(image=message))
+        shared_graph.spin(0.1)
+        answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=message))
         assert answer.success, answer.message
         explained.append(answer.explanation)
         return bool(arrays and outlines and infos)
 
     explained: list[Any] = []
-    graph.wait_for(drawn, "markers, annotations and the calibration")
+    shared_graph.wait_for(drawn, "markers, annotations and the calibration")
     assert infos[-1] == calibration
     patches = [
         (ranking.layer, patch.x, patch.y, patch.width, patch.height)
@@ -352,43 +385,42 @@ def test_boxes_for_viewers_and_the_cameras_calibration(graph, raw_image, frame):
         pixels = np.array([(300 * p.x / p.z + 160, 310 * p.y / p.z + 120) for p in marker.points])
         for corner in ((x, y), (x + width, y + height)):
             assert np.abs(pixels - corner).max(1).min() < 0.5
+    shared_graph.set_parameters("/explain_node", overlay_metric=NodeParameters().overlay_metric)
 
 
-def test_latecomers_learn_which_network_decides(graph):
-    graph.start_node(**QUICK)
-    graph.call(Explain, "/explain_node/explain", Explain.Request())
+def test_latecomers_learn_which_network_decides(shared_graph):
+    shared_graph.call(Explain, "/explain_node/explain", Explain.Request())
     kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    models = graph.collect(ModelInfo, "/explain_node/model", kept)
-    graph.wait_for(lambda: models, "the model")
+    models = shared_graph.collect(ModelInfo, "/explain_node/model", kept)
+    shared_graph.wait_for(lambda: models, "the model")
     expected = PersonClassifier.load(device="cpu")
     assert (models[0].model, models[0].architecture, models[0].device) == (expected.model_hash, "vgg16", "cpu")
     assert (models[0].input_width, models[0].input_height) == (64, 128)
     assert dict(zip(models[0].accuracy_names, models[0].accuracy_values, strict=True)) == expected.info.accuracy
 
 
-def test_status_and_its_exit_code(graph, raw_image, frame):
+def test_status_and_its_exit_code(shared_graph, raw_image, frame):
     """One screen: of a node that does not run, of one without images, and of one that works."""
     status = "explain_cnn_ros.ros.status"
-    process = graph.start("--once", module=status)
-    graph.wait_for(lambda: process.poll() is not None, "a screen")
+    process = shared_graph.start("--once", "--node", "/nobody", module=status)
+    shared_graph.wait_for(lambda: process.poll() is not None, "a screen")
     assert process.returncode == 1
-    assert "does not report on /diagnostics" in graph.log
-    classifications = graph.collect(Classification, "/explain_node/classification")
-    graph.start_node(**QUICK)
-    publisher = graph.publisher(Image, "/image")
-    publish_until(graph, publisher, raw_image(frame), classifications, 3)
-    process = graph.start("--once", module=status)
-    publish_until(graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
+    assert "does not report on /diagnostics" in shared_graph.log
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    publisher = shared_graph.publisher(Image, "/image")
+    publish_until(shared_graph, publisher, raw_image(frame), classifications, 3)
+    process = shared_graph.start("--once", module=status)
+    publish_until(shared_graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
 
     def ended() -> bool:
         publisher.publish(raw_image(frame))
-        graph.spin(0.1)
+        shared_graph.spin(0.1)
         return process.poll() is not None
 
-    graph.wait_for(ended, "another screen")
-    assert process.returncode == 0, graph.log
+    shared_graph.wait_for(ended, "another screen")
+    assert process.returncode == 0, shared_graph.log
     for text in ("frames/s", "decisions/s", "topic /image", "P(person)", "vgg16"):
-        assert text in graph.log
+        assert text in shared_graph.log
 
 
 def test_checks_of_message_fields_are_on():

@@ -12,11 +12,11 @@ pytest.importorskip("pyarrow")
 
 from visualization_msgs.msg import ImageMarker
 
-from explain_cnn_ros.analysis.cli import make_encoder
 from explain_cnn_ros.analysis.run import Job, run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
+from explain_cnn_ros.cli import make_encoder
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.msg import Classification, Explanation
-from explain_cnn_ros.settings import ExplainSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_listeners_of_the_node_hear_the_analysis(graph: Any, tmp_path: Path) -> 
     boxes = graph.collect(ImageMarker, "/explain_node/annotations")
     graph.start(
         *(str(tmp_path / "out/explanations"), "--rate", "4", "--wait-for-subscribers", "30"),
-        module="explain_cnn_ros.bags.player",
+        module="explain_cnn_ros.ros.player",
     )
     graph.wait_for(lambda: len(decisions) >= 20 and explanations and boxes, "20 decisions and an explanation")
     assert len(decisions) == outcome.summary["frames"] == 20

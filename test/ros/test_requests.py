@@ -11,13 +11,15 @@ pytest.importorskip("rclpy")
 
 from std_msgs.msg import Header
 
-from explain_cnn_ros.regions import Region
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
-from explain_cnn_ros.settings import ExplainSettings
+from explain_cnn_ros.scan.decider import Decision
 
 
 def frame() -> ClassifiedFrame:
-    return ClassifiedFrame(Header(), np.zeros((2, 2, 3), np.uint8), [Region(0, 0, 2, 2, 0.5)], 0.5, 0.01)
+    decision = Decision((Region(0, 0, 2, 2, 0.5),), 0.5, False)
+    return ClassifiedFrame(Header(), np.zeros((2, 2, 3), np.uint8), decision, "0123456789ab", 0.01)
 
 
 def request(source: ClassifiedFrame, told: list[str] | None = None, **changes) -> ExplainRequest:
@@ -65,12 +67,31 @@ def test_closing_wakes_the_taker_and_hands_back_what_waited() -> None:
     queue, taken = RequestQueue(2), []
     thread = threading.Thread(target=lambda: taken.append(queue.take()))
     thread.start()
-    assert queue.close() == []
-    thread.join(10)
+    assert queue.close("enough") == []
+    thread.join(100)
     assert taken == [None]
     full = RequestQueue(2)
     left = request(frame())
     full.put(left)
-    assert full.close() == [left]
+    assert full.close("enough") == [left]
+    assert left.cancelled_because == "enough"
     assert full.put(request(frame())) == "refused"
     assert full.take() is None
+
+
+def test_pausing_cancels_what_waits_and_what_was_taken() -> None:
+    queue = RequestQueue(2)
+    one, two, three = (request(frame()) for _ in range(3))
+    queue.put(one)
+    queue.put(two)
+    assert queue.take() is one
+    assert queue.pause("a break") == [two]
+    assert (one.cancelled_because, two.cancelled_because) == ("a break", "a break")
+    assert queue.pause("another one") == []
+    assert one.cancelled_because == "a break", "the first reason is the cause"
+    assert len(queue) == 0
+    assert queue.put(three) == "refused"
+    queue.resume()
+    assert queue.put(three) == "queued"
+    assert queue.take() is three
+    assert not three.cancelled_because

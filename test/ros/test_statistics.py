@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from explain_cnn_ros.ros.statistics import WINDOW, Gaps, Recent, Statistics
+from explain_cnn_ros.ros.statistics import WINDOW, Gaps, RecentValues, Statistics
 
 
 class Turned:
@@ -22,7 +22,7 @@ class Turned:
 
 def test_rates_look_back_a_while() -> None:
     clock = Turned()
-    recent = Recent(clock=clock)
+    recent = RecentValues(clock=clock)
     for _ in range(50):
         clock.now += 0.1
         recent.add()
@@ -35,7 +35,7 @@ def test_rates_look_back_a_while() -> None:
 
 def test_percentiles_are_values_that_were() -> None:
     clock = Turned()
-    recent = Recent(clock=clock)
+    recent = RecentValues(clock=clock)
     assert math.isnan(recent.percentile(0.5))
     values = random.Random(0).sample(range(100), 37)
     for value in values:

@@ -1,54 +1,333 @@
-"""The network's two threads, without a graph."""
+"""The worker with its real threads and a small network, without a graph. Events order what happens, not time."""
 
 from __future__ import annotations
 
+import dataclasses
+import queue
+import signal
 import threading
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from explain_cnn_ros.ros import worker as worker_module
+from sensor_msgs.msg import Image
+
+from explain_cnn_ros import msg
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.ros.messages import explanation_message
 from explain_cnn_ros.ros.parameters import NodeParameters
-from explain_cnn_ros.ros.worker import Worker, WorkerThreads
+from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest
+from explain_cnn_ros.ros.worker import CLOSING, Worker, WorkerCallbacks, WorkerThreads
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decider
+
+#: Seconds that anything may take on a machine that is busy with other things. Waits end as soon as it happens.
+PATIENCE = 100
+
+QUICK = ExplainSettings(perturbations=4, layers=(5, 8))
+ENDLESS = ExplainSettings(perturbations=100_000, layers=(5, 8))
 
 
-def make(threads: WorkerThreads) -> Worker:
-    parameters = NodeParameters(device="cpu")
+class Classifier(PersonClassifier):
+    """The thin network. Each call of it waits at a gate, and says so."""
 
-    def ignore(*_: Any) -> Any:
-        return None
+    def __init__(self, thin: PersonClassifier) -> None:
+        super().__init__(thin.network, thin.info, "cpu")
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.gate.set()
+        self.broken = False
 
-    return Worker(lambda: parameters, ignore, ignore, ignore, ignore, threads)
+    def probability(self, windows: Any) -> Any:
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
+        if self.broken:
+            raise RuntimeError("out of memory")
+        return super().probability(windows)
+
+    def hold(self) -> None:
+        """Let the next call wait."""
+        self.entered.clear()
+        self.gate.clear()
+
+
+class Bench:
+    """A worker, its callbacks, and the parameters that it sees."""
+
+    def __init__(self, classifier: PersonClassifier, threads: WorkerThreads) -> None:
+        self.parameters = NodeParameters(device="cpu", explain=QUICK, confidence_threshold=0.0, explain_queue=2)
+        self.classified: queue.Queue[ClassifiedFrame] = queue.Queue()
+        self.rejected: queue.Queue[Exception] = queue.Queue()
+        self.failed: queue.Queue[str] = queue.Queue()
+        self.explained: list[tuple[Any, ClassifiedFrame, str]] = []
+        self.wanted = True
+        self.classifier = classifier
+        callbacks = WorkerCallbacks(
+            lambda frame, waited: self.classified.put(frame), self.on_explained, self.rejected.put, self.failed.put
+        )
+        self.worker = Worker(lambda: self.parameters, callbacks, threads, classifier)
+
+    def on_explained(self, explanation: Any, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
+        self.explained.append((explanation, frame, trigger))
+        return explanation_message(frame.header, explanation, trigger) if self.wanted else None
+
+    def change(self, **values: Any) -> None:
+        self.parameters = dataclasses.replace(self.parameters, **values)
+
+    def classify(self, image: Image) -> ClassifiedFrame:
+        self.worker.submit(image)
+        return self.classified.get(timeout=PATIENCE)
+
+    def request(self, source: Any, settings: ExplainSettings = QUICK, region: Region | None = None) -> Answer:
+        answer = Answer()
+        request = ExplainRequest(source, settings, region, "service", [answer.put])
+        answer.outcome = self.worker.explain(request)
+        return answer
+
+
+class Answer:
+    """The answer to a request."""
+
+    outcome = ""
+
+    def __init__(self) -> None:
+        self._results: queue.Queue[tuple[msg.Explanation | None, str]] = queue.Queue()
+
+    def put(self, explanation: msg.Explanation | None, reason: str) -> None:
+        self._results.put((explanation, reason))
+
+    def get(self) -> tuple[msg.Explanation | None, str]:
+        result = self._results.get(timeout=PATIENCE)
+        assert self._results.empty(), "a listener is called once"
+        return result
 
 
 def ended(threads: WorkerThreads) -> bool:
-    """Whether the threads can be ended within some seconds."""
+    """Return whether the threads can be ended."""
     closing = threading.Thread(target=threads.close, daemon=True)
     closing.start()
-    closing.join(20)
+    closing.join(PATIENCE)
     return not closing.is_alive()
 
 
-def test_one_worker_after_the_other_in_the_same_threads() -> None:
+@pytest.fixture
+def classifier(thin_classifier: PersonClassifier) -> Classifier:
+    return Classifier(thin_classifier)
+
+
+@pytest.fixture
+def bench(classifier: Classifier) -> Iterator[Bench]:
     threads = WorkerThreads()
-    for _ in range(2):
-        make(threads).close()
+    bench = Bench(classifier, threads)
+    yield bench
+    classifier.gate.set()
+    if hasattr(bench.worker, "classifier"):  # not closed by the test
+        bench.worker.close()
     assert ended(threads)
 
 
-def test_interrupted_while_it_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the main thread, which waits: no thread is left that nobody can end."""
+@pytest.fixture
+def image(raw_image: Callable[..., Image], picture: Callable[..., Any]) -> Callable[..., Image]:
+    """Make an image message with a stamp."""
+    return lambda stamp=7, seed=0: raw_image(picture(60, 90, seed), stamp=stamp)
+
+
+def test_frames_are_decided_as_by_the_decider(bench: Bench, image: Any, picture: Any) -> None:
+    frame = bench.classify(image(stamp=5))
+    assert frame.header.stamp.sec == 5
+    assert np.array_equal(frame.image, picture(60, 90))
+    assert frame.decision == Decider(bench.classifier, bench.parameters).decide(picture(60, 90))
+    assert frame.model == bench.classifier.model_hash
+    assert frame.seconds > 0
+    assert bench.failed.empty() and bench.rejected.empty()
+
+
+def test_the_newest_frame_wins(bench: Bench, image: Any) -> None:
+    bench.classifier.hold()
+    assert bench.worker.submit(image(stamp=1)) is False
+    assert bench.classifier.entered.wait(PATIENCE)
+    # The first frame is in the network. One frame can wait; those before it are dropped.
+    assert [bench.worker.submit(image(stamp=stamp)) for stamp in (2, 3, 4)] == [False, True, True]
+    bench.classifier.gate.set()
+    assert [bench.classified.get(timeout=PATIENCE).header.stamp.sec for _ in range(2)] == [1, 4]
+    assert bench.classify(image(stamp=5)).header.stamp.sec == 5, "frames 2 and 3 do not come later"
+
+
+def test_a_rejected_frame_and_the_next_one(bench: Bench, image: Any) -> None:
+    broken = image()
+    broken.encoding = "jpeg2000"
+    bench.worker.submit(broken)
+    assert bench.rejected.get(timeout=PATIENCE).reason == "encoding"
+    assert bench.classify(image(stamp=8)).header.stamp.sec == 8
+    assert bench.failed.empty()
+
+
+def test_a_failing_frame_and_the_next_one(bench: Bench, image: Any) -> None:
+    bench.classifier.broken = True
+    bench.worker.submit(image())
+    assert bench.failed.get(timeout=PATIENCE) == "classification failed: RuntimeError: out of memory"
+    bench.classifier.broken = False
+    assert bench.classify(image(stamp=8)).header.stamp.sec == 8
+
+
+def test_a_network_that_fails_while_it_warms_up(classifier: Classifier, image: Any) -> None:
     threads = WorkerThreads()
-
-    class Interrupted(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            raise KeyboardInterrupt
-
-    names = SimpleNamespace(Event=Interrupted, get_native_id=threading.get_native_id)
-    monkeypatch.setattr(worker_module, "threading", names)
-    with pytest.raises(KeyboardInterrupt):
-        make(threads)
+    classifier.broken = True
+    bench = Bench(classifier, threads)
+    assert bench.failed.get(timeout=PATIENCE) == "warming up failed: RuntimeError: out of memory"
+    classifier.broken = False
+    assert bench.classify(image(stamp=8)).header.stamp.sec == 8
+    bench.worker.close()
     assert ended(threads)
+
+
+def test_explanations_of_frames_and_of_messages(bench: Bench, image: Any) -> None:
+    frame = bench.classify(image(stamp=3))
+    explanation, reason = bench.request(frame).get()
+    assert reason == ""
+    assert (explanation.header.stamp.sec, explanation.trigger) == (3, "service")
+    assert explanation.region.probability == pytest.approx(frame.decision.probability, abs=1e-5)
+    explanation, _ = bench.request(image(stamp=4)).get()
+    assert explanation.header.stamp.sec == 4
+    region = Region(10, 20, 30, 60, 0.0)
+    explanation, _ = bench.request(frame, region=region).get()
+    assert (explanation.region.x, explanation.region.y, explanation.region.width) == (10, 20, 30)
+    assert [shown.header.stamp.sec for _, shown, _ in bench.explained] == [3, 4, 3]
+
+
+def test_requests_that_fail_get_the_reason(bench: Bench, image: Any) -> None:
+    broken = image()
+    broken.encoding = "jpeg2000"
+    explanation, reason = bench.request(broken).get()
+    assert explanation is None
+    assert "'jpeg2000' is unknown" in reason
+    assert bench.rejected.get(timeout=PATIENCE).reason == "encoding"
+    explanation, reason = bench.request(image(), region=Region(5000, 0, 10, 10, 0.0)).get()
+    assert explanation is None
+    assert "lies outside of the frame of 60 x 90" in reason
+    assert bench.request(image()).get()[0] is not None
+
+
+def test_requests_are_queued_joined_and_refused(bench: Bench, image: Any) -> None:
+    bench.classifier.hold()
+    running = bench.request(image(stamp=1))
+    assert bench.classifier.entered.wait(PATIENCE)
+    message = image(stamp=2)
+    waiting, other = bench.request(message), bench.request(message, ExplainSettings(perturbations=2, layers=(3,)))
+    joined, refused = bench.request(message), bench.request(image(stamp=3))
+    answers = (running, waiting, other, joined, refused)
+    assert [a.outcome for a in answers] == ["queued", "queued", "queued", "joined", "refused"]
+    assert bench.worker.waiting == 2
+    bench.classifier.gate.set()
+    stamps = [answer.get()[0].header.stamp.sec for answer in (running, waiting, other, joined)]
+    assert stamps == [1, 2, 2, 2]
+    assert len(bench.explained) == 3
+    assert [list(e.settings.layers) for e, _, _ in bench.explained] == [[5, 8], [5, 8], [3]]
+
+
+def test_frames_are_classified_during_an_explanation(bench: Bench, image: Any) -> None:
+    answer = bench.request(bench.classify(image()), ENDLESS)
+    for stamp in range(3):
+        assert bench.classify(image(stamp=stamp)).header.stamp.sec == stamp
+    bench.worker.close()
+    assert answer.get() == (None, CLOSING)
+
+
+def test_pausing_cancels_and_resuming_accepts(bench: Bench, image: Any) -> None:
+    frame = bench.classify(image())
+    running, waiting = bench.request(frame, ENDLESS), bench.request(frame)
+    bench.worker.pause("time for a break")
+    assert running.get() == waiting.get() == (None, "time for a break")
+    assert bench.request(frame).outcome == "refused"
+    bench.worker.resume()
+    assert bench.request(frame).get()[0] is not None
+    assert len(bench.explained) == 1
+
+
+def test_an_explanation_that_is_no_longer_wanted(bench: Bench, image: Any) -> None:
+    bench.wanted = False
+    assert bench.request(image()).get() == (None, "the explanation was cancelled")
+
+
+def test_closing_cancels_what_runs_and_waits(bench: Bench, image: Any) -> None:
+    frame = bench.classify(image())
+    running, waiting = bench.request(frame, ENDLESS), bench.request(frame)
+    bench.worker.close()
+    assert running.get() == waiting.get() == (None, CLOSING)
+    assert bench.request(frame).outcome == "refused"
+    assert bench.explained == []
+
+
+def test_the_threshold_in_force_counts_in_decision_and_explanation(bench: Bench, image: Any) -> None:
+    own = bench.classifier.threshold
+    frame = bench.classify(image())
+    assert frame.decision.threshold == own
+    p = frame.decision.probability
+    for threshold, person in ((p * 0.5, True), (min(p * 1.5, 0.999), False)):
+        bench.change(threshold=threshold)
+        frame = bench.classify(image())
+        assert (frame.decision.threshold, frame.decision.person) == (threshold, person)
+        assert bench.request(frame).get()[0].threshold == pytest.approx(threshold)
+        assert bench.request(image()).get()[0].threshold == pytest.approx(threshold)
+    bench.change(threshold=0.0)
+    assert bench.classify(image()).decision.threshold == own
+    assert bench.classifier.info.threshold == own, "the description of the weights stays as it is"
+
+
+def test_other_settings_count_from_the_next_frame(bench: Bench, image: Any) -> None:
+    assert not bench.classify(image()).decision.low_confidence
+    bench.change(confidence_threshold=1.0)
+    assert bench.classify(image()).decision.low_confidence
+    bench.change(regions="scan")
+    decision = bench.classify(image()).decision
+    assert decision == Decider(bench.classifier, bench.parameters).decide(bench.classify(image()).image)
+
+
+def test_one_worker_after_the_other_in_the_same_threads(thin_classifier: PersonClassifier, image: Any) -> None:
+    threads = WorkerThreads()
+    names = []
+    for stamp in range(2):
+        bench = Bench(Classifier(thin_classifier), threads)
+        assert bench.classify(image(stamp=stamp)).header.stamp.sec == stamp
+        names.append(
+            {thread.ident for thread in threading.enumerate() if thread.name.startswith(("classify", "explain"))}
+        )
+        bench.worker.close()
+    assert names[0] == names[1]
+    assert ended(threads)
+
+
+def test_layers_that_the_network_does_not_have_are_an_error_at_the_start(classifier: Classifier) -> None:
+    threads = WorkerThreads()
+    parameters = NodeParameters(explain=ExplainSettings(layers=(16,)))
+    nothing = WorkerCallbacks(*[lambda *_: None] * 4)
+    with pytest.raises(ValueError, match=r"layers \[16\] do not exist"):
+        Worker(lambda: parameters, nothing, threads, classifier)
+    assert ended(threads)
+
+
+def test_interrupted_while_it_warms_up(classifier: Classifier) -> None:
+    """Ctrl-C reaches the main thread, which waits, while the network is at work in the other one."""
+    threads = WorkerThreads()
+    classifier.hold()
+
+    def interrupt() -> None:
+        assert classifier.entered.wait(PATIENCE)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def on_interrupt(*_: Any) -> None:
+        classifier.gate.set()
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            Bench(classifier, threads)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert ended(threads), "no thread is left that cannot be ended"

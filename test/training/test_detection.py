@@ -1,4 +1,4 @@
-"""Who was found, who was missed, and what was a false alarm."""
+"""Detections, missed persons and false alarms."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from explain_cnn_ros.regions import Region
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.training.detection import (
-    Label,
     Matches,
+    PersonLabel,
     intersection_over_union,
     match,
     read_labels,
@@ -41,26 +41,26 @@ def test_standard_aspect_keeps_centre_and_height():
 
 
 def test_a_person_is_found_once():
-    labels = [Label((100, 100, 41, 100), False)]
+    labels = [PersonLabel((100, 100, 41, 100), False)]
     found = match([region(100, 100, 100), region(103, 102, 100, 0.8)], labels)
     assert found == Matches(persons=1, found=1, false_alarms=1, frames=1)
 
 
 def test_missed_and_false():
-    labels = [Label((100, 100, 41, 100), False), Label((300, 100, 41, 100), False)]
+    labels = [PersonLabel((100, 100, 41, 100), False), PersonLabel((300, 100, 41, 100), False)]
     found = match([region(100, 100, 100), region(500, 100, 100)], labels)
     assert found == Matches(persons=2, found=1, false_alarms=1, frames=1)
     assert found.recall == 0.5
 
 
 def test_ignored_persons_count_neither_way():
-    labels = [Label((100, 100, 41, 100), True)]
+    labels = [PersonLabel((100, 100, 41, 100), True)]
     assert match([region(100, 100, 100)], labels) == Matches(0, 0, 0, 1)
     assert match([], labels) == Matches(0, 0, 0, 1)
 
 
 def test_the_better_region_takes_the_person():
-    labels = [Label((100, 100, 41, 100), False), Label((125, 100, 41, 100), False)]
+    labels = [PersonLabel((100, 100, 41, 100), False), PersonLabel((125, 100, 41, 100), False)]
     found = match([region(112, 100, 100, 0.7), region(100, 100, 100, 0.9)], labels)
     assert found.found == 2
 

@@ -1,4 +1,4 @@
-"""The command, on a data set of a few drawn pictures: it ends with weights, resumes exactly, and says what is wrong."""
+"""The command on a data set of a few drawn pictures: its weights, exact continuation, and error messages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from explain_cnn_ros.classifier import PersonClassifier
-from explain_cnn_ros.training import train
-from explain_cnn_ros.training.evaluation import accuracy, choose_threshold
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.training import train, trainer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("thin_channels")]
 
 TINY = [
     *("--architecture", "vgg11", "--hidden", "8", "--held-out", "0.3", "--background-held-out", "0.5"),
@@ -26,7 +25,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Bright bars on dark ground for persons; noise for what is none."""
+    """Persons are bright bars on dark ground; backgrounds are noise."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for folder in ("inria/train/pos", "inria/train/neg", "background"):
@@ -45,13 +44,13 @@ def arguments(data: Path, output: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole_run(data, tmp_path_factory) -> Path:
+def whole_run(thin_channels, data, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("whole")
     assert train.main(arguments(data, output)) == 0
     return output
 
 
-def test_ends_with_weights_that_say_how_they_were_made(whole_run):
+def test_the_weights_name_their_training(whole_run):
     classifier = PersonClassifier.load(whole_run / "vgg11_inria.safetensors", device="cpu")
     assert classifier.info.architecture == "vgg11"
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in classifier.network.modules())
@@ -65,9 +64,9 @@ def test_ends_with_weights_that_say_how_they_were_made(whole_run):
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
-def test_an_interrupted_run_goes_on_to_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
-    """Stopped in each stage, right after the windows have grown, and in the round, and started again."""
-    original = train.batches
+def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
+    """It is stopped in each stage, at the first step on whole windows, and in the round."""
+    original = trainer.batches
 
     def interrupted(*args, **kwargs):
         for step, batch in original(*args, **kwargs):
@@ -75,9 +74,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(data, whole_run, tmp_pat
                 raise KeyboardInterrupt
             yield step, batch
 
-    monkeypatch.setattr(train, "batches", interrupted)
+    monkeypatch.setattr(trainer, "batches", interrupted)
     assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(train, "batches", original)
+    monkeypatch.setattr(trainer, "batches", original)
     assert train.main(arguments(data, tmp_path)) == 0
     one, other = (
         PersonClassifier.load(folder / "vgg11_inria.safetensors", device="cpu") for folder in (whole_run, tmp_path)
@@ -87,9 +86,11 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(data, whole_run, tmp_pat
     assert one.info == other.info
 
 
-def test_other_settings_do_not_go_on_from_a_checkpoint(data, whole_run, capsys):
+def test_other_settings_do_not_continue_a_checkpoint(data, whole_run, capsys):
+    files = {file.name: file.read_bytes() for file in whole_run.iterdir()}
     assert train.main([*arguments(data, whole_run), "--seed", "1"]) == 1
-    assert "made with other settings" in capsys.readouterr().err
+    assert "belongs to a training with other settings" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in whole_run.iterdir()} == files
 
 
 @pytest.mark.parametrize(
@@ -99,9 +100,9 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(data, whole_run, capsys):
         ("enlarge", ["--steps", "6"], [2, 4, 6, 8, 10]),
     ],
 )
-def test_what_a_stage_does_may_change_until_it_begins(data, tmp_path, monkeypatch, begins_with, change, steps):
+def test_settings_of_a_stage_may_change_until_it_begins(data, tmp_path, monkeypatch, begins_with, change, steps):
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, begins_with, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(trainer.Trainer, begins_with, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert train.main(arguments(data, tmp_path)) == 130
     assert train.main([*arguments(data, tmp_path), *change]) == 0
     assert [entry["step"] for entry in json.loads((tmp_path / "history.json").read_text())] == steps
@@ -119,7 +120,7 @@ def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run
 
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1"])
-def test_a_threshold_that_is_none_is_refused_before_anything_is_trained(data, tmp_path, capsys, threshold):
+def test_an_impossible_threshold_is_refused_before_anything_is_trained(data, tmp_path, capsys, threshold):
     assert train.main([*arguments(data, tmp_path / "run"), "--threshold", threshold]) == 1
     assert "threshold is" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -128,32 +129,3 @@ def test_a_threshold_that_is_none_is_refused_before_anything_is_trained(data, tm
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
-
-
-def test_learning_rate_of_main_training_and_rounds():
-    settings = train.TrainSettings(
-        small_steps=40, steps=100, warm_up=10, round_steps=50, round_rate=0.2, learning_rate=1.0
-    )
-    for first, length in ((0, 40), (40, 100)):
-        assert settings.rate(first) == pytest.approx(0.1)
-        assert settings.rate(first + 10) > 0.8
-        assert settings.rate(first + length - 1) < 0.02
-    assert max(settings.rate(step) for step in range(140, 190)) <= 0.2
-    assert settings.rate(140) == settings.rate(190)
-
-
-def test_accuracy_by_hand():
-    persons, backgrounds = np.array([0.9, 0.4, 0.5, 0.8]), np.array([0.1, 0.6])
-    assert accuracy(persons, backgrounds, 0.5) == {
-        "persons_right": 0.75,
-        "backgrounds_right": 0.5,
-        "balanced_accuracy": 0.625,
-    }
-
-
-def test_threshold_lets_through_what_is_allowed():
-    maxima = np.arange(100) / 100
-    threshold = choose_threshold(maxima, 0.02)
-    assert (maxima >= threshold).sum() == 2
-    assert choose_threshold(np.zeros(10), 0.02) == 0.5
-    assert choose_threshold(np.ones(10), 0.02) == 0.99

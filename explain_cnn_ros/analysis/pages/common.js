@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const NS = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
-/** An element with attributes and children; text is never read as HTML. */
+/** Create an element with attributes and children. Text is never read as HTML. */
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -21,16 +21,23 @@ function draw(name, attributes = {}, ...children) {
 const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(0)} %` : "–");
 const words = (name) => name.replaceAll("_", " ");
-/** The paper's colours: layers 3-4 red, 5-7 green, 8-9 blue. */
-const layerColour = (layer) => (layer <= 4 ? "#ff463c" : layer <= 7 ? "#3cd75f" : "#468cff");
-const layerDash = (layer) => (layer <= 4 ? "" : layer <= 7 ? "7 2" : "2 2");
+const title = (metric) => data.metrics[metric]?.title ?? words(metric);
+const caption = (metric) => data.metrics[metric]?.caption ?? "";
+/** Layers differ in colour and in the dashes of their lines. */
+const layerColour = (layer) => data.layers[layer].colour;
+const layerDash = (layer) => ["", "7 2", "2 2"][data.layers[layer].width - 1];
+
+/** Write the meaning of a high score by a metric into an element. */
+function describe(element, metric) {
+  element.textContent = caption(metric) ? `${title(metric)}: a high score means “${caption(metric)}”.` : "";
+}
 
 function clock(seconds) {
   const minutes = Math.floor(seconds / 60);
   return minutes ? `${minutes}:${(seconds % 60).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
 }
 
-/** Round steps of an axis from 0 to `end`. */
+/** Return round steps of an axis from 0 to `end`. */
 function ticks(end, most) {
   const raw = end / most || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -38,7 +45,7 @@ function ticks(end, most) {
   return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
 }
 
-/** A chart's frame: axes, and functions from values to places. */
+/** Draw the axes of a chart, and return functions that convert values to coordinates. */
 function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200, end, label, unit = " s" }) {
   const left = 44, right = width - 12, top = 10, bottom = height - 26;
   svg.replaceChildren();

@@ -11,7 +11,7 @@ function head() {
   const frames = s.frames.toLocaleString("en");
   $("subtitle").textContent =
     `model ${manifest.model}, regions: ${manifest.settings.regions}, threshold ${manifest.threshold}` +
-    (manifest.status === "complete" ? "" : " — interrupted: only a part was analysed");
+    (manifest.status === "complete" ? "" : ` — ${manifest.status}: only a part was analysed`);
   const tiles = [["frames", frames], ["with a person", share(s.person, s.frames - s.errors)], ["doubtful", s.doubtful],
     ["wrong", s.labelled ? `${s.wrong} of ${s.labelled}` : "no labels"], ["explained", s.explained], ["unreadable", s.errors]];
   $("tiles").replaceChildren(...tiles.map(([name, value]) => make("li", {}, make("b", {}, String(value)), name)));
@@ -71,7 +71,7 @@ function show(index) {
   const source = data.curves.findIndex((c) => c.source === frame.source);
   if (+$("source").value !== source) { $("source").value = source; timeline(); }
   const available = Object.keys(frame.rankings);
-  fill($("metric"), available, words, $("metric").value || "activation_precision");
+  fill($("metric"), available, title, $("metric").value || data.first_metric);
   layers();
   $("image").src = frame.image;
   boxes();
@@ -79,6 +79,7 @@ function show(index) {
 }
 
 function layers() {
+  describe($("metric-caption"), $("metric").value);
   const ranking = data.shown[current].rankings[$("metric").value] || {};
   const before = $("layer").value || "all";
   fill($("layer"), ["all", ...Object.keys(ranking)], (v) => (v === "all" ? "all" : `${v} (${ranking[v].name})`), before);
@@ -91,7 +92,7 @@ function boxes() {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   const unit = Math.max(width, height) / 640;
-  // Upright images shall not fill more than a screen.
+  // Upright images do not fill more than a screen.
   svg.parentElement.style.maxWidth = `${Math.round((600 * width) / height)}px`;
   const [rx, ry, rw, rh] = frame.region;
   svg.append(draw("rect", { x: rx, y: ry, width: rw, height: rh, fill: "none", stroke: "#ffffff", "stroke-width": 2 * unit }));
@@ -118,7 +119,7 @@ function boxes() {
   }
   $("neurons").replaceChildren(...rows);
   const label = frame.label === null ? "" : `, labelled ${frame.label ? "person" : "no person"}`;
-  const text = `${frame.source}, frame ${frame.frame} at ${clock(frame.seconds)}: P(person) ${number(frame.probability)}${label}; explained as ${words(frame.trigger)}` +
+  const text = `${frame.source}, frame ${frame.frame} at ${clock(frame.seconds)}: P(person) ${number(frame.probability)}, decided ${frame.person ? "person" : "no person"}${label}; explained as ${words(frame.trigger)}` +
     (frame.similarity === null ? "" : `; set similarity ${number(frame.similarity, 2)}`);
   $("caption").textContent = `${current + 1} of ${data.shown.length}. ${text}`;
   $("image").alt = text;
@@ -126,6 +127,7 @@ function boxes() {
 
 function recurring() {
   const found = data.recurring[$("recurring-metric").value] || [];
+  describe($("recurring-caption"), $("recurring-metric").value);
   const scale = (v) => 90 + 80 * Math.max(-1, Math.min(1, Math.log10(v)));
   $("recurring").replaceChildren(...found.map((r) => {
     const bar = draw("svg", { viewBox: "0 0 180 20", style: "width:180px", role: "img", "aria-label": `from ${number(r.low, 2)} to ${number(r.high, 2)}` },
@@ -152,7 +154,7 @@ function heat() {
       sum += value; sx += value * (j + 0.5); sy += value * (i + 0.5);
       if (value) svg.append(draw("rect", { x: j * 10, y: i * 10, width: 10, height: 10, "shape-rendering": "crispEdges", fill: "var(--accent)", "fill-opacity": (value / most).toFixed(3) }));
     }));
-    const text = `In ${name}: the middle of all patches lies ${((100 * sx) / sum / rows[0].length).toFixed(0)} % across and ${((100 * sy) / sum / rows.length).toFixed(0)} % down the image; where they lie most, a place is covered by ${(100 * Math.max(...rows.flat())).toFixed(0)} % of them.`;
+    const text = `In ${name}: the centre of all patches lies at ${((100 * sx) / sum / rows[0].length).toFixed(0)} % of the width and ${((100 * sy) / sum / rows.length).toFixed(0)} % of the height of the image. At most ${(100 * Math.max(...rows.flat())).toFixed(0)} % of the patches cover the same place.`;
     svg.setAttribute("aria-label", text);
     return make("figure", {}, svg, make("figcaption", {}, text));
   }));
@@ -162,12 +164,13 @@ head();
 fill($("source"), data.curves.map((_, i) => i), (i) => data.curves[i].source);
 $("source-label").hidden = data.curves.length < 2;
 if (data.curves.length) timeline();
-fill($("recurring-metric"), data.metrics, words, "activation_precision");
-fill($("heat-metric"), data.metrics, words, "activation_precision");
+fill($("recurring-metric"), Object.keys(data.metrics), title, data.first_metric);
+fill($("heat-metric"), Object.keys(data.metrics), title, data.first_metric);
+$("similarity-note").textContent = `Jaccard index of the neurons that ${data.similarity_metrics.join(" and ")} select, over all layers: 1 if they select the same neurons, 0 if they share none.`;
 const { attention, confident } = data.groups;
 $("recurring-note").textContent = attention && confident
-  ? `How often a neuron is selected in ${attention} doubtful or wrong frames, against ${confident} confident ones. The interval is of one neuron alone: among many neurons, some lie above 1 by chance.`
-  : `Not enough to compare: ${attention} doubtful or wrong frames and ${confident} confident ones were explained (explain_every explains confident ones).`;
+  ? `Each row compares how often a neuron is selected in ${attention} doubtful or wrong frames and in ${confident} confident ones. The interval is that of a single neuron: among many neurons, some lie above 1 by chance.`
+  : `There are too few frames for a comparison: ${attention} doubtful or wrong frames and ${confident} confident ones were explained (explain_every explains confident ones).`;
 recurring();
 heat();
 $("no-frames").hidden = data.shown.length > 0;
@@ -178,7 +181,7 @@ if (data.shown.length) {
   show(Math.max(0, worst >= 0 ? worst : doubtful));
 }
 const { explain, scan, ...plain } = manifest.settings;
-details($("made"), { status: manifest.status, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: `${manifest.labels.length} stretches of time` });
+details($("created"), { status: manifest.status, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: `${manifest.labels.length} intervals of time` });
 details($("settings"), { ...plain, ...Object.fromEntries(Object.entries(scan).map(([k, v]) => [`scan.${k}`, v])), ...Object.fromEntries(Object.entries(explain).map(([k, v]) => [`explain.${k}`, v])) });
 details($("versions"), { ...manifest.versions, ...Object.fromEntries(Object.entries(manifest.fingerprints).map(([k, v]) => [k, `${v.bytes} bytes, SHA-256 ${v.sha256} (${v.of})`])) });
 $("source").addEventListener("change", timeline);

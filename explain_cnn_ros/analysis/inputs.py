@@ -1,0 +1,143 @@
+"""The inputs of an analysis: those that can be opened now, and those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from explain_cnn_ros.analysis.job import Job
+from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
+from explain_cnn_ros.analysis.provenance import fingerprint_or_none
+from explain_cnn_ros.analysis.settings import AnalysisSettings
+from explain_cnn_ros.bags.sources import Source, SourceError, open_source
+
+
+class Inputs:
+    """The inputs of a job, by number.
+
+    An input that cannot be opened may have been there before, for instance on a disk that is not mounted now. Its
+    results stay.
+
+    Args:
+        job: The job.
+
+    Attributes:
+        sources: The inputs that are open.
+        missing: Reasons why the other inputs cannot be opened.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.sources: dict[int, Source] = {}
+        self.missing: dict[int, str] = {}
+        self._paths = job.inputs
+        for number, path in enumerate(job.inputs):
+            try:
+                self.sources[number] = open_source(path, job.settings)
+            except SourceError as error:
+                self.missing[number] = str(error)
+            except OSError as error:
+                self.missing[number] = f"{path} cannot be read: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Close the sources."""
+        for source in self.sources.values():
+            source.close()
+
+    def lose(self, number: int, reason: str) -> None:
+        """Close an input that cannot be read any more.
+
+        Args:
+            number: Number of the input.
+            reason: The reason, a sentence.
+        """
+        self.sources.pop(number).close()
+        self.missing[number] = reason
+
+    def unfinished(self, store: PartStore) -> list[tuple[int, Source]]:
+        """Return the open inputs that were not read to their end, with their numbers."""
+        return [(number, source) for number, source in self.sources.items() if store.finished(number) is None]
+
+    def finished(self, store: PartStore) -> bool:
+        """Whether all inputs were read to their end, now or before."""
+        return all(store.finished(number) is not None for number in range(len(self._paths)))
+
+    def progress(self, store: PartStore) -> tuple[int, int]:
+        """Return the number of frames if it is known, and the number of those that are analysed."""
+        done = {number: PART_FRAMES * len(store.numbers(number)) for number in range(len(self._paths))}
+        total = sum(source.total for source in self.sources.values()) + sum(done[number] for number in self.missing)
+        return total, sum(done.values())
+
+    def problems(self, store: PartStore) -> list[str]:
+        """Return the faults of all inputs, a sentence each."""
+        problems: list[str] = []
+        for number, path in enumerate(self._paths):
+            finished = store.finished(number)
+            if finished is not None:
+                problems += [f"{path}: {text}" for text in finished["problems"]]
+            elif number in self.sources:
+                problems += [f"{path}: {text}" for text in self.sources[number].problems]
+            else:
+                frames = store.frames(number)
+                before = f" ({frames} of its frames were analysed before and are in the results)" if frames else ""
+                problems.append(self.missing[number] + before)
+        return problems
+
+    def fingerprints(self, store: PartStore, previous: dict[str, dict]) -> dict[str, dict]:
+        """Return the fingerprint of each input, if it is known.
+
+        Args:
+            store: The store, which has the fingerprints of the inputs that were read to their end.
+            previous: Fingerprints from the manifest before, by path.
+        """
+        found: dict[str, dict] = {}
+        for number, path in enumerate(self._paths):
+            fingerprint = (store.finished(number) or {}).get("fingerprint")
+            if fingerprint is None and number in self.sources:
+                fingerprint = fingerprint_or_none(path)
+            fingerprint = fingerprint or previous.get(str(path))
+            if fingerprint is not None:
+                found[str(path)] = fingerprint
+        return found
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[None]:
+    """Read from a source in the body. If the source has gone meanwhile, the data that were read are not valid.
+
+    Raises:
+        SourceError: The source has gone, or it cannot be read any more.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{source.name} cannot be read any more: {error.strerror or error}") from error
+    if not Path(source.name).exists():
+        raise SourceError(f"{source.name}: it has gone while it was read")
+
+
+def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
+    """Record in the store that an input was read to its end.
+
+    Args:
+        store: The store.
+        number: Number of the input.
+        frames: Number of its frames.
+        source: The input.
+    """
+    store.finish(number, frames, source.problems, fingerprint_or_none(Path(source.name)))
+
+
+def chosen_frames(source: Source, settings: AnalysisSettings) -> frozenset[int]:
+    """Return the numbers of the first frames at or after the times of `explain_at`."""
+    if not settings.explain_at:
+        return frozenset()
+    times = sorted(settings.explain_at)
+    chosen = set()
+    for entry in source.entries():
+        while times and (entry.log_time - source.start) / 1e9 >= times[0]:
+            chosen.add(entry.index)
+            times.pop(0)
+        if not times:
+            break
+    return frozenset(chosen)

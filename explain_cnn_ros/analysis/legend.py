@@ -1,0 +1,44 @@
+"""Titles, meanings and colours for the pages: metrics by the registry, layers as in the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from explain_cnn_ros.draw.captions import metric_caption, metric_title
+from explain_cnn_ros.draw.style import layer_style
+from explain_cnn_ros.explain.metrics import metric_names
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.settings import ExplainSettings
+
+#: The metric that pages show first, if an analysis has it: the most stable one of those that read perturbations.
+FIRST_METRIC = "activation_precision"
+
+
+def legend(metrics: Collection[str], layers: Collection[int], settings: ExplainSettings | None) -> dict[str, Any]:
+    """Return the texts and colours of a page, as plain values for JSON.
+
+    A metric that is not registered has its name as title and no caption: the analysis may be one of another version.
+
+    Args:
+        metrics: Names of the metrics.
+        layers: Numbers of the layers.
+        settings: Settings of the explanations; None for no captions.
+    """
+    registered = metric_names()
+    ordered = [name for name in registered if name in metrics] + sorted(set(metrics) - set(registered))
+    return {
+        "metrics": {
+            name: {"title": metric_title(name), "caption": metric_caption(name, settings) if settings else ""}
+            for name in ordered
+        },
+        "first_metric": FIRST_METRIC if FIRST_METRIC in ordered else next(iter(ordered), ""),
+        "similarity_metrics": [metric_title(name) for name in SIMILARITY_METRICS],
+        "layers": {layer: _style(layer) for layer in sorted(layers)},
+    }
+
+
+def _style(layer: int) -> dict[str, Any]:
+    style = layer_style(layer)
+    red, green, blue = style.colour
+    return {"colour": f"#{red:02x}{green:02x}{blue:02x}", "width": style.width}

@@ -1,0 +1,1 @@
+"""Explanations of decisions: neurons ranked, located in the image and silenced. This room imports only `model`."""

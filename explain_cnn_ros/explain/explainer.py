@@ -1,0 +1,329 @@
+"""The explainer: the stages rank, locate and silence, and their composition into an explanation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.explain.evidence import weight_scores
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
+from explain_cnn_ros.explain.locating import locate
+from explain_cnn_ros.explain.network_adapter import Channels, Neuron
+from explain_cnn_ros.explain.patches import Patch, to_frame
+from explain_cnn_ros.explain.ranking import RankedWindow, Ranker, TracedWindow
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.silencing import SilencedOutputs, draw_unselected, silence
+from explain_cnn_ros.model.classifier import WindowClassifier
+from explain_cnn_ros.model.output import probability
+from explain_cnn_ros.model.precision import resolve
+from explain_cnn_ros.model.windows import Region, check_image, crop
+
+Window = NDArray[np.uint8]
+
+
+class ExplanationCancelledError(Exception):
+    """The caller cancelled an explanation."""
+
+
+class Explainer:
+    """Explains the decisions of a classifier.
+
+    It keeps no state between explanations and leaves none in the network. The weights are those at the time when the
+    explainer is created; create another one after they have changed. Each stage can be used alone: `rank` a window,
+    `locate` neurons in it, `silence` neurons of it. `explain` composes them for a region of a frame.
+
+    Args:
+        classifier: The classifier.
+        settings: Settings of the explanations; None for the defaults.
+
+    Attributes:
+        adapter: Adapter of the network.
+        classifier: The classifier that is explained; batch norm is folded into its convolutions.
+        requested: The settings as they were given.
+        settings: The settings with the precision that "auto" stands for.
+
+    Raises:
+        ValueError: The settings name layers that the network does not have.
+        TypeError: There is no adapter for this kind of network.
+    """
+
+    def __init__(self, classifier: WindowClassifier, settings: ExplainSettings | None = None) -> None:
+        self.adapter = adapt(classifier)
+        self.classifier = self.adapter.classifier
+        self.requested = settings or ExplainSettings()
+        unknown = [layer for layer in self.requested.layers if layer not in self.adapter.layers]
+        if unknown:
+            raise ValueError(
+                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
+                f"{len(self.adapter.layers)}"
+            )
+        device = self.classifier.device
+        precision = resolve(self.requested.compute_precision, device, self.requested.sigma)
+        self.settings = replace(self.requested, compute_precision=precision)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # This takes time once; the explanations then start without delay.
+        self.adapter.prepare(precision)
+        with torch.inference_mode():
+            self._weight_scores = weight_scores(self.adapter, self.settings)
+
+    # The stages.
+
+    @torch.inference_mode()
+    def trace(self, window: Window) -> TracedWindow:
+        """Pass a window through the network once, for `locate` and `silence` without a ranking.
+
+        Args:
+            window: uint8 [128, 64, 3] RGB, of the classifier's size.
+        """
+        pixels = self.classifier.to_pixels(window[None])
+        settings = self.settings
+        clean = self.adapter.trace(
+            pixels,
+            settings.layers,
+            precision=settings.compute_precision,
+            pre_relu=settings.activation == "pre_relu",
+            record=settings.deconvnet,
+        )
+        return TracedWindow(pixels, clean)
+
+    @torch.inference_mode()
+    def rank(self, window: Window) -> RankedWindow:
+        """Rank the neurons of a window: the first stage.
+
+        Args:
+            window: uint8 [128, 64, 3] RGB, of the classifier's size.
+        """
+        ranker = self._ranker(window)
+        ranker.sample()
+        return ranker.rank()
+
+    def rank_at(self, window: Window, counts: Sequence[int]) -> list[RankedWindow]:
+        """Rank the neurons of a window after each of several growing numbers of perturbations.
+
+        Args:
+            window: uint8 [128, 64, 3] RGB, of the classifier's size.
+            counts: Numbers of perturbations, ascending.
+        """
+        with torch.inference_mode():
+            return list(self._ranker(window).rank_at(counts))
+
+    @torch.inference_mode()
+    def locate(self, window: TracedWindow, neurons: Collection[Neuron] | None = None) -> dict[Neuron, Patch]:
+        """Compute the patches of neurons in a traced or ranked window: the second stage.
+
+        Args:
+            window: The window.
+            neurons: Neurons of the explained layers; None for those that a ranked window has selected.
+
+        Returns:
+            The patch of each neuron, in pixels of the window. Dead neurons have none.
+
+        Raises:
+            ValueError: `neurons` is None, and the window is not ranked.
+        """
+        if neurons is None:
+            if not isinstance(window, RankedWindow):
+                raise ValueError("the window has no ranking: name the neurons, or rank the window first")
+            neurons = window.neurons
+        return locate(self.adapter, self.settings, window.clean, neurons)
+
+    @torch.inference_mode()
+    def silence(self, window: TracedWindow, silenced: Sequence[Channels]) -> SilencedOutputs:
+        """Compute the network's answers for a window with neurons silenced: the third stage.
+
+        Args:
+            window: A traced or ranked window.
+            silenced: Sets of neurons, as channels by layer. Each set is silenced in a pass of its own.
+        """
+        return silence(self.adapter, window.pixels, silenced)
+
+    # Their composition.
+
+    @torch.inference_mode()
+    def explain(
+        self,
+        frame: NDArray[np.uint8],
+        region: Region | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        threshold: float | None = None,
+    ) -> Explanation:
+        """Explain the decision about a region of a frame. On a GPU, the work is done on a stream of its own.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB.
+            region: The window that is explained, in pixels of the frame; its probability is not used. None, or a
+                region that is the whole frame: the frame is resized to a window.
+            cancelled: Called between passes, several times a second; the explanation ends if it returns True.
+            threshold: Threshold of the decision; None for that of the weights.
+
+        Raises:
+            ValueError: The frame is no image, or the region lies outside of it.
+            ExplanationCancelledError: `cancelled` returned True.
+        """
+        check_image(frame)
+
+        def check() -> None:
+            if cancelled():
+                raise ExplanationCancelledError("the explanation was cancelled")
+
+        with own_stream(self._stream):
+            return self._explain(frame, region, check, self.classifier.threshold if threshold is None else threshold)
+
+    def _explain(
+        self, frame: NDArray[np.uint8], region: Region | None, check: Callable[[], None], threshold: float
+    ) -> Explanation:
+        timings: dict[str, float] = {}
+        settings, device = self.settings, self.classifier.device
+        image_size = (frame.shape[1], frame.shape[0])
+        with _timed(timings, "window", device):
+            region = region or Region(0, 0, *image_size, float("nan"))
+            ranker = self._ranker(self._window(frame, region), check)
+        with _timed(timings, "network", device):
+            ranker.sample()
+        with _timed(timings, "metrics", device):
+            stability = ranker.stability()
+        if settings.perturbations_max and stability:
+            with _timed(timings, "further sampling", device):
+                stability = ranker.sample_until_stable(stability)
+        with _timed(timings, "ranking", device):
+            ranked = ranker.rank(stability)
+            half_widths = {
+                key: ranked.evidence.interval_half_widths(*key, top).tolist() for key, top in ranked.channels.items()
+            }
+        with _timed(timings, "deconvnet", device):
+            check()
+            patches = self.locate(ranked)
+        silencing: tuple[Silencing, ...] = ()
+        if settings.silencing_draws:
+            with _timed(timings, "silencing", device):
+                silencing = self._silencing(ranked, check)
+        p = float(probability(ranked.clean.logits, self.adapter.target)[0])
+        region = replace(region, probability=p)
+        similarity, by_layer = ranked.set_similarity()
+        return Explanation(
+            region=region,
+            image_size=image_size,
+            threshold=threshold,
+            settings=settings,
+            perturbations=ranked.perturbations,
+            output=ranked.output,
+            output_mean=ranked.output_mean,
+            output_stddev=ranked.output_stddev,
+            rankings=self._rankings(ranked, half_widths, patches, region, image_size),
+            set_similarity=similarity,
+            set_similarity_by_layer=by_layer,
+            timings=timings,
+            model_hash=self.classifier.model_hash,
+            device=str(device),
+            silencing=silencing,
+        )
+
+    def _ranker(self, window: Window, before_pass: Callable[[], None] = lambda: None) -> Ranker:
+        pixels = self.classifier.to_pixels(window[None])
+        return Ranker(self.adapter, self.settings, self._weight_scores, pixels, before_pass)
+
+    def _window(self, frame: NDArray[np.uint8], region: Region) -> Window:
+        if region.covers((frame.shape[1], frame.shape[0])):
+            return self.classifier.resize(frame)
+        _check_region(region, frame)
+        window: Window = crop(frame, region.x, region.y, region.width, region.height, self.classifier.info.input_size)
+        return window
+
+    def _rankings(
+        self,
+        ranked: RankedWindow,
+        half_widths: Mapping[tuple[str, int], list[float]],
+        patches: Mapping[Neuron, Patch],
+        region: Region,
+        image_size: tuple[int, int],
+    ) -> tuple[LayerRanking, ...]:
+        """Describe what was selected, with the patches in pixels of the frame."""
+        size = self.classifier.info.input_size
+
+        def describe(layer: int, channel: int, score: float, half_width: float) -> RankedNeuron:
+            patch = patches.get(Neuron(layer, channel))
+            in_frame = patch and to_frame(patch, size, region, image_size)
+            interval = None if math.isnan(half_width) else (score - half_width, score + half_width)
+            return RankedNeuron(layer, channel, score, in_frame, interval)
+
+        rankings = []
+        for (name, layer), channels in ranked.channels.items():
+            values = ranked.scores[name, layer].double().cpu().numpy()
+            stability = ranked.stability.get((name, layer))
+            neurons = tuple(
+                describe(layer, channel, float(values[channel]), half_width)
+                for channel, half_width in zip(channels, half_widths[name, layer], strict=True)
+            )
+            unstable = stability is not None and not stability >= self.settings.stability_target
+            layer_name = self.adapter.layers[layer].name
+            rankings.append(LayerRanking(name, layer, layer_name, neurons, stability, unstable, values))
+        return tuple(rankings)
+
+    def _silencing(self, ranked: RankedWindow, check: Callable[[], None]) -> tuple[Silencing, ...]:
+        """Silence each metric's neurons, and random ones for comparison."""
+        settings, results = self.settings, []
+        for name in settings.metrics:
+            check()
+            selected = ranked.of_metric(name)
+            # The draws are the same for all metrics that select the same number of neurons.
+            draws = [
+                draw_unselected(ranked.evidence.activations, selected, np.random.default_rng((settings.seed, draw)))
+                for draw in range(settings.silencing_draws)
+            ]
+            answers = self.silence(ranked, [selected, *draws])
+            results.append(
+                Silencing(
+                    name,
+                    sum(len(channels) for channels in selected.values()),
+                    answers.probabilities[0],
+                    answers.outputs[0],
+                    tuple(answers.probabilities[1:]),
+                    tuple(answers.outputs[1:]),
+                )
+            )
+        return tuple(results)
+
+
+def _check_region(region: Region, frame: NDArray[np.uint8]) -> None:
+    height, width = frame.shape[:2]
+    if region.width <= 0 or region.height <= 0:
+        raise ValueError(f"the region is {region.width} x {region.height} pixels: both must be above 0")
+    if region.x >= width or region.y >= height or region.x + region.width <= 0 or region.y + region.height <= 0:
+        raise ValueError(
+            f"the region at ({region.x}, {region.y}), {region.width} x {region.height} pixels, lies outside of the "
+            f"frame of {width} x {height} pixels"
+        )
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str, device: torch.device) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    timings[step] = time.perf_counter() - start
+
+
+@contextmanager
+def own_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Run the body on a CUDA stream, after the work that is queued on the current one.
+
+    Work that is queued afterwards does not wait, so results must have left the GPU when the body ends.
+
+    Args:
+        stream: The stream; None on a CPU, where the body simply runs.
+    """
+    if stream is None:
+        yield
+        return
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        yield

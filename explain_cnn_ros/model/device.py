@@ -1,0 +1,35 @@
+"""The device that a network runs on, and the low precision that the device is fast with."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """Resolve a device name; "auto" is the GPU if PyTorch finds one, and the CPU otherwise.
+
+    Raises:
+        RuntimeError: A CUDA device is requested, but PyTorch finds none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device {device!r} was requested, but PyTorch finds no CUDA GPU: install the NVIDIA driver, "
+            "or use device 'auto' or 'cpu'"
+        )
+    return chosen
+
+
+def fast_low_precision(device: torch.device) -> torch.dtype | None:
+    """Return bfloat16 if the device multiplies it natively (AVX512-BF16, AMX, Ampere and later), otherwise None."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
+    return torch.bfloat16 if torch.backends.mkldnn.is_available() and _cpu_has_bfloat16() else None
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Older versions of PyTorch 2 lack get_capabilities.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,1 @@
+"""Frames: the search for persons, and the decision about a frame. This room imports only `model`."""

@@ -1,0 +1,130 @@
+"""The decision about a frame: which regions it has, whether one of them shows a person, and how sure that is.
+
+The node, the analysis of recordings and the experiments all decide here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.options import option, validate
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
+
+#: Ways to turn a frame into windows: the whole frame is resized, or it is searched for persons.
+REGIONS = ("whole", "scan")
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """Settings of the decision about a frame.
+
+    Raises:
+        ValueError: A value is out of range; the message names the field and what is expected.
+    """
+
+    regions: str = option(
+        "whole",
+        "Windows of a frame: whole (the frame is resized to one window, as in the paper) or scan (the frame "
+        "is searched for persons).",
+        choices=REGIONS,
+    )
+    threshold: float = option(
+        0.0,
+        "The decision is person if P(person) is at least this; 0: the threshold that belongs to the weights.",
+        0.0,
+        0.999,
+    )
+    confidence_threshold: float = option(
+        0.75, "A decision has low confidence if max(p, 1 - p) is below this; 0: no decision has.", 0.0, 1.0
+    )
+    scan: ScanSettings = field(default_factory=ScanSettings)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision about one frame.
+
+    Attributes:
+        regions: The regions that were judged, best first; at least one.
+        threshold: The decision is "person" if P(person) of the best region is at least this.
+        low_confidence: Whether max(p, 1 - p) of the best region is below the confidence threshold.
+    """
+
+    regions: tuple[Region, ...]
+    threshold: float
+    low_confidence: bool
+
+    @property
+    def region(self) -> Region:
+        """The best region: the one that is explained."""
+        return self.regions[0]
+
+    @property
+    def probability(self) -> float:
+        """P(person) of the frame: that of its best region."""
+        return self.region.probability
+
+    @property
+    def person(self) -> bool:
+        """Whether the decision is "person"."""
+        return self.probability >= self.threshold
+
+
+class Decider:
+    """Decides frames, one by one or many together.
+
+    Args:
+        classifier: The classifier that judges the windows.
+        settings: Settings of the decisions; None for the defaults. It may be replaced between frames.
+    """
+
+    def __init__(self, classifier: PersonClassifier, settings: DecisionSettings | None = None) -> None:
+        self.classifier = classifier
+        self.settings = settings or DecisionSettings()
+
+    @property
+    def threshold(self) -> float:
+        """The threshold in force: that of the settings, or else that of the weights."""
+        return self.settings.threshold or self.classifier.threshold
+
+    def decide(self, frame: NDArray[np.uint8]) -> Decision:
+        """Decide one frame, uint8 [H, W, 3] RGB.
+
+        Raises:
+            ValueError: The frame has another type or shape, or no pixels.
+        """
+        return self.decide_all([frame])[0]
+
+    def decide_all(self, frames: Sequence[NDArray[np.uint8]]) -> list[Decision]:
+        """Decide frames, uint8 [H, W, 3] RGB, of any sizes; with `whole` they go through the network together.
+
+        Raises:
+            ValueError: A frame has another type or shape, or no pixels.
+        """
+        if self.settings.regions == "scan":
+            found = [self.classifier.scan(frame, self.settings.scan, self.threshold) for frame in frames]
+        else:
+            found = self._whole(frames)
+        return [self._decision(regions) for regions in found]
+
+    def _whole(self, frames: Sequence[NDArray[np.uint8]]) -> list[list[Region]]:
+        if not frames:
+            return []
+        windows = np.stack([self.classifier.resize(frame) for frame in frames])
+        probabilities = self.classifier.probability(windows).tolist()
+        return [
+            [Region(0, 0, frame.shape[1], frame.shape[0], p)] for frame, p in zip(frames, probabilities, strict=True)
+        ]
+
+    def _decision(self, regions: Sequence[Region]) -> Decision:
+        p = regions[0].probability
+        return Decision(tuple(regions), self.threshold, max(p, 1 - p) < self.settings.confidence_threshold)

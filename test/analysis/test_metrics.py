@@ -1,0 +1,65 @@
+"""A metric that somebody registers appears in tables and report, with its title and its meaning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from explain_cnn_ros.analysis.cli import main
+from explain_cnn_ros.analysis.legend import legend
+from explain_cnn_ros.explain.metrics import Metric, Reads, register, unregister
+from explain_cnn_ros.explain.settings import ExplainSettings
+
+
+@pytest.fixture
+def own_metric() -> Iterator[Metric]:
+    """A metric that is not part of this package."""
+    entry = Metric(
+        name="mean_activation",
+        title="mean activation",
+        reads=Reads.IMAGE,
+        function=lambda evidence: evidence.activation.mean((1, 2)),
+        meaning="active everywhere, {weights}",
+        source="this test",
+        colour="#102030",
+    )
+    register(entry)
+    yield entry
+    unregister(entry.name)
+
+
+def test_a_registered_metric_appears_everywhere(studio, bag, tmp_path, own_metric, capsys) -> None:
+    output = tmp_path / "out"
+    flags = (*studio.flags, "--metrics", "activation_sum", own_metric.name)
+    assert main([str(a) for a in (bag, "--output", output, *flags)]) == 3  # one frame of the bag is broken
+    table = studio.table(output, "neurons")
+    assert set(table["metric"].to_pylist()) == {"activation_sum", own_metric.name}
+    description = table.schema.field("metric").metadata[b"description"].decode()
+    assert "mean_activation (mean activation)" in description
+    page = (output / "report.html").read_text()
+    data: dict[str, Any] = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert data["metrics"][own_metric.name] == {"title": "mean activation", "caption": "active everywhere, outgoing"}
+    assert list(data["metrics"]) == ["activation_sum", own_metric.name]
+    assert data["first_metric"] == "activation_sum"
+    assert data["recurring"][own_metric.name]
+    assert own_metric.name in data["heat"]
+    assert all(own_metric.name in shown["rankings"] for shown in data["shown"])
+
+
+def test_a_metric_that_is_not_registered_is_shown_by_its_name() -> None:
+    texts = legend({"bygone_metric", "activation_precision"}, {3, 9}, ExplainSettings())
+    assert list(texts["metrics"]) == ["activation_precision", "bygone_metric"]
+    assert texts["metrics"]["bygone_metric"] == {"title": "bygone metric", "caption": ""}
+    assert texts["metrics"]["activation_precision"]["caption"] == "steady under noise"
+    assert texts["first_metric"] == "activation_precision"
+    assert texts["layers"][3] == {"colour": "#ff463c", "width": 1}
+    assert legend(set(), set(), None)["first_metric"] == ""
+
+
+def test_an_unknown_metric_is_refused(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["bag", "--output", str(tmp_path / "out"), "--metrics", "mean_activation"])
+    assert "invalid choice: 'mean_activation'" in capsys.readouterr().err

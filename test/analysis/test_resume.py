@@ -1,0 +1,301 @@
+"""Analyses that are interrupted, killed, or lose their disk, and are resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from explain_cnn_ros.analysis import run as run_module
+from explain_cnn_ros.analysis.cli import main
+from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.job import AnalysisError, ProgressReporter
+from explain_cnn_ros.analysis.labels import Label
+
+#: Number of times that the analysis is killed; `make soak` sets a larger one.
+KILLS = int(os.environ.get("ANALYSIS_KILLS", "3"))
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((output / "analysis.json").read_text())
+    return content
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_interrupted_and_resumed(studio, bag, undisturbed, tmp_path, monkeypatch) -> None:
+    """The results are written then, and only the part that was being analysed is computed twice."""
+    output = tmp_path / "out"
+    studio.interrupt(output, bag, parts=2)
+    assert studio.table(output, "frames").num_rows == 8
+    assert manifest(output)["status"] == "interrupted"
+    assert (output / "report.html").is_file()
+    analysed = []
+    real = Analyzer._add
+
+    def add(self: Analyzer, rows: Any, recording: Any, frame: Any, decision: Any) -> None:
+        analysed.append(frame.index)
+        real(self, rows, recording, frame, decision)
+
+    monkeypatch.setattr(Analyzer, "_add", add)
+    outcome = studio.analyse(output, bag, resume=True)
+    assert outcome.complete
+    assert analysed == list(range(8, 18))
+    assert studio.files(output) == studio.files(undisturbed)
+    with pytest.raises(AnalysisError, match="holds an analysis already"):
+        studio.analyse(output, bag)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
+    output = tmp_path / "out"
+    studio.interrupt(output, bag, parts=1)
+    with pytest.raises(AnalysisError, match="was created with other settings"):
+        studio.analyse(output, bag, resume=True, confidence_threshold=0.9)
+    with pytest.raises(AnalysisError, match="was created with other labels"):
+        studio.analyse(output, bag, resume=True, labels=[Label(0, 1, True)])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("precious")
+    with pytest.raises(AnalysisError, match="is not empty, and holds no analysis"):
+        studio.analyse(tmp_path / "other", bag)
+    (output / "analysis.json").write_text("{")
+    with pytest.raises(AnalysisError, match=r"analysis\.json cannot be read"):
+        studio.analyse(output, bag, resume=True)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, command) -> None:
+    """After SIGKILL at random moments, the tables are the same as without."""
+    output = tmp_path / "out"
+    slow = "from explain_cnn_ros.analysis import engine\nimport time\nreal = engine.Analyzer._add\n"
+    slow += "engine.Analyzer._add = lambda *a: (time.sleep(0.1), real(*a))[1]"
+    moments, killed = random.Random(4), 0
+    for _ in range(KILLS):
+        resume = ["--resume"] if output.exists() else []
+        process = command(bag, "--output", output, *studio.flags, *resume, before=slow)
+        deadline = time.monotonic() + 60
+        while not (output / "parts").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(moments.uniform(0.0, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == KILLS
+    assert studio.analyse(output, bag, resume=True).complete
+    assert studio.files(output) == studio.files(undisturbed)
+
+
+@contextmanager
+def full_disk(size: int) -> Any:
+    """Let no file become larger than `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_full_disk(studio, bag, undisturbed, tmp_path, capsys) -> None:
+    """If the system takes no more bytes, the parts that were analysed stay, and a later run continues."""
+    output = tmp_path / "out"
+    with full_disk(9000):
+        status = main([*map(str, (bag, "--output", output, *studio.flags))])
+    problems = capsys.readouterr().err
+    assert status in (1, 3), problems
+    assert "File too large" in problems
+    assert "free some space and go on with --resume" in problems
+    assert "Traceback" not in problems
+    assert studio.analyse(output, bag, resume=True).complete
+    assert studio.files(output) == studio.files(undisturbed)
+
+
+class Disk:
+    """Two recordings, a of ten frames and b of six, which can be taken away; and their analysis."""
+
+    output: Path
+
+    def __init__(self, studio: Any, folder: Path) -> None:
+        self.studio = studio
+        self._home, self._away = folder / "disk", folder / "away"
+        self._home.mkdir()
+        self._away.mkdir()
+        self.a = studio.record(self._home / "a", [studio.jpeg(i) for i in range(10)])
+        self.b = studio.record(self._home / "b", [studio.jpeg(20 + i) for i in range(6)])
+        self.inputs: tuple[Path, ...] = (self.a, self.b)
+
+    def take_away(self, names: str) -> None:
+        """Take away the recordings with these letters, and put back the others."""
+        for name in "ab":
+            home, away = self._home / name, self._away / name
+            if name in names and home.exists():
+                home.rename(away)
+            elif name not in names and away.exists():
+                away.rename(home)
+
+    def resume(self) -> Any:
+        return self.studio.analyse(self.output, *self.inputs, resume=True)
+
+    def frames(self) -> dict[str, int]:
+        """Numbers of analysed frames in the tables."""
+        sources = [Path(row["source"]).name for row in self.studio.rows(self.output)]
+        return {name: sources.count(name) for name in "ab"}
+
+
+@pytest.fixture(scope="module")
+def module_disk(studio, tmp_path_factory) -> Disk:
+    return Disk(studio, tmp_path_factory.mktemp("disk"))
+
+
+@pytest.fixture(scope="module")
+def all_there(studio, module_disk, tmp_path_factory) -> dict[str, bytes]:
+    """The tables of an analysis during which nothing is away."""
+    output = tmp_path_factory.mktemp("all_there") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "PART_FRAMES", 4)
+        studio.analyse(output, *module_disk.inputs)
+    tables: dict[str, bytes] = studio.files(output)
+    return tables
+
+
+@pytest.fixture
+def disk(module_disk, all_there, small_parts, tmp_path) -> Iterator[Disk]:
+    """The disk with an output of its own, in parts of four frames."""
+    module_disk.output, module_disk.inputs = tmp_path / "out", (module_disk.a, module_disk.b)
+    yield module_disk
+    module_disk.take_away("")
+
+
+@pytest.mark.parametrize(
+    ("parts", "steps"),
+    [
+        # Parts before the interruption; then: recordings that are away, and frames of a and b in the results.
+        (1, [("a", 4, 6), ("", 10, 6)]),
+        (1, [("b", 10, 0), ("", 10, 6)]),
+        (1, [("ab", 4, 0), ("ab", 4, 0), ("", 10, 6)]),
+        (1, [("b", 10, 0), ("ab", 10, 0), ("a", 10, 6)]),
+        (1, [("a", 4, 6), ("ab", 4, 6), ("b", 10, 6)]),
+        (4, [("b", 10, 4), ("ab", 10, 4), ("a", 10, 6)]),
+        (4, [("a", 10, 6)]),
+    ],
+)
+def test_resumed_while_inputs_are_away(studio, disk, all_there, parts, steps) -> None:
+    """No result is ever lost, and the analysis is complete as soon as everything was read."""
+    studio.interrupt(disk.output, *disk.inputs, parts=parts)
+    for away, a, b in steps:
+        disk.take_away(away)
+        outcome = disk.resume()
+        assert disk.frames() == {"a": a, "b": b}
+        complete = (a, b) == (10, 6)
+        assert outcome.complete == complete
+        assert manifest(disk.output)["status"] == ("complete" if complete else "incomplete")
+        assert (disk.output / "parts").exists() != complete
+        report = (disk.output / "report.html").read_text()
+        for name, path, total, frames in (("a", disk.a, 10, a), ("b", disk.b, 6, b)):
+            named = [problem for problem in outcome.problems if f"{path}: no such file" in problem]
+            assert bool(named) == (name in away and frames < total)
+            assert all((f"{frames} of its frames were analysed before" in problem) == (frames > 0) for problem in named)
+            assert all(problem in report for problem in named)
+    assert studio.files(disk.output) == all_there
+    assert set(manifest(disk.output)["fingerprints"]) == {str(disk.a), str(disk.b)}
+
+
+def test_exit_status_while_inputs_are_away(studio, disk, all_there, capsys) -> None:
+    arguments = [str(a) for a in (*disk.inputs, "--output", disk.output, "--resume", *studio.flags)]
+    disk.take_away("b")
+    assert main(arguments) == 3
+    said = capsys.readouterr().err
+    assert f"{disk.b}: no such file or directory" in said
+    assert "the analysis is not complete; --resume continues it" in said
+    disk.take_away("ab")
+    assert main(arguments) == 3
+    disk.take_away("")
+    assert main(arguments) == 0
+    assert studio.files(disk.output) == all_there
+
+
+def test_nothing_analysed_and_nothing_there(studio, disk) -> None:
+    """The manifest stays as it is."""
+    studio.interrupt(disk.output, *disk.inputs, parts=0)
+    before = manifest(disk.output)
+    disk.take_away("ab")
+    with pytest.raises(AnalysisError, match="no such file or directory"):
+        disk.resume()
+    assert manifest(disk.output) == before
+    disk.take_away("")
+    assert disk.resume().complete
+
+
+class TakesAway(ProgressReporter):
+    """A recording goes away while it is read."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self._disk, self._name = disk, name
+
+    def advance(self, frames: int, explained: int) -> None:
+        self._disk.take_away(self._name)
+
+
+def test_an_input_goes_away_while_it_is_read(studio, disk, all_there) -> None:
+    outcome = studio.analyse(disk.output, *disk.inputs, progress=TakesAway(disk, "a"))
+    assert not outcome.complete
+    assert any(f"{disk.a}: it has gone while it was read (4 of its frames" in problem for problem in outcome.problems)
+    assert disk.frames() == {"a": 4, "b": 6}
+    disk.take_away("")
+    assert disk.resume().complete
+    assert studio.files(disk.output) == all_there
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_folder_of_images_goes_away_while_it_is_read(studio, tmp_path) -> None:
+    """Images that cannot be read for this reason are no results."""
+    folder, away = tmp_path / "images", tmp_path / "away"
+    folder.mkdir()
+    for i in range(10):
+        cv2.imwrite(str(folder / f"{i}.png"), studio.picture(i))
+
+    class Unmounts(ProgressReporter):
+        def advance(self, frames: int, explained: int) -> None:
+            folder.rename(away)
+
+    outcome = studio.analyse(tmp_path / "out", folder, progress=Unmounts())
+    assert not outcome.complete
+    assert [row["error"] for row in studio.rows(tmp_path / "out")] == [None] * 4
+    away.rename(folder)
+    assert studio.analyse(tmp_path / "out", folder, resume=True).complete
+    assert [row["error"] for row in studio.rows(tmp_path / "out")] == [None] * 10
+
+
+@pytest.mark.parametrize("away", ["", "b", "ab"])
+@pytest.mark.parametrize("problem", [False, True])
+def test_a_complete_analysis_is_left_as_it_is(studio, disk, tmp_path, capsys, away, problem) -> None:
+    """Also if the process was killed while it removed the parts."""
+    if problem:
+        frames = [studio.jpeg(i) for i in range(3)]
+        disk.inputs = (studio.record(tmp_path / "broken", [*frames, b"nothing"]), *disk.inputs)
+    arguments = [str(a) for a in (*disk.inputs, "--output", disk.output, *studio.flags)]
+    status = 3 if problem else 0
+    assert main(arguments) == status
+    printed = capsys.readouterr()
+    (disk.output / "parts").mkdir()
+    before = {path.name: path.read_bytes() for path in disk.output.iterdir() if path.is_file()}
+    disk.take_away(away)
+    assert main([*arguments, "--resume"]) == status
+    again = capsys.readouterr()
+    assert "is complete already" in again.err
+    assert again.out == printed.out
+    assert ("is not JPEG or PNG" in again.err) == problem
+    assert {path.name: path.read_bytes() for path in disk.output.iterdir() if path.is_file()} == before
+    assert not (disk.output / "parts").exists()

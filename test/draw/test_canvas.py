@@ -1,0 +1,69 @@
+"""The canvas: where boxes and texts are drawn, and that nothing is drawn beyond their place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from explain_cnn_ros.draw.canvas import draw_box, line_height, put_text, text_width, to_ascii, wrap
+
+
+def test_draw_box_touches_nothing_but_its_lines():
+    canvas = np.zeros((20, 30, 3), np.uint8)
+    draw_box(canvas, (5, 6, 15, 12), (1, 2, 3), 2)
+    expected = np.zeros_like(canvas)
+    expected[4:14, 3:17] = (1, 2, 3)
+    expected[6:12, 5:15] = 0
+    np.testing.assert_array_equal(canvas, expected)
+
+
+@pytest.mark.parametrize("box", [(-20, 2, -10, 8), (40, 2, 50, 8), (2, -9, 8, -5), (2, 30, 8, 40)])
+def test_draw_box_beyond_the_canvas_draws_nothing(box):
+    canvas = np.zeros((20, 30, 3), np.uint8)
+    draw_box(canvas, box, (255, 255, 255), 3, dashed=True)
+    assert not canvas.any()
+
+
+def test_dashed_box_has_corners_and_gaps():
+    solid, dashed = np.zeros((60, 60, 3), np.uint8), np.zeros((60, 60, 3), np.uint8)
+    draw_box(solid, (10, 10, 50, 50), (255, 255, 255), 1)
+    draw_box(dashed, (10, 10, 50, 50), (255, 255, 255), 1, dashed=True)
+    assert not (dashed.any(2) & ~solid.any(2)).any()
+    assert dashed[9, 9].all() and dashed[50, 50].all()
+    assert 0.4 < dashed.any(2).sum() / solid.any(2).sum() < 0.8
+
+
+@pytest.mark.parametrize("size", [9, 16, 40])
+def test_text_that_does_not_fit_is_cut(size):
+    canvas = np.zeros((60, 400, 3), np.uint8)
+    used = put_text(canvas, "activation_output_correlation " * 5, 10, 2, size, max_width=200)
+    assert 150 < used <= 200
+    assert not canvas[:, :10].any() and not canvas[:, 210:].any()
+    assert not canvas[2 + line_height(size) :].any()
+
+
+@pytest.mark.parametrize(("x", "y"), [(-5, -5), (95, 18), (-500, 0), (500, 0), (0, -500), (0, 500)])
+def test_text_beyond_the_canvas_is_clipped(x, y):
+    canvas = np.zeros((20, 100, 3), np.uint8)
+    put_text(canvas, "gone", x, y, 16)
+    assert canvas.shape == (20, 100, 3)
+
+
+@pytest.mark.parametrize("text", ["activation_output_correlation by name", "a " * 40, "x" * 200])
+def test_wrapped_text_fits_and_is_complete(text):
+    lines = wrap(text, 16, 150)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(text_width(line, 16) <= 150 for line in lines) or text.startswith("xxx")
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii_"),
+    [
+        ("Straße, café…", "Stra?e, cafe..."),
+        ("a\tb\nc", "a b c"),
+        ("\N{GREEK SMALL LETTER SIGMA} = 0.1", "? = 0.1"),
+        ("plain", "plain"),
+    ],
+)
+def test_text_is_turned_into_ascii(text, ascii_):
+    assert to_ascii(text) == ascii_

@@ -1,0 +1,90 @@
+"""Explanations without a network, frames to draw them on, and views of what was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from explain_cnn_ros.draw.boxes import OUTLINE_GAP
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.patches import Patch
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.windows import Region
+
+CORRELATION, PRECISION = SIMILARITY_METRICS
+NAMES = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
+REGION = Region(200, 60, 200, 340, 0.97)
+PATCH = Patch(280, 180, 30, 20)
+
+
+def ranking(layer, patches, metric=CORRELATION, unstable=False, first_channel=0):
+    stability = None if metric not in SIMILARITY_METRICS else 0.04 if unstable else 1.0
+    neurons = tuple(RankedNeuron(layer, first_channel + i, 0.5 - i / 10, patch) for i, patch in enumerate(patches))
+    return LayerRanking(metric, layer, NAMES[layer - 1], neurons, stability, unstable, np.zeros(8))
+
+
+def explanation(rankings=(), size=(640, 480), region=REGION, threshold=0.5, similarity=0.02, **settings):
+    layers = tuple(dict.fromkeys(r.layer for r in rankings)) or (3,)
+    metrics = tuple(dict.fromkeys(r.metric for r in rankings)) or PAPER_METRICS
+    return Explanation(
+        region=region,
+        image_size=size,
+        threshold=threshold,
+        settings=ExplainSettings(layers=layers, metrics=metrics, **settings),
+        perturbations=50,
+        output=3.5,
+        output_mean=3.4,
+        output_stddev=0.2,
+        rankings=tuple(rankings),
+        set_similarity=similarity,
+        set_similarity_by_layer=dict.fromkeys(layers, similarity),
+        timings={"network": 1.0, "deconvnet": 0.5},
+        model_hash="0123456789ab",
+        device="cpu",
+    )
+
+
+def everything(
+    size=(640, 480), region=REGION, metrics=PAPER_METRICS, layers=range(3, 10), top_n=5, unstable=True, **more
+):
+    """Make an explanation with rankings of all layers by all metrics. Patches are all over the visible region."""
+    random = np.random.default_rng(0)
+    left, top = max(0, region.x), max(0, region.y)
+    right, bottom = min(size[0], region.x + region.width), min(size[1], region.y + region.height)
+
+    def patch():
+        x, y = int(random.integers(left, right)), int(random.integers(top, bottom))
+        return Patch(x, y, int(random.integers(1, right - x + 1)), int(random.integers(1, bottom - y + 1)))
+
+    rankings = [
+        ranking(layer, [patch() for _ in range(top_n)], metric, unstable and metric == CORRELATION, 10 * layer)
+        for metric in metrics
+        for layer in layers
+    ]
+    return explanation(rankings, size, region, top_n=top_n, **more)
+
+
+def picture(size=(640, 480), seed=0):
+    """Make a dark picture of noise, on which everything that is drawn can be seen."""
+    return np.random.default_rng(seed).integers(0, 120, (size[1], size[0], 3), np.uint8)
+
+
+def plain(size=(640, 480), value=90):
+    return np.full((size[1], size[0], 3), value, np.uint8)
+
+
+def around(patch, distance):
+    """Return the pixels at a distance from the border of a patch as four slices without corners; 1 is next to it."""
+    left, top = patch.x - distance, patch.y - distance
+    right, bottom = patch.x + patch.width + distance - 1, patch.y + patch.height + distance - 1
+    columns, rows = slice(patch.x, patch.x + patch.width), slice(patch.y, patch.y + patch.height)
+    return [(top, columns), (bottom, columns), (rows, left), (rows, right)]
+
+
+def is_colour(image, pixels, colour):
+    return all((image[place] == colour).all() for place in pixels)
+
+
+def outline(region, distance):
+    return around(Patch(region.x, region.y, region.width, region.height), OUTLINE_GAP + distance)

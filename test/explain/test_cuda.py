@@ -1,0 +1,129 @@
+"""Explanations on an NVIDIA GPU. These tests are skipped on machines without one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.moments import Moments
+from explain_cnn_ros.explain.perturbation import Perturbations
+from explain_cnn_ros.explain.sampling import Sampler
+from explain_cnn_ros.explain.selection import jaccard
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.vgg.tracing import trace
+from explain_cnn_ros.model.output import margin
+from explain_cnn_ros.scan.classifier import PersonClassifier
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no NVIDIA GPU on this machine")
+
+SETTINGS = ExplainSettings(perturbations=40, compute_precision="float32")
+
+
+@pytest.fixture(scope="module")
+def classifier() -> PersonClassifier:
+    """Return the shipped weights on the GPU. They are shared, so tests must not modify them."""
+    return PersonClassifier.load(device="cuda")
+
+
+@pytest.fixture(scope="module")
+def window(picture) -> NDArray[np.uint8]:
+    return picture(64, 128)
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Raise an error for every call that makes the host wait for the GPU."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def test_scores_are_those_of_the_cpu(classifier, window) -> None:
+    """These metrics do not depend on the noise, which a GPU draws differently."""
+    settings = dataclasses.replace(SETTINGS, metrics=("activation_sum", "activation_variance", "weight_sum"))
+    on_gpu = Explainer(classifier, settings).explain(window)
+    on_cpu = Explainer(PersonClassifier.load(device="cpu"), settings).explain(window)
+    assert on_gpu.device.startswith("cuda")
+    for one, other in zip(on_gpu.rankings, on_cpu.rankings, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-3, atol=1e-4)
+        assert jaccard({n.channel for n in one.neurons}, {n.channel for n in other.neurons}) >= 0.6
+
+
+def test_the_same_seed_gives_the_same_explanation(classifier, window) -> None:
+    one, other = (Explainer(classifier, SETTINGS).explain(window) for _ in range(2))
+    for a, b in zip(one.rankings, other.rankings, strict=True):
+        np.testing.assert_allclose(a.scores, b.scores, rtol=1e-3)
+
+
+def test_sampling_never_waits_for_the_gpu(classifier, window, request) -> None:
+    pixels = classifier.to_pixels(window[None])
+    adapter = adapt(classifier)
+    Sampler(adapter, SETTINGS, pixels).run(40)  # PyTorch allocates its workspaces in the first run
+    sampler = Sampler(adapter, SETTINGS, pixels)
+    sampler.chunk = 16
+    request.getfixturevalue("no_waiting")
+    sampler.run(40)
+
+
+def test_a_chunk_can_be_captured_as_a_graph(classifier, window) -> None:
+    """Replaying it with other perturbations adds these to the moments."""
+    pixels = classifier.to_pixels(window[None])
+    copies = Perturbations(pixels[0], 0.1)
+    first, second = (classifier.normalise(copies.take(8)) for _ in range(2))
+    with torch.inference_mode():
+        clean = trace(classifier.network, classifier.normalise(pixels), (5,))
+        batch = first.clone()
+
+        def add(moments: Moments) -> None:
+            passed = trace(classifier.network, batch, (5,))
+            moments.update(passed.activations[5], margin(passed.logits), 0)
+
+        shift = (clean.activations[5][0].clone(), margin(clean.logits)[0])
+        captured, expected = Moments.zeros(*shift), Moments.zeros(*shift)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            add(Moments.zeros(*shift))  # warm-up
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            add(captured)
+        for copy in (first, second):
+            batch.copy_(copy)
+            graph.replay()
+            add(expected)
+    for name in ("count", "sum", "square", "product"):
+        torch.testing.assert_close(getattr(captured, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
+
+
+def test_explanations_have_a_stream_of_their_own(classifier, window, monkeypatch) -> None:
+    """They then do not wait for each other or for other work of the GPU."""
+    seen = []
+    run = Sampler.run
+
+    def spy(sampler: Sampler, count: int) -> None:
+        seen.append(torch.cuda.current_stream())
+        run(sampler, count)
+
+    monkeypatch.setattr(Sampler, "run", spy)
+    before = torch.cuda.current_stream()
+    Explainer(classifier, SETTINGS).explain(window)
+    assert seen and all(stream != before for stream in seen)
+    assert torch.cuda.current_stream() == before
+
+
+def test_explanations_leave_no_memory_behind(classifier, window) -> None:
+    explainer = Explainer(classifier, SETTINGS)
+    explainer.explain(window)
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        explainer.explain(window)
+    assert torch.cuda.memory_allocated() <= before

@@ -1,0 +1,78 @@
+"""The margin and the probability of a target class, against numpy in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from explain_cnn_ros.model.output import BACKGROUND_CLASS, PERSON_CLASS, margin, probability
+from explain_cnn_ros.model.weights_file import ModelInfo
+
+Logits = NDArray[np.float64]
+
+
+def logits(*shape: int, seed: int = 0) -> Logits:
+    return np.random.default_rng(seed).normal(0, 3, shape)
+
+
+def literal_margin(values: list[float], target: int) -> float:
+    """Compute the logit of the target minus the logarithm of the sum of the others' exponentials."""
+    others = [value for index, value in enumerate(values) if index != target]
+    return values[target] - math.log(math.fsum(math.exp(value) for value in others))
+
+
+def test_classes_are_those_of_the_weights_file() -> None:
+    assert ModelInfo().classes[BACKGROUND_CLASS] == "background"
+    assert ModelInfo().classes[PERSON_CLASS] == "person"
+
+
+def test_margin_of_two_classes_is_person_minus_background() -> None:
+    values = logits(7, 2)
+    assert margin(torch.from_numpy(values)).tolist() == (values[:, 1] - values[:, 0]).tolist()
+    assert margin(torch.from_numpy(values), BACKGROUND_CLASS).tolist() == (values[:, 0] - values[:, 1]).tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("target", [0, 1, -1])
+def test_margin_is_the_literal_one(classes: int, target: int) -> None:
+    target %= classes
+    values = logits(4, 3, classes, seed=classes)
+    expected = [[literal_margin(row, target) for row in rows] for rows in values.tolist()]
+    np.testing.assert_allclose(margin(torch.from_numpy(values), target).numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("target", [0, 1, -1])
+def test_probability_is_the_softmax(classes: int, target: int) -> None:
+    target %= classes
+    values = logits(4, 3, classes, seed=classes)
+    powers = np.exp(values)
+    expected = powers[..., target] / powers.sum(-1)
+    np.testing.assert_allclose(probability(torch.from_numpy(values), target).numpy(), expected, rtol=1e-12)
+
+
+@given(values=st.lists(st.floats(-30, 30), min_size=2, max_size=6), target=st.integers(0, 5))
+def test_probability_is_the_logistic_function_of_the_margin(values: list[float], target: int) -> None:
+    row = torch.tensor(values, dtype=torch.float64)
+    target %= len(values)
+    assert float(margin(row, target).sigmoid()) == pytest.approx(float(probability(row, target)), rel=1e-9)
+
+
+def test_large_logits_stay_finite() -> None:
+    row = torch.tensor([[1e4, -1e4, 9e3]])
+    assert margin(row, 0).tolist() == [1e3]
+    assert probability(row, 0).tolist() == [1.0]
+    assert probability(row, 1).tolist() == [0.0]
+
+
+def test_type_and_device_are_kept() -> None:
+    for dtype in (torch.float32, torch.float64):
+        row = torch.zeros(3, 2, dtype=dtype)
+        assert margin(row).dtype == probability(row).dtype == dtype
+        assert margin(row).shape == probability(row).shape == (3,)

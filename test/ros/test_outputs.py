@@ -1,0 +1,274 @@
+"""The table of outputs: an entry of one's own, what is computed and when, and the end of publishing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Float32, Header, Int32
+from visualization_msgs.msg import ImageMarker, MarkerArray
+
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.msg import Classification, Explanation
+from explain_cnn_ros.ros import outputs as outputs_module
+from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame, Output, Outputs, when_subscribed
+from explain_cnn_ros.ros.requests import ClassifiedFrame
+from explain_cnn_ros.scan.decider import Decider
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+
+ACTIVE = "active"
+
+#: The type of each output by its topic.
+TOPICS = {output.topic.replace("~", "/publisher"): output.type for output in OUTPUTS}
+
+#: Seconds that anything may take on a busy machine.
+PATIENCE = 100
+
+CALIBRATION = CameraInfo(width=60, height=90, p=[float(v) for v in (50, 0, 30, 0, 0, 50, 45, 0, 0, 0, 1, 0)])
+
+
+@pytest.fixture
+def explained(thin_classifier: Any, picture: Callable[..., Any]) -> ExplainedFrame:
+    """A frame and its explanation by the small network."""
+    image, header = picture(60, 90), Header(frame_id="camera")
+    header.stamp.sec = 7
+    decision = Decider(thin_classifier).decide(image)
+    frame = ClassifiedFrame(header, image, decision, thin_classifier.model_hash, 0.01)
+    explanation = Explainer(thin_classifier, ExplainSettings(perturbations=4, layers=(5, 8))).explain(image)
+    return ExplainedFrame(frame, explanation, "service", "activation_sum", CALIBRATION)
+
+
+class Publisher:
+    """A lifecycle node of this process with outputs."""
+
+    def __init__(self, graph: Any, table: tuple[Output, ...] = OUTPUTS) -> None:
+        self._graph = graph
+        self.node = LifecycleNode("publisher", context=graph.context)
+        self.failures: list[str] = []
+        self.outputs = Outputs(self.node, self.is_active, self.failures.append, table)
+        graph.add(self.node)
+        assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+    def is_active(self) -> bool:
+        return bool(self.node._state_machine.current_state[1] == ACTIVE)
+
+    def activate(self) -> None:
+        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+    def wait_for_subscriptions(self, *topics: str) -> None:
+        for topic in topics:
+            self._graph.wait_for(lambda topic=topic: self.outputs._publishers[topic].get_subscription_count(), topic)
+
+
+@pytest.fixture
+def publisher(graph: Any) -> Iterator[Callable[..., Publisher]]:
+    made: list[Publisher] = []
+
+    def make(*args: Any) -> Publisher:
+        made.append(Publisher(graph, *args))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.node.destroy_node()
+
+
+def test_an_entry_of_ones_own(graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame) -> None:
+    """One entry more in the table is one topic more."""
+    own = (
+        Output("~/regions", Int32, 1, ClassifiedFrame, lambda frame: Int32(data=len(frame.decision.regions))),
+        Output(
+            "~/loudest",
+            Float32,
+            1,
+            ExplainedFrame,
+            lambda explained: Float32(data=explained.explanation.ranking("activation_sum", 5)[0].score),
+            when_subscribed("~/loudest"),
+        ),
+    )
+    counts, loudest = graph.collect(Int32, "/publisher/regions"), graph.collect(Float32, "/publisher/loudest")
+    explanations = graph.collect(Explanation, "/publisher/explanation")
+    it = publisher((*OUTPUTS, *own))
+    it.activate()
+    it.wait_for_subscriptions("~/regions", "~/loudest", "~/explanation")
+    assert it.outputs.publish(explained.frame)
+    assert it.outputs.publish(explained)
+    graph.wait_for(lambda: counts and loudest and explanations, "the messages")
+    assert [m.data for m in counts] == [len(explained.frame.decision.regions)]
+    score = explained.explanation.ranking("activation_sum", 5)[0].score
+    assert [m.data for m in loudest] == [pytest.approx(score)]
+    assert [m.header for m in explanations] == [explained.frame.header]
+    assert it.failures == []
+
+
+def test_everything_that_somebody_subscribes_to(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    arrived = {topic: graph.collect(kind, topic) for topic, kind in TOPICS.items()}
+    it = publisher()
+    it.activate()
+    it.wait_for_subscriptions(*(output.topic for output in OUTPUTS))
+    it.outputs.publish(explained.frame)
+    it.outputs.publish(explained)
+    graph.wait_for(lambda: all(arrived.values()), "a message on each topic")
+    kinds = {topic: type(messages[0]) for topic, messages in arrived.items()}
+    assert kinds == {
+        "/publisher/classification": Classification,
+        "/publisher/explanation": Explanation,
+        "/publisher/camera_info": CameraInfo,
+        "/publisher/overlay": Image,
+        "/publisher/overlay/compressed": CompressedImage,
+        "/publisher/markers": MarkerArray,
+        "/publisher/annotations": ImageMarker,
+    }
+    headers = [messages[0].header for topic, messages in arrived.items() if not topic.endswith("markers")]
+    assert all(header == explained.frame.header for header in headers)
+    overlay = arrived["/publisher/overlay"][0]
+    assert bytes(overlay.data) == explained.picture.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("topics", "drawn", "outlined"),
+    [
+        ((), 0, 0),
+        (("~/explanation", "~/classification", "~/camera_info"), 0, 0),
+        (("~/overlay",), 1, 0),
+        (("~/overlay", "~/overlay/compressed"), 1, 0),
+        (("~/markers", "~/annotations"), 0, 1),
+        (tuple(output.topic for output in OUTPUTS), 1, 1),
+    ],
+)
+def test_what_is_expensive_is_computed_once_or_not_at_all(
+    graph: Any,
+    publisher: Callable[..., Publisher],
+    explained: ExplainedFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    topics: tuple[str, ...],
+    drawn: int,
+    outlined: int,
+) -> None:
+    calls: list[str] = []
+
+    def counting(name: str) -> None:
+        real = getattr(outputs_module, name)
+        monkeypatch.setattr(
+            outputs_module, name, lambda *args, **kwargs: (calls.append(name), real(*args, **kwargs))[1]
+        )
+
+    counting("draw_overlay")
+    counting("outlines")
+    kinds = {output.topic: output.type for output in OUTPUTS}
+    for topic in topics:
+        graph.collect(kinds[topic], topic.replace("~", "/publisher"))
+    it = publisher()
+    it.activate()
+    it.wait_for_subscriptions(*topics)
+    assert it.outputs.publish(explained)
+    assert (calls.count("draw_overlay"), calls.count("outlines")) == (drawn, outlined)
+
+
+def test_a_camera_without_calibration_has_no_markers(explained: ExplainedFrame) -> None:
+    markers = next(output for output in OUTPUTS if output.topic == "~/markers")
+    info = next(output for output in OUTPUTS if output.topic == "~/camera_info")
+    for camera_info in (None, CameraInfo(width=60, height=90)):
+        other = ExplainedFrame(explained.frame, explained.explanation, "service", "activation_sum", camera_info)
+        assert markers.convert(other) is None
+    assert info.convert(ExplainedFrame(explained.frame, explained.explanation, "service", "activation_sum")) is None
+    assert info.convert(explained).header == explained.frame.header
+
+
+def test_a_metric_that_the_explanation_lacks(explained: ExplainedFrame) -> None:
+    first = explained.explanation.settings.metrics[0]
+    other = ExplainedFrame(explained.frame, explained.explanation, "service", "entropy")
+    expected = ExplainedFrame(explained.frame, explained.explanation, "service", first)
+    assert other.outlines == expected.outlines
+    assert np.array_equal(other.picture, expected.picture)
+
+
+def test_an_output_that_fails_and_the_others(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    def fail(_: ExplainedFrame) -> Int32:
+        raise ZeroDivisionError("nothing to divide by")
+
+    arrived = graph.collect(Explanation, "/publisher/explanation")
+    it = publisher((Output("~/broken", Int32, 1, ExplainedFrame, fail), *OUTPUTS))
+    it.activate()
+    it.wait_for_subscriptions("~/explanation")
+    assert it.outputs.publish(explained)
+    graph.wait_for(lambda: arrived, "the explanation")
+    assert it.failures == ["no message for ~/broken: ZeroDivisionError: nothing to divide by"]
+
+
+def test_nothing_is_published_unless_the_node_is_active(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    decisions, explanations = (
+        graph.collect(Classification, "/publisher/classification"),
+        graph.collect(Explanation, "/publisher/explanation"),
+    )
+    it = publisher()
+    it.wait_for_subscriptions("~/classification", "~/explanation")
+    assert not it.outputs.publish(explained.frame)
+    it.activate()
+    assert it.outputs.publish(explained.frame)
+    assert it.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert not it.outputs.publish(explained.frame)
+    assert not it.outputs.publish(explained)
+    it.activate()
+    assert it.outputs.publish(explained)
+    graph.wait_for(lambda: explanations, "the explanation")
+    graph.wait_for(lambda: decisions, "the decision")
+    assert (len(decisions), len(explanations)) == (1, 1)
+
+
+def test_deactivated_while_a_message_is_being_made(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    """The node is deactivated while another thread draws: what is drawn is not published any more."""
+    drawing, go_on = threading.Event(), threading.Event()
+
+    def draw(_: ClassifiedFrame) -> Int32:
+        drawing.set()
+        assert go_on.wait(PATIENCE)
+        return Int32(data=1)
+
+    arrived = graph.collect(Int32, "/publisher/slow")
+    it = publisher((Output("~/slow", Int32, 1, ClassifiedFrame, draw),))
+    it.activate()
+    it.wait_for_subscriptions("~/slow")
+    published: list[bool] = []
+    thread = threading.Thread(target=lambda: published.append(it.outputs.publish(explained.frame)), daemon=True)
+    thread.start()
+    assert drawing.wait(PATIENCE)
+    assert it.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    go_on.set()
+    thread.join(PATIENCE)
+    assert published == [False]
+    it.activate()
+    assert it.outputs.publish(explained.frame)
+    graph.wait_for(lambda: arrived, "the message after activation")
+    assert len(arrived) == 1
+
+
+def test_the_documentation_lists_the_outputs() -> None:
+    rows = [line.split("|") for line in (ROOT / "docs/node.md").read_text(encoding="utf-8").splitlines()]
+    documented = {cells[1].strip(" `"): cells for cells in rows if len(cells) == 7}
+    for output in OUTPUTS:
+        cells = documented[output.topic]
+        package, name = output.type.__module__.partition(".")[0], output.type.__name__
+        assert cells[2].strip() == (name if package == "explain_cnn_ros" else f"{package}/{name}")
+        assert int(cells[5]) == output.depth

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NOTEBOOK = EXAMPLES / "explain_image.ipynb"
+
+
+@pytest.fixture
+def explain_image() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("explain_image", EXAMPLES / "explain_image.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def quick(output: Path, *arguments: str) -> list[str]:
+    few = ["--preset", "paper", "--perturbations", "4", "--top-n", "2", "--draws", "2", "--person-height-min", "110"]
+    return [*few, "--output", str(output), *arguments]
+
+
+def test_the_script_explains_the_sample(explain_image, tmp_path, capsys):
+    assert explain_image.main(quick(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert "Decision: person, P(person) = 1.0000 (threshold 0.90)" in printed
+    assert "4 perturbations" in printed
+    # Two neurons of each of the layers 3 to 9, each with a patch.
+    neurons = [line for line in printed.splitlines() if line.startswith("  conv")]
+    assert len(neurons) == 14
+    assert all("(" in line for line in neurons)
+    assert cv2.imread(str(tmp_path / "overlay.png")) is not None
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (1080, 1920, 3)
+
+
+def test_the_script_explains_a_photo_by_a_chosen_metric(explain_image, tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    frame = explain_image.read_frame(explain_image.SAMPLE, 20)
+    cv2.imwrite(str(photo), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    assert explain_image.main(quick(tmp_path, str(photo), "--metric", "activation_sum")) == 0
+    assert "Neurons by activation sum (most active):" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["missing.jpg"], "missing.jpg cannot be read as an image"),
+        (["--frame", "50"], "50 frames: give a --frame from 0 to 49"),
+        (["--perturbations", "1"], "perturbations is 1: it must be at least 2"),
+        (["--weights", "missing.safetensors"], "missing.safetensors"),
+    ],
+)
+def test_the_script_names_the_cause_of_a_failure(explain_image, tmp_path, capsys, arguments, cause):
+    assert explain_image.main(quick(tmp_path, *arguments)) == 1
+    assert cause in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_notebook_has_no_outputs():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.mark.timeout(300)
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    import nbformat
+
+    # The kernel reads no settings of the user, and leaves no files in the user's folders.
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    parameters.source += "\nPRESET, PERTURBATIONS, TOP_N, DRAWS, PERSON_HEIGHT_MIN = 'paper', 4, 2, 2, 110\n"
+    nbclient.NotebookClient(
+        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": os.fspath(EXAMPLES)}}
+    ).execute()
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    text = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert "person: P(person) = 1.0" in text or "person: P(person) = 0.99" in text
+    assert "conv3_3 after 4 perturbations" in text
+    assert "without random neurons (mean of 2 draws)" in text
+    assert len(pictures) == 5

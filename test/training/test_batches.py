@@ -1,0 +1,43 @@
+"""Batches depend on seed and step only; their composition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from explain_cnn_ros.training.batches import TrainingImages, batches, make_batch
+
+SIZE = (64, 128)
+
+
+def images(hard=()):
+    persons = [np.full((160, 96, 3), 200, np.uint8)]
+    backgrounds = [np.full((128, 64, 3), 20, np.uint8)]
+    photos = [np.full((200, 300, 3), 60, np.uint8)]
+    return TrainingImages(persons, backgrounds, photos, list(hard))
+
+
+def test_batches_depend_on_seed_and_step_only():
+    first = make_batch(images(), SIZE, 8, 0.0, 1, 5)
+    streamed = dict(batches(images(), SIZE, 8, 0.0, 1, range(3, 9)))
+    assert sorted(streamed) == [3, 4, 5, 6, 7, 8]
+    assert all(np.array_equal(one, other) for one, other in zip(streamed[5], first, strict=True))
+    assert not np.array_equal(streamed[6][0], first[0])
+    assert not np.array_equal(make_batch(images(), SIZE, 8, 0.0, 2, 5)[0], first[0])
+
+
+def test_half_of_a_batch_are_persons():
+    windows, labels, offsets = make_batch(images(), SIZE, 10, 0.0, 0, 0)
+    assert labels.tolist() == [1] * 5 + [0] * 5
+    assert windows[:5].mean() > 100 > windows[5:].mean()
+    assert offsets[:5].all() and not offsets[5:].any()
+
+
+def test_share_of_hard_negatives():
+    hard = [np.zeros((128, 64, 3), np.uint8)]
+    hard[0][:64] = 255
+    count = sum(
+        (w[:64].mean() - w[64:].mean()) > 60
+        for step in range(20)
+        for w in make_batch(images(hard), SIZE, 40, 0.5, 0, step)[0][20:]
+    )
+    assert 140 < count < 260
