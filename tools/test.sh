@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs all tests in two parts. Tests that start nodes depend on time and run alone; the others run on several cores.
-# Arguments are passed to pytest.
+# Runs all tests in two parts: those without a ROS graph, and those with one. Tests with a ROS graph wait for other
+# processes most of the time, so that more of them run at once than there are cores; the tests of a file stay together,
+# because they share nodes. Arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
@@ -15,7 +16,7 @@ part() {
 
 empty=0
 part "not ros" -n logical --maxprocesses 4 "$@"
-part ros "$@"
+part ros -n 3 --dist loadfile "$@"
 if [ $empty -eq 2 ]; then
     echo "no test was selected: $*" >&2
     exit 5

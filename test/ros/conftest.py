@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,20 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
 
+#: Domains in the order in which this process takes them. Numbers above 101 lead to ports that the system gives to other
+#: programs.
+_domains = deque(random.Random(os.getpid()).sample(range(1, 101), 100))
+
+
 @contextlib.contextmanager
 def own_domain() -> Iterator[int]:
-    """Reserve a domain that no other test of this machine uses, in this test run or in another one."""
-    # Larger numbers lead to ports that the system gives to other programs.
-    numbers = list(range(1, 101))
-    random.Random(os.getpid()).shuffle(numbers)
-    for number in numbers:
+    """Reserve a domain that no other test of this machine uses, in this test run or in another one.
+
+    A domain is not taken again soon: for some seconds, nodes would still discover what an earlier test has left there.
+    """
+    for _ in range(len(_domains)):
+        number = _domains[0]
+        _domains.rotate(-1)
         with (Path(tempfile.gettempdir()) / f"explain_cnn_ros_test_domain_{number}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
