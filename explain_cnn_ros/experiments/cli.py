@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (FileNotFoundError, ValueError, ImportError, SourceError, cv2.error) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SourceError, cv2.error) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,12 +12,14 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -33,6 +35,9 @@ from explain_cnn_ros.ros.messages import explanation_from, region_from
 #: Number of frames, and of classifications, that are stored for later explanations of them.
 CACHE_SIZE = 200
 
+#: Number of overlays that are stored until their explanation arrives. They are large.
+OVERLAYS = 10
+
 Stamp = tuple[int, int]
 
 
@@ -41,12 +46,20 @@ def stamp_of(header: Header) -> Stamp:
     return header.stamp.sec, header.stamp.nanosec
 
 
-class StampedCache(OrderedDict[Stamp, object]):
-    """Stores the newest CACHE_SIZE messages by stamp."""
+class StampedCache(OrderedDict[Stamp, Any]):
+    """Stores the newest values by stamp.
 
-    def __setitem__(self, stamp: Stamp, value: object) -> None:
+    Args:
+        size: Maximum number of values.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def __setitem__(self, stamp: Stamp, value: Any) -> None:
         super().__setitem__(stamp, value)
-        while len(self) > CACHE_SIZE:
+        while len(self) > self._size:
             self.popitem(last=False)
 
 
@@ -59,19 +72,21 @@ class Recorder(Node):
         output: Folder of the files.
         node_name: Name of the recorded node, with its namespace.
         image_topic: Image topic that the recorded node subscribes to.
+        context: Context of the node; None for the default context.
 
     Attributes:
         output: Folder of the files.
         explanations: Number of explanations that have arrived.
     """
 
-    def __init__(self, output: Path, node_name: str, image_topic: str) -> None:
-        super().__init__("explanation_recorder")
+    def __init__(self, output: Path, node_name: str, image_topic: str, context: Context | None = None) -> None:
+        super().__init__("explanation_recorder", context=context)
         self.output = output
         output.mkdir(parents=True, exist_ok=True)
         self.explanations = 0
-        self._frames, self._classifications = StampedCache(), StampedCache()
-        self._without_overlay: list[tuple[Stamp, str]] = []
+        self._frames, self._classifications = StampedCache(CACHE_SIZE), StampedCache(CACHE_SIZE)
+        # Explanations whose overlay, and overlays whose explanation, has not arrived yet.
+        self._names, self._overlays = StampedCache(CACHE_SIZE), StampedCache(OVERLAYS)
         self._table = (output / "classifications.csv").open("w", newline="")
         self._rows = csv.writer(self._table)
         self._rows.writerow(
@@ -117,7 +132,8 @@ class Recorder(Node):
         stamp = stamp_of(message.header)
         name = f"{self.explanations:03d}"
         self.explanations += 1
-        self._without_overlay.append((stamp, name))
+        self._names[stamp] = [*self._names.get(stamp, []), name]
+        self._write_overlays(stamp)
         explanation = explanation_from(message)
         record = {
             "stamp": f"{stamp[0]}.{stamp[1]:09d}",
@@ -137,13 +153,17 @@ class Recorder(Node):
 
     def _on_overlay(self, message: Image) -> None:
         stamp = stamp_of(message.header)
-        waiting = [entry for entry in self._without_overlay if entry[0] == stamp]
-        try:
-            if waiting:
-                self._without_overlay.remove(waiting[0])
-                write_png(self.output / f"{waiting[0][1]}_overlay.png", to_rgb(message))
-        except (OSError, ImageError) as error:
-            self.get_logger().error(f"the overlay was not written: {error}")
+        self._overlays[stamp] = [*self._overlays.get(stamp, []), message]
+        self._write_overlays(stamp)
+
+    def _write_overlays(self, stamp: Stamp) -> None:
+        """Write the overlays of a frame whose explanations have arrived. Either of the two may arrive first."""
+        names, overlays = self._names.get(stamp, []), self._overlays.get(stamp, [])
+        while names and overlays:
+            try:
+                write_png(self.output / f"{names.pop(0)}_overlay.png", to_rgb(overlays.pop(0)))
+            except (OSError, ImageError) as error:
+                self.get_logger().error(f"the overlay was not written: {error}")
 
     def close(self) -> None:
         """Close the table."""

@@ -34,7 +34,7 @@ SUPPORT_MIN = 2.0
 #: A person may be this much smaller than the smallest requested height: heights are known to a tenth.
 HEIGHT_TOLERANCE = 0.9
 
-#: Of windows whose persons overlap by more than this, only one starts a fusion.
+#: If the persons of several windows overlap by more than this, only one of the windows starts a fusion.
 START_OVERLAP_MAX = 0.8
 
 

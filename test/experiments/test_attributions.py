@@ -95,7 +95,7 @@ def test_lime_finds_what_the_output_depends_on() -> None:
     part = np.zeros((128, 64), bool)
     part[40:80, 20:40] = True
     strong = {int(s) for s in np.unique(segments) if found[segments == s][0] > 0.2 * found.max()}
-    # What matters are superpixels that lie partly in the bright part, and partly in the darker noise around it.
+    # The superpixels that matter lie partly in the bright part and partly in the darker noise around it.
     assert strong and all(part[segments == s].any() for s in strong)
     assert np.array_equal(found, lime(classifier, window, 400, 0))
     assert not np.array_equal(found, lime(classifier, window, 400, 1))

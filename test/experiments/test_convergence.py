@@ -78,7 +78,7 @@ def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def test_similarity_of_sets_drawn_at_random(quick_classifier: PersonClassifier) -> None:
-    """Of one layer, the mean of k / (10 - k) over the hypergeometric distribution."""
+    """For one layer, it is the mean of k / (10 - k) over the hypergeometric distribution."""
     channels = 16
     weights = [math.comb(5, k) * math.comb(channels - 5, 5 - k) / math.comb(channels, 5) for k in range(6)]
     expected = sum(weight * k / (10 - k) for k, weight in enumerate(weights))
@@ -88,5 +88,5 @@ def test_similarity_of_sets_drawn_at_random(quick_classifier: PersonClassifier) 
 def test_rank_correlation() -> None:
     assert rank_correlation([1, 2, 3], [10, 20, 500]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    # By hand: ranks 0, 1.5, 1.5, 3 against 0, 2, 1, 3.
+    # The ranks, by hand, are 0, 1.5, 1.5, 3 against 0, 2, 1, 3.
     assert rank_correlation([1, 2, 2, 3], [1, 3, 2, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))

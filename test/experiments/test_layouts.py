@@ -13,7 +13,7 @@ from explain_cnn_ros.experiments.examples import Example, read_examples
 from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, read_pascal
 from explain_cnn_ros.model.windows import PERSON_SHARE
 
-#: As INRIAPerson has them; a person of 40 x 120 pixels, and one that is too small.
+#: Annotations in the form of INRIAPerson: a person of 40 x 120 pixels, and one that is too small.
 ANNOTATION = """# PASCAL Annotation Version 1.00
 
 Image filename : "{split}/pos/{stem}.png"

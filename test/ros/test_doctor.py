@@ -1,4 +1,4 @@
-"""What `doctor` says of this machine, and of one that lacks something."""
+"""The report of `doctor` about this machine, and about one that lacks something."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch, capsys) -> None:
     said = capsys.readouterr().out
     assert "missing  rclpy          rclpy: ImportError: No module named 'rclpy'" in said
     assert "-> install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash" in said
-    # What only some commands need is no reason to fail.
+    # A library that only some commands need is no reason to fail.
     assert "warning  rosbags" in said
 
 

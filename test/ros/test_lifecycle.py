@@ -36,7 +36,7 @@ CYCLES = int(os.environ.get("LIFECYCLE_CYCLES", "6"))
 #: The cycles after which memory may not grow any more, and by how much it may all the same.
 SETTLED, GROWTH_MAX_MB = min(10, CYCLES // 2), 20
 
-#: What a process holds goes up and down by some MB: this many cycles are taken together.
+#: The memory of a process varies by some MB, so this many cycles are averaged.
 TOGETHER = 3
 
 ASK = """

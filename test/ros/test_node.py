@@ -83,7 +83,7 @@ def publish_until(graph: Any, publisher: Any, message: Any, arrived: list[Any], 
 
 
 def test_explains_the_newest_frame_when_asked(shared_graph, raw_image, frame):
-    """What comes back over DDS is what the explainer computes in this process for the same frame."""
+    """The answer over DDS equals the explanation that is computed in this process for the same frame."""
     classifications = shared_graph.collect(Classification, "/explain_node/classification")
     explanations = shared_graph.collect(Explanation, "/explain_node/explanation")
     overlays = shared_graph.collect(Image, "/explain_node/overlay")

@@ -1,4 +1,4 @@
-"""What an analysis recorded, played by the player and heard over DDS."""
+"""The recording of an analysis is played by the player and received over DDS."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_pace(graph: Any, kit: Any, tmp_path: Path) -> None:
 
 
 def test_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due depends on the start alone, however late anything was before."""
+    """The due time depends on the start alone, however late earlier messages were."""
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     pace = Pace(start=5 * 10**9, rate=2.0)
@@ -392,7 +392,7 @@ def test_what_cannot_be_played(sample: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_sample_is_what_rclpy_takes_it_for(sample: Path) -> None:
-    """What rosbags serialized, ROS reads."""
+    """ROS deserializes what rosbags has serialized."""
     with BagReader(sample) as bag:
         for message in bag.messages([INFOS]):
             info = deserialize_message(message.data, CameraInfo)

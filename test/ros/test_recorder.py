@@ -1,4 +1,4 @@
-"""What a running node explains ends up in a folder, as pictures and JSON."""
+"""The recorder writes the explanations of a running node to a folder, as pictures and JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
+from rclpy.context import Context
 from sensor_msgs.msg import CompressedImage
 
+from explain_cnn_ros import Explainer, ExplainSettings
 from explain_cnn_ros.msg import Classification
+from explain_cnn_ros.ros.messages import explanation_message
+from explain_cnn_ros.ros.recorder import Recorder, StampedCache
 from explain_cnn_ros.srv import Explain
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -72,3 +77,33 @@ def test_writes_explanation_overlay_sheet_and_table(graph, sample_frames, tmp_pa
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[0]["probability"]) == pytest.approx(classifications[0].probability, abs=1e-5)
+
+
+def test_an_overlay_may_arrive_before_its_explanation(tmp_path, domain, thin_classifier, picture, raw_image):
+    """The two are separate topics: their order is chance. What arrives twice is written twice, under its own number."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    recorder = Recorder(tmp_path, "/explain_node", "/image", context=context)
+    frame = picture(32, 64)
+    try:
+        explanation = Explainer(thin_classifier, ExplainSettings(perturbations=2, layers=(3,))).explain(frame)
+        for stamp, overlay_first in ((1, True), (2, False), (2, True)):
+            image = raw_image(frame, stamp=stamp)
+            message = explanation_message(image.header, explanation, "service")
+            steps = [lambda m=image: recorder._on_overlay(m), lambda m=message: recorder._on_explanation(m)]
+            for step in steps if overlay_first else steps[::-1]:
+                step()
+    finally:
+        recorder.close()
+        recorder.destroy_node()
+        context.try_shutdown()
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"{n:03d}_overlay.png" for n in range(3)]
+    for path in tmp_path.glob("*.png"):
+        np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], frame)
+
+
+def test_the_cache_stores_the_newest():
+    cache = StampedCache(2)
+    for second in range(4):
+        cache[second, 0] = second
+    assert list(cache.items()) == [((2, 0), 2), ((3, 0), 3)]

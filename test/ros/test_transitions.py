@@ -165,7 +165,7 @@ def test_an_error_while_handling_an_error_ends_in_finalized(node: ExplainNode, m
 
 @pytest.mark.parametrize("label", ["activate", "cleanup", "no_such_transition", ""])
 def test_transitions_that_the_state_does_not_allow_are_refused(node: ExplainNode, label: str) -> None:
-    """By the service: rclpy's own callback would end the executor."""
+    """The service refuses them; rclpy's own callback would end the executor."""
     ids = {"activate": Transition.TRANSITION_ACTIVATE, "cleanup": Transition.TRANSITION_CLEANUP}
     request = ChangeState.Request(transition=Transition(id=ids.get(label, 200), label=label))
     answer: Callable[..., Any] = node._service_change_state.callback

@@ -134,7 +134,7 @@ class TestScan:
         assert [r.probability for r in regions] == sorted((r.probability for r in regions), reverse=True)
 
     def test_below_the_threshold_only_the_best_is_returned(self, scorer: BlobScorer) -> None:
-        """Of two faint blobs only the better one is returned; beside a bright blob, no faint one is."""
+        """Only the better one of two faint blobs is returned; beside a bright blob, no faint one is."""
         faint = np.maximum(street(320, 240, (32, 60, 96), bright=60), street(320, 240, (150, 60, 96), bright=95))
         regions = scan(scorer, faint, ScanSettings(), THRESHOLD)
         assert len(regions) == 1

@@ -55,7 +55,7 @@ def test_a_person_stays_in_the_window():
         bright = np.argwhere(window[:, :, 0] > 128)
         assert len(bright)
         places.append(bright.mean(0))
-        # Where the offset says that the person is, in pixels of the window.
+        # The person's position according to the offset, in pixels of the window.
         right, below, size = np.array(placement.offset()) * (128 / 16, 128 / 16, 0.15)
         # Whole pixels are bright or not, and mirrored windows lie one to the side.
         assert places[-1] == pytest.approx((63.5 + below, 31.5 + right), abs=1.6)
