@@ -18,6 +18,7 @@ from typing import Any
 
 from explain_cnn_ros.explain.metrics import Metric, Reads, metric, metric_names
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 from explain_cnn_ros.options import Option
 from explain_cnn_ros.ros.parameters import declared
@@ -36,6 +37,14 @@ to copy and change. [node.md](node.md) describes the node.
 A parameter that is marked as live can be changed while the node runs. The change applies from the next frame or
 explanation. A value that is not allowed is refused, with the reason. `ros2 param describe` shows descriptions and
 ranges. A parameter that is not marked as live is read-only: it is set at the start.
+
+"""
+
+METRICS_SECTION = """
+## Metrics
+
+`explain.metrics` and `overlay_metric` name metrics of this table, and metrics that other installed packages register
+([extending.md](extending.md)). [explanation.md](explanation.md) defines them.
 
 """
 
@@ -113,7 +122,16 @@ def parameters_page() -> str:
         shown = "all" if everything else f"`{literal(default)}`"
         live = "" if option.read_only else "yes"
         lines.append(f"| `{name}` | {shown} | {allowed(default, option)} | {live} | {option.description} |")
-    return PARAMETERS_PAGE + "\n".join(lines) + "\n"
+    return PARAMETERS_PAGE + "\n".join(lines) + "\n" + METRICS_SECTION + "\n".join(metrics_table()) + "\n"
+
+
+def metrics_table() -> list[str]:
+    """Return the table of the metrics, with their meaning at the default settings."""
+    lines = ["| metric | reads | neurons with a high score | source |", "|---|---|---|---|"]
+    for entry in own_metrics():
+        meaning = entry.caption(ExplainSettings())
+        lines.append(f"| `{entry.name}` | {entry.reads.meaning} | {meaning} | {entry.source} |")
+    return lines
 
 
 # Messages
