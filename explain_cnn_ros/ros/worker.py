@@ -1,4 +1,4 @@
-"""The network at work, outside of the executor's thread. ROS messages and PyTorch meet in this module only.
+"""The network at work, outside of the executor's thread. Only this module and `diagnostics` use both ROS and PyTorch.
 
 One thread classifies the newest frame. Another computes the requested explanations, so that classification continues
 during an explanation. Results are passed to callbacks, which run in these threads.

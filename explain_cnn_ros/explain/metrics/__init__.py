@@ -5,7 +5,7 @@
 (docs/extending.md).
 """
 
-from explain_cnn_ros.explain.metrics import paper as _paper  # noqa: F401 (registers the metrics)
+from explain_cnn_ros.explain.metrics import paper
 from explain_cnn_ros.explain.metrics.registry import (
     PAPER_METRICS,
     LayerEvidence,
@@ -24,6 +24,7 @@ __all__ = [
     "Reads",
     "metric",
     "metric_names",
+    "paper",
     "register",
     "unregister",
 ]
