@@ -14,7 +14,7 @@ from lifecycle_msgs.msg import State
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
@@ -31,6 +31,7 @@ from explain_cnn_ros.ros.outputs import ExplainedFrame, Outputs
 from explain_cnn_ros.ros.parameters import ParameterServer
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource
+from explain_cnn_ros.ros.spinning import until_stopped
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -373,8 +374,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         if node.parameters.current.autostart:
             node.autostart()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        until_stopped(executor.spin)
+    except KeyboardInterrupt:  # while the network was loaded
         pass
     finally:
         executor.shutdown()

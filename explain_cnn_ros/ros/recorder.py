@@ -20,7 +20,6 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
@@ -31,6 +30,7 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
 from explain_cnn_ros.draw.contact_sheet import contact_sheet
 from explain_cnn_ros.ros.messages import explanation_from, region_from
+from explain_cnn_ros.ros.spinning import until_stopped
 
 #: Number of frames, and of classifications, that are stored for later explanations of them.
 CACHE_SIZE = 200
@@ -197,9 +197,7 @@ def main(args: Sequence[str] | None = None) -> int:
     rclpy.init(args=arguments)
     recorder = Recorder(options.output, options.node, options.image)
     try:
-        rclpy.spin(recorder)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        until_stopped(lambda: rclpy.spin(recorder))
     finally:
         recorder.close()
         recorder.destroy_node()

@@ -1,0 +1,40 @@
+"""The end of spinning: by a signal, by a shutdown, and by an error."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+from rclpy.executors import ExternalShutdownException  # noqa: E402
+
+from explain_cnn_ros.ros import spinning  # noqa: E402
+
+
+def failing(error: BaseException):
+    def spin() -> None:
+        raise error
+
+    return spin
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ExternalShutdownException()])
+def test_an_interruption_is_the_end(error):
+    spinning.until_stopped(failing(error))
+
+
+def test_an_error_of_a_conversion_after_a_signal_is_the_end(monkeypatch):
+    """The context is shut down a moment later than the error is raised."""
+    down = threading.Event()
+    monkeypatch.setattr(rclpy, "ok", lambda: not down.is_set())
+    threading.Timer(0.1, down.set).start()
+    spinning.until_stopped(failing(RuntimeError("Unable to convert call argument '0' to Python object")))
+
+
+def test_any_other_error_is_raised(monkeypatch):
+    monkeypatch.setattr(rclpy, "ok", lambda: True)
+    monkeypatch.setattr(spinning, "SHUTDOWN_TIME", 0.05)
+    with pytest.raises(RuntimeError, match="broken"):
+        spinning.until_stopped(failing(RuntimeError("broken")))
