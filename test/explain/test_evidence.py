@@ -59,7 +59,7 @@ def moments_of(z: NDArray[np.float64], o: NDArray[np.float64], groups: int = 2) 
 
 def evidence_of(z: NDArray[np.float64], o: NDArray[np.float64], settings: ExplainSettings) -> Evidence:
     moments = moments_of(z, o, settings.perturbation_groups)
-    return Evidence(settings, Weights(), {LAYER: torch.from_numpy(z[0])}, {LAYER: moments})  # type: ignore[arg-type]
+    return Evidence(settings, Weights(), {LAYER: torch.from_numpy(z[0])}, {LAYER: moments})
 
 
 class TestScore:
@@ -210,7 +210,7 @@ class TestWeightScores:
     def test_are_of_the_requested_metrics_of_weights_and_layers(self) -> None:
         adapter = Weights()
         settings = ExplainSettings(metrics=("weight_variance", "activation_sum", "weight_sum"), layers=(3, 7))
-        scores = weight_scores(adapter, settings)  # type: ignore[arg-type]
+        scores = weight_scores(adapter, settings)
         assert set(scores) == {(name, layer) for name in ("weight_variance", "weight_sum") for layer in (3, 7)}
         for layer in (3, 7):
             weights = Weights().weights(layer, "outgoing")
@@ -220,5 +220,5 @@ class TestWeightScores:
 
     def test_nothing_is_computed_without_such_metrics(self) -> None:
         adapter = Weights()
-        assert weight_scores(adapter, ExplainSettings(metrics=("activation_sum",))) == {}  # type: ignore[arg-type]
+        assert weight_scores(adapter, ExplainSettings(metrics=("activation_sum",))) == {}
         assert adapter.requests == []

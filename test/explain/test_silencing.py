@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from explain_cnn_ros.explain.silencing import draw_live, draw_unselected, silenc
 
 
 class TestDrawUnselected:
-    activations = {3: torch.zeros(10, 2, 2), 5: torch.ones(6, 2, 2)}  # noqa: RUF012
+    activations: ClassVar[dict[int, torch.Tensor]] = {3: torch.zeros(10, 2, 2), 5: torch.ones(6, 2, 2)}
     activations[3][[0, 2, 4, 6, 8]] = 1.0
 
     def test_as_many_others_that_are_alive(self) -> None:
@@ -39,7 +40,7 @@ class TestDrawUnselected:
 
 
 class TestDrawLive:
-    activations = {3: torch.zeros(10, 2, 2), 5: torch.ones(6, 2, 2)}  # noqa: RUF012
+    activations: ClassVar[dict[int, torch.Tensor]] = {3: torch.zeros(10, 2, 2), 5: torch.ones(6, 2, 2)}
     activations[3][[0, 2, 4, 6, 8]] = 1.0
 
     def test_live_ones_come_first(self) -> None:

@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
-from rclpy.executors import ExternalShutdownException  # noqa: E402
+import rclpy
+from rclpy.executors import ExternalShutdownException
 
-from explain_cnn_ros.ros import spinning  # noqa: E402
+from explain_cnn_ros.ros import spinning
 
 
 def failing(error: BaseException):
