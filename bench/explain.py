@@ -4,10 +4,12 @@
 
 Three implementations are measured in one run, in turns, on the same inputs: the bare batched forward pass of the
 perturbed copies and the image itself, with PyTorch's convolutions; ours; and the obvious one (all activations are
-stored, moments are computed with numpy, captum's NeuronDeconvolution runs once for each neuron). At n = 50, the bare
-pass with our convolutions and our explanation with PyTorch's convolutions are measured as well. Every measurement has a
-process of its own, so that its peak memory is its own. All n are measured with the first N, all N with n = 50 (or the
-first n). The command prints a table, writes JSON and a plot, and continues an interrupted run.
+stored, the paper's moments are computed with numpy, captum's NeuronDeconvolution runs once for each neuron). At n = 50,
+further ways are measured: the bare pass with our convolutions, our explanation with PyTorch's convolutions, without the
+proof of the influence, and with the paper's six metrics only. The influence of the image alone, with patches, is
+measured beside the bare pass of one window (n = 0). Every measurement has a process of its own, so that its peak memory
+is its own. All n are measured with the first N, all N with n = 50 (or the first n). The command prints a table, writes
+JSON and a plot, and continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ from tqdm import tqdm
 
 from bench.inputs import classifier_for, image_for
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, PAPER_METRICS
 from explain_cnn_ros.explain.perturbation import Perturbations
 from explain_cnn_ros.explain.sampling import chunk_size
-from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.model.network import convolution_layers
 from explain_cnn_ros.model.precision import resolve
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -57,7 +60,7 @@ WARM_UP = 26
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: one of WAYS, an image size (width, height), n and N."""
+    """One measurement: one of WAYS, an image size (width, height), n and N. n = 0 is the image alone."""
 
     way: str
     width: int
@@ -66,9 +69,14 @@ class Case:
     top_n: int
 
 
-def settings_for(case: Case, precision: str = "auto") -> ExplainSettings:
-    """All six metrics of layers 3 to 9, patches for all."""
-    return ExplainSettings(perturbations=case.perturbations, sigma=SIGMA, top_n=case.top_n, compute_precision=precision)
+def settings_for(case: Case, precision: str = "auto", **changes: Any) -> ExplainSettings:
+    """Return the settings of an explanation: all eight metrics of layers 3 to 9, patches and proof for all of them.
+
+    Of the image alone, they are those of the preset "live".
+    """
+    preset = {} if case.perturbations else PRESETS["live"]
+    fields = {"perturbations": case.perturbations, "sigma": SIGMA, "top_n": case.top_n, "compute_precision": precision}
+    return ExplainSettings(**(fields | preset | changes))
 
 
 def bare(case: Case, precision: str = "float32") -> Callable[[], object]:
@@ -76,7 +84,9 @@ def bare(case: Case, precision: str = "float32") -> Callable[[], object]:
     classifier, image = classifier_for(case.width, case.height), image_for(case.width, case.height)
     network = classifier.prepared(resolve(precision, classifier.device, SIGMA))
     pixels = classifier.to_pixels(image[None])
-    copies = torch.cat([pixels, Perturbations(pixels[0], SIGMA).take(case.perturbations)])
+    copies = pixels
+    if case.perturbations:
+        copies = torch.cat([pixels, Perturbations(pixels[0], SIGMA).take(case.perturbations)])
     chunk = chunk_size(pixels)
 
     @torch.inference_mode()
@@ -87,9 +97,9 @@ def bare(case: Case, precision: str = "float32") -> Callable[[], object]:
     return run
 
 
-def ours(case: Case, precision: str = "auto") -> Callable[[], object]:
-    """Run our explainer."""
-    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case, precision))
+def ours(case: Case, precision: str = "auto", **changes: Any) -> Callable[[], object]:
+    """Run our explainer, with changes of the settings."""
+    explainer = Explainer(classifier_for(case.width, case.height), settings_for(case, precision, **changes))
     image = image_for(case.width, case.height)
     return lambda: explainer.explain(image)
 
@@ -161,30 +171,46 @@ def obvious(case: Case) -> Callable[[], object]:
 WAYS: dict[str, tuple[str, Callable[[Case], Callable[[], object]]]] = {
     "bare": ("bare forward pass", bare),
     "bare-auto": ("bare forward pass, our convolutions", lambda case: bare(case, "auto")),
-    "ours": ("explain_cnn_ros", ours),
-    "ours-float32": ("explain_cnn_ros, PyTorch's convolutions", lambda case: ours(case, "float32")),
-    "obvious": ("the obvious implementation", obvious),
+    "ours": ("all eight metrics, with proof", ours),
+    "ours-unproved": ("all eight metrics, without proof", lambda case: ours(case, proof="none")),
+    "ours-paper": ("the paper's six metrics", lambda case: ours(case, metrics=PAPER_METRICS)),
+    "ours-float32": ("all eight metrics, PyTorch's convolutions", lambda case: ours(case, "float32")),
+    "obvious": ("the paper's six, the obvious way", obvious),
+    "live-unproved": ("influence of the image alone, without proof", lambda case: ours(case, proof="none")),
+    "live": ("influence of the image alone, proof together", ours),
+    "live-each": ("influence of the image alone, proof of each", lambda case: ours(case, proof="each")),
 }
 
 #: Maximum time for repetitions of the obvious implementation, in seconds, unless all implementations are compared.
 OBVIOUS_SECONDS = 60.0
 
+#: Short runs are repeated within a measurement for this many seconds, and at most this many times.
+SHORT_SECONDS, SHORT_RUNS = 1.0, 15
+
 #: Implementations that are measured at every n.
 EVERYWHERE = ("bare", "ours", "obvious")
 
+#: Implementations that are measured with the image alone. The bare pass is that of one window.
+ALONE = ("bare", "bare-auto", "live-unproved", "live", "live-each")
+
 
 def measure(case: Case) -> dict[str, float]:
-    """Measure one run after a warm-up: seconds, and peak memory in MiB above the process's memory before both."""
+    """Measure runs after a warm-up: median seconds, and peak memory in MiB above the process's memory before all."""
     warnings.simplefilter("ignore")
     make = WAYS[case.way][1]
     run = make(case)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     warming = bare if case.way == "obvious" else make
     warming(dataclasses.replace(case, perturbations=min(WARM_UP, case.perturbations)))()
-    start = time.perf_counter()
-    run()
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    seconds: list[float] = []
+    while not seconds or (sum(seconds) < SHORT_SECONDS and len(seconds) < SHORT_RUNS):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return {
+        "seconds": statistics.median(seconds),
+        "peak": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    }
 
 
 def measure_apart(case: Case) -> dict[str, float] | None:
@@ -226,14 +252,18 @@ def groups_of(arguments: argparse.Namespace) -> list[list[Case]]:
     usual = 50 if 50 in arguments.perturbations else arguments.perturbations[0]
     counts = [(n, arguments.top_n[0]) for n in arguments.perturbations]
     counts += [(usual, top_n) for top_n in arguments.top_n[1:]]
+    of_perturbations = [way for way in WAYS if way not in ALONE or way.startswith("bare")]
     return [
-        [
-            Case(way, width, height, n, top_n)
-            for way in WAYS
-            if way in EVERYWHERE or (n, top_n) == (usual, arguments.top_n[0])
-        ]
-        for width, height in sizes
-        for n, top_n in counts
+        *([Case(way, width, height, 0, arguments.top_n[0]) for way in ALONE] for width, height in sizes),
+        *(
+            [
+                Case(way, width, height, n, top_n)
+                for way in of_perturbations
+                if way in EVERYWHERE or (n, top_n) == (usual, arguments.top_n[0])
+            ]
+            for width, height in sizes
+            for n, top_n in counts
+        ),
     ]
 
 
@@ -276,20 +306,20 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """How time and peak memory grow with n, a column a size."""
+    """Plot time and peak memory over n, with a column for each size."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    rows = [r for r in rows if r["way"] in EVERYWHERE and r["top_n"] == rows[0]["top_n"]]
+    rows = [r for r in rows if r["way"] in EVERYWHERE and r["perturbations"] and r["top_n"] == rows[0]["top_n"]]
     sizes = list(dict.fromkeys((r["width"], r["height"]) for r in rows))
     colours = {"bare": "#888888", "ours": "#1b7837", "obvious": "#c2410c"}
     figure, axes = pyplot.subplots(2, len(sizes), figsize=(5 * len(sizes), 7), squeeze=False, layout="constrained")
     for column, size in enumerate(sizes):
         for line, (key, label) in enumerate((("seconds", "seconds"), ("peak_mib", "peak memory, MiB"))):
             axis = axes[line, column]
-            # The bare pass's inputs are there before it begins: its peak says nothing.
+            # The inputs of the bare pass exist before it begins, so its peak says nothing.
             for way in EVERYWHERE if key == "seconds" else EVERYWHERE[1:]:
                 points = [
                     (r["perturbations"], r[key])
@@ -325,6 +355,7 @@ def main() -> int:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "weights": PersonClassifier.load().model_hash,
+        "metrics": list(DEFAULT_METRICS),
     }
     before = json.loads(file.read_text()) if file.exists() else {}
     rows: list[dict[str, Any]] = before["rows"] if before.get("machine") == machine else []
@@ -333,10 +364,12 @@ def main() -> int:
     for group in tqdm(groups, unit="comparison"):
         samples: dict[Case, list[dict[str, float] | None]] = {case: [] for case in group}
         start = time.perf_counter()
-        # In turns: the machine's moods strike all ways alike.
+        # The ways are measured in turns, so that other load of the machine affects all of them alike.
         for _ in range(arguments.repeats):
             for case in group:
-                enough = case.way == "obvious" and len(group) < len(WAYS) and spent(samples[case]) > OBVIOUS_SECONDS
+                enough = (
+                    case.way == "obvious" and len(group) == len(EVERYWHERE) and spent(samples[case]) > OBVIOUS_SECONDS
+                )
                 if None not in samples[case] and not enough:
                     samples[case].append(measure_apart(case))
             if time.perf_counter() - start > arguments.seconds:

@@ -3,17 +3,19 @@
     python bench/precision.py [--windows 20] [--output DIR]
 
 The windows are around labelled persons of the sample recording, and beside them; n = 50, layers 3 to 9, N = 5, with the
-noise of two presets. The agreement of a precision is the Jaccard index of its top 5 with the top 5 of float32, averaged
-over windows and layers: for correlation, for precision, and for all six metrics. `time` is the time of the whole
-explanation relative to float32, measured in turns. A precision that this machine does not multiply natively is not
-timed; its agreement is that of convolutions whose inputs, weights and results are rounded as such hardware rounds them,
-with sums in float32. `float32, regrouped` is float32 itself in other chunks and shows the effect of rounding alone. The
-command prints a table and writes JSON.
+noise of two presets, and the influence of the image alone (live). The agreement of a precision is the Jaccard index of
+its top 5 with the top 5 of float32, averaged over windows and layers: for the neurons that influence finds to support
+and to oppose the decision, for correlation, for precision, and for all metrics. `time` is the time of the whole
+explanation with its proof relative to float32, measured in turns. A precision that this machine does not multiply
+natively is not timed; its agreement is that of convolutions whose inputs, weights and results are rounded as such
+hardware rounds them, forwards and backwards, with sums in float32. `float32, regrouped` is float32 itself in other
+chunks and shows the effect of rounding alone. The command prints a table and writes JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -34,13 +36,20 @@ from bench.inputs import windows
 from explain_cnn_ros.explain import sampling
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.device import fast_low_precision
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Below this agreement, by either metric or by all, a precision is not used by default.
+#: The two metrics of influence.
+INFLUENCE = (SUPPORTING, OPPOSING)
+
+#: The metrics that have a column of their own.
+COLUMNS = (*INFLUENCE, *SIMILARITY_METRICS)
+
+#: Below this agreement, by one of these metrics or by all, a precision is not used by default.
 AGREEMENT_MIN = 0.95
 
 Rounding = Callable[[Tensor], Tensor]
@@ -65,10 +74,33 @@ ROUNDINGS: dict[str, tuple[Rounding, Rounding]] = {
 }
 
 
+class Rounded(torch.autograd.Function):
+    """Rounds a tensor in the forward pass, and its gradient in the backward pass."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, rounding: Rounding) -> Tensor:
+        context.rounding = rounding
+        return rounding(x).clone()  # the ReLUs work in place
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return context.rounding(gradient), None
+
+
 @contextmanager
 def rounding(precision: str) -> Iterator[None]:
-    """Round the operands and the results of all layers."""
-    operand, result = ROUNDINGS[precision]
+    """Round the operands and the results of all layers, forwards and backwards."""
+    of_operands, of_results = ROUNDINGS[precision]
+    transposed = nn.functional.conv_transpose2d
+
+    def operand(x: Tensor) -> Tensor:
+        return Rounded.apply(x, of_operands)
+
+    def result(x: Tensor) -> Tensor:
+        return Rounded.apply(x, of_results)
+
+    def backwards(x: Tensor, weight: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        return result(transposed(operand(x), operand(weight), *arguments, **named))
 
     def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
         return result(nn.functional.conv2d(operand(x), operand(layer.weight), layer.bias, padding=layer.padding))
@@ -76,7 +108,11 @@ def rounding(precision: str) -> Iterator[None]:
     def dense(layer: nn.Linear, x: Tensor) -> Tensor:
         return result(nn.functional.linear(operand(x), operand(layer.weight), layer.bias))
 
-    with mock.patch.object(nn.Conv2d, "forward", convolution), mock.patch.object(nn.Linear, "forward", dense):
+    with (
+        mock.patch.object(nn.Conv2d, "forward", convolution),
+        mock.patch.object(nn.Linear, "forward", dense),
+        mock.patch.object(nn.functional, "conv_transpose2d", backwards),
+    ):
         yield
 
 
@@ -105,13 +141,16 @@ def native(device: torch.device) -> list[str]:
     return names
 
 
+def settings_of(preset: str, precision: str) -> ExplainSettings:
+    """Return a preset with influence among its metrics."""
+    settings = ExplainSettings.preset(preset, compute_precision=precision)
+    return dataclasses.replace(settings, metrics=tuple(dict.fromkeys((*INFLUENCE, *settings.metrics))))
+
+
 def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], preset: str) -> list[dict[str, Any]]:
     """Return one row for each precision."""
     at_hand = native(classifier.device)
-    explainers = {
-        name: Explainer(classifier, ExplainSettings.preset(preset, compute_precision=name))
-        for name in ("float32", *at_hand)
-    }
+    explainers = {name: Explainer(classifier, settings_of(preset, name)) for name in ("float32", *at_hand)}
     seconds: dict[str, list[float]] = {name: [] for name in explainers}
     found: dict[str, list[dict[str, list[float]]]] = {}
     explainers["float32"].explain(images[0])
@@ -138,7 +177,7 @@ def compare(classifier: PersonClassifier, images: list[NDArray[np.uint8]], prese
             {
                 "preset": preset,
                 "precision": name,
-                **{metric: float(np.nanmean(by_metric[metric])) for metric in SIMILARITY_METRICS},
+                **{metric: float(np.nanmean(by_metric[metric])) for metric in COLUMNS if metric in by_metric},
                 "all": float(np.nanmean([v for values in by_metric.values() for v in values])),
                 "time": statistics.median(ratios) if ratios else None,
             }
@@ -150,20 +189,27 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--windows", type=int, default=20, help="[%(default)s]")
-    parser.add_argument("--presets", nargs="+", default=["paper", "stable"], help="[%(default)s]")
+    parser.add_argument("--presets", nargs="+", default=["paper", "stable", "live"], help="[%(default)s]")
     parser.add_argument("--output", type=Path, default=Path("bench_output"), help="folder [%(default)s]")
     arguments = parser.parse_args()
     classifier = PersonClassifier.load()
     images = windows(arguments.windows)
     rows = [row for preset in arguments.presets for row in compare(classifier, images, preset)]
-    print(f"{'preset':>8} {'precision':<20} {'correlation':>11} {'precision':>9} {'all six':>8} {'time':>6}")
+    print(
+        f"{'preset':>8} {'precision':<20} {'supporting':>10} {'opposing':>8} {'correlation':>11} {'precision':>9} "
+        f"{'all':>6} {'time':>6}"
+    )
     for row in rows:
-        correlation, activation_precision = (row[metric] for metric in SIMILARITY_METRICS)
-        agreed = min(correlation, activation_precision, row["all"]) >= AGREEMENT_MIN
+        values = [row.get(metric) for metric in COLUMNS]
+        agreed = min(value for value in (*values, row["all"]) if value is not None) >= AGREEMENT_MIN
         shown = f"{row['time']:.2f}" if row["time"] else "-"
+        columns = " ".join(
+            f"{'-' if value is None else format(value, '.3f'):>{width}}"
+            for value, width in zip(values, (10, 8, 11, 9), strict=True)
+        )
         print(
-            f"{row['preset']:>8} {row['precision']:<20} {correlation:>11.3f} {activation_precision:>9.3f} "
-            f"{row['all']:>8.3f} {shown:>6}" + ("" if agreed else f"   below {AGREEMENT_MIN:g}: not used by default")
+            f"{row['preset']:>8} {row['precision']:<20} {columns} {row['all']:>6.3f} {shown:>6}"
+            + ("" if agreed else f"   below {AGREEMENT_MIN:g}: not used by default")
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "precision.json"

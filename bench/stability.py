@@ -26,18 +26,20 @@ from tqdm import tqdm
 
 from bench.inputs import windows
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: (noise, length, sigma, [n]): the paper's, the authors', and what might do better. Orthogonal noise comes in blocks:
-#: of 46 copies at length 16, 25 at 26, 16 at 32 and 7 at 64 in a window of 64 x 128 pixels.
+#: (noise, length, sigma, [n]): those of the paper and of the authors, and those that might be better. Orthogonal noise
+#: comes in blocks: of 46 copies at length 16, 25 at 26, 16 at 32 and 7 at 64 in a window of 64 x 128 pixels.
 GRID: list[tuple[str, float, float, list[int]]] = [
     ("white", 16.0, 0.02, [50]),
     ("white", 16.0, 0.1, [50, 200, 500]),
     ("white", 16.0, 0.4, [50, 200]),
     ("ramp", 16.0, 0.1, [50]),
+    ("authors", 16.0, 0.1, [50]),
     ("smooth", 16.0, 0.02, [50]),
     ("smooth", 16.0, 0.1, [50, 200]),
     ("smooth", 32.0, 0.1, [50, 200]),
@@ -50,6 +52,16 @@ GRID: list[tuple[str, float, float, list[int]]] = [
 ]
 
 
+#: The metrics that depend on the noise, and the titles of their columns.
+TITLES = dict(
+    zip(
+        (SUPPORTING, OPPOSING, *SIMILARITY_METRICS),
+        ("supporting influence", "opposing influence", "correlation", "precision"),
+        strict=True,
+    )
+)
+
+
 def compare(
     classifier: PersonClassifier,
     images: list[NDArray[np.uint8]],
@@ -60,7 +72,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return one row for each n."""
     settings = ExplainSettings(
-        perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, metrics=SIMILARITY_METRICS
+        perturbations=ns[0], sigma=sigma, noise=noise, noise_length=length, metrics=tuple(TITLES)
     )
     explainers = [Explainer(classifier, dataclasses.replace(settings, seed=seed)) for seed in (0, 1)]
     pairs = [
@@ -70,7 +82,7 @@ def compare(
     rows = []
     for index, n in enumerate(ns):
         row: dict[str, Any] = {"noise": noise, "length": length, "sigma": sigma, "n": n}
-        for metric in SIMILARITY_METRICS:
+        for metric in TITLES:
             keys = [(metric, layer) for layer in settings.layers]
             both = [(one[index], other[index], key) for one, other in pairs for key in keys]
             halves = [ranked.stability[key] for one, other, key in both for ranked in (one, other)]
@@ -111,11 +123,15 @@ def main() -> int:
         record = json.loads(path.read_text())
         if (record["weights"], record["windows"]) == (classifier.model_hash, len(images)):
             rows = record["rows"]
-    print(f"{'':>29} | {'correlation':^20} | {'precision':^20}")
+    print(" | ".join([f"{'':>29}", *(f"{title:^20}" for title in TITLES.values())]))
     columns = f"{'seeds':>6} {'halves':>6} {'stable':>6}"
-    print(f"{'noise':>10} {'length':>6} {'sigma':>5} {'n':>5} | {columns} | {columns}")
+    print(" | ".join([f"{'noise':>10} {'length':>6} {'sigma':>5} {'n':>5}", *[columns] * len(TITLES)]))
     for noise, length, sigma, ns in GRID:
-        known = {r["n"]: r for r in rows if (r["noise"], r["length"], r["sigma"]) == (noise, length, sigma)}
+        known = {
+            r["n"]: r
+            for r in rows
+            if (r["noise"], r["length"], r["sigma"]) == (noise, length, sigma) and TITLES.keys() <= r.keys()
+        }
         if not all(n in known for n in ns):
             known = {r["n"]: r for r in compare(classifier, images, noise, length, sigma, ns)}
             rows += known.values()
@@ -125,8 +141,7 @@ def main() -> int:
             partial.replace(path)
         for n in ns:
             figures = " | ".join(
-                " ".join(f"{known[n][metric][key]:>6.2f}" for key in ("seeds", "halves", "stable"))
-                for metric in SIMILARITY_METRICS
+                " ".join(f"{known[n][metric][key]:>6.2f}" for key in ("seeds", "halves", "stable")) for metric in TITLES
             )
             shown = f"{length:>6g}" if noise in ("smooth", "orthogonal") else f"{'':>6}"
             print(f"{noise:>10} {shown} {sigma:>5g} {n:>5} | {figures}", flush=True)

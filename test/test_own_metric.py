@@ -21,7 +21,16 @@ from explain_cnn_ros.analysis.rows import neuron_rows
 from explain_cnn_ros.draw.legend import legend_entries
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.explain.adapters import adapt
-from explain_cnn_ros.explain.metrics import LayerEvidence, Metric, Reads, metric_names, register, unregister
+from explain_cnn_ros.explain.metrics import (
+    SUPPORTING,
+    LayerEvidence,
+    Metric,
+    Reads,
+    Selects,
+    metric_names,
+    register,
+    unregister,
+)
 from explain_cnn_ros.explain.metrics.registry import metric
 from explain_cnn_ros.explain.perturbation import Perturbations
 
@@ -66,7 +75,10 @@ def settings(steadiness) -> ExplainSettings:
 
 def test_is_unknown_before(thin_classifier):
     assert STEADINESS.name not in metric_names()
-    with pytest.raises(ValueError, match=r"metrics is 'activation_steadiness': it must be one of activation_output"):
+    with pytest.raises(
+        ValueError,
+        match="metrics is 'activation_steadiness': it must be one of influence, counter_",
+    ):
         ExplainSettings(metrics=(STEADINESS.name,))
 
 
@@ -120,6 +132,49 @@ def test_is_in_the_table(settings, steadiness, thin_classifier, picture):
     rows = [row for row in neuron_rows(explanation) if row["metric"] == steadiness.name]
     assert [(row["layer"], row["rank"]) for row in rows[:5]] == [(LAYERS[0], rank) for rank in range(1, 6)]
     assert all(row["score_low"] <= row["score"] <= row["score_high"] for row in rows)
+
+
+@pytest.mark.parametrize("selects", Selects)
+@pytest.mark.parametrize("perturbations", [0, 12])
+def test_a_metric_may_read_gradients(thin_classifier, picture, selects, perturbations):
+    """With scores that are half the influence, it selects as influence does, or the highest ones."""
+    register(
+        Metric(
+            name="half_influence",
+            title="half",
+            reads=Reads.GRADIENTS,
+            function=lambda evidence: evidence.influences.mean / 2,
+            meaning="half of the influence",
+            source="this test",
+            colour="#654321",
+            signed=True,
+            selects=selects,
+        )
+    )
+    try:
+        settings = ExplainSettings(
+            layers=LAYERS, metrics=("half_influence",), perturbations=perturbations, perturbation_groups=4
+        )
+        own = Explainer(thin_classifier, settings).explain(picture(32, 64))
+        known = Explainer(thin_classifier, replace(settings, metrics=(SUPPORTING, "counter_influence")))
+        influence = known.explain(picture(32, 64))
+        assert own.proofs == ()  # only influence itself predicts what silencing does
+        for layer in LAYERS:
+            ranking = own.layer_ranking("half_influence", layer)
+            scores = influence.layer_ranking(SUPPORTING, layer).scores
+            np.testing.assert_allclose(ranking.scores, scores / 2, rtol=1e-6)
+            assert (ranking.stability is not None) is (perturbations > 0)
+            assert all((n.interval is not None) is (perturbations > 0) for n in ranking.neurons)
+            channels = [neuron.channel for neuron in ranking.neurons]
+            if selects is Selects.HIGHEST:
+                assert channels == list(np.argsort(-scores)[:5])
+            else:
+                name = SUPPORTING if selects is Selects.SUPPORTING else "counter_influence"
+                assert channels == [neuron.channel for neuron in influence.ranking(name, layer)]
+                patches = [neuron.patch for neuron in influence.ranking(name, layer)]
+                assert [neuron.patch for neuron in ranking.neurons] == patches
+    finally:
+        unregister("half_influence")
 
 
 def test_names_are_unique_and_well_formed(steadiness):

@@ -26,16 +26,21 @@ TESTS = [
         "explain/test_perturbation",
         "explain/test_moments",
         "explain/metrics/test_paper",
+        "explain/metrics/test_registry",
         "explain/test_selection",
         "explain/test_evidence",
         "explain/test_network_adapter",
         "explain/vgg/test_tracing",
+        "explain/vgg/test_gradients",
         "explain/vgg/test_deconvnet",
         "explain/vgg/test_deconvnet_crops",
         "explain/vgg/test_silencing",
         "explain/vgg/test_adapter",
         "explain/test_patches",
         "explain/test_sampling",
+        "explain/test_locating",
+        "explain/test_proof",
+        "explain/test_influence",
         "explain/test_silencing",
         "model/test_output",
         "model/test_winograd",
@@ -68,7 +73,8 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
     "a forward ReLU mask": [
         ("explain/vgg/deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
          "if layer.number in activations:\n                    maps = maps * (activations[layer.number] > 0)"),
-        ("explain/vgg/adapter", 'if method == "deconvnet" and not whole_maps:', "if False:"),
+        ("explain/vgg/adapter",
+         'if method == "deconvnet" and all(start.position is not None for start in starts):', "if False:"),
     ],
     "a forward ReLU mask, on whole maps": [
         ("explain/vgg/deconvnet", "if rectified is not None:\n                    maps = maps * (rectified[index] > 0)",
@@ -79,13 +85,14 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
         ("explain/vgg/deconvnet_crops", "maps = maps.relu_()", "pass"),
     ],
     "seed 1 instead of the activation": [
-        ("explain/vgg/deconvnet", "scatter_(1, position, flat.gather(1, position))", "scatter_(1, position, 1.0)"),
-        ("explain/vgg/deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
-         "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
+        ("explain/vgg/deconvnet", "return activation.where(kept.view_as(activation), 0)",
+         "return torch.ones_like(activation).where(kept.view_as(activation), 0)"),
+        ("explain/vgg/deconvnet_crops", "[column for _, column in places]].relu()",
+         "[column for _, column in places]].relu() * 0 + 1"),
     ],
     "seed 1 instead of the activation, on crops": [
-        ("explain/vgg/deconvnet_crops", "value = activation[channels].flatten(1).amax(1).relu()",
-         "value = torch.ones_like(activation[channels].flatten(1).amax(1))"),
+        ("explain/vgg/deconvnet_crops", "[column for _, column in places]].relu()",
+         "[column for _, column in places]].relu() * 0 + 1"),
     ],
     "crops that reach out of the image": [
         ("explain/vgg/deconvnet_crops", "            _clear_outside(maps, rows, columns)", "            pass"),
@@ -131,8 +138,7 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
          "return self.pixels + sigma * fields * 57"),
     ],
     "a ramp that starts at zero": [
-        ("explain/perturbation", "torch.arange(self.taken + 1, self.taken + count + 1,",
-         "torch.arange(self.taken, self.taken + count,"),
+        ("explain/perturbation", 'index + 1 if self.noise == "ramp" else index', "index"),
     ],
     "P(person) instead of the logit": [
         ("explain/network_adapter", 'if kind == "probability"', 'if kind != "probability"'),
@@ -148,7 +154,81 @@ MUTATIONS: dict[str, list[tuple[str, str, str]]] = {
         ("explain/silencing", "key=lambda c: not alive[c]", "key=lambda c: alive[c]"),
     ],
     "neurons that are silenced in all passes": [
-        ("explain/vgg/silencing", "x[row, channels] = 0", "x[:, channels] = 0"),
+        ("explain/vgg/silencing", "x[row, copy.silenced[index]] =", "x[:, copy.silenced[index]] ="),
+    ],
+    "silenced neurons that still reach the next convolution": [
+        ("explain/vgg/silencing", "return output - part", "return output.clone()"),
+    ],
+    "copies that are returned in the order in which they join": [
+        ("explain/vgg/silencing", "result[rows] = _pass", "result[start : start + len(rows)] = _pass"),
+    ],
+    "gradients that pass closed ReLUs": [
+        ("explain/vgg/gradients", "gradient = torch.ops.aten.threshold_backward(gradient, activation, 0)",
+         "gradient = gradient * 1"),
+    ],
+    "gradients of unflipped filters": [
+        ("explain/vgg/gradients", "conv_transpose2d(gradient, module.weight,",
+         "conv_transpose2d(gradient, module.weight.flip(2, 3),"),
+    ],
+    "gradients of Winograd convolutions with unflipped filters": [
+        ("model/winograd", "self.filters.transpose(1, 2), self.gradient_from_tiles",
+         "self.filters.transpose(1, 2), self.from_tiles"),
+    ],
+    "gradients without activations": [
+        ("explain/vgg/gradients", "product = activation * gradient", "product = (activation > 0) * gradient"),
+    ],
+    "contributions of another window": [
+        ("explain/vgg/gradients", "product[0].to(wide, copy=True)", "product[-1].to(wide, copy=True)"),
+    ],
+    "contributions that hold the whole batch": [
+        ("explain/vgg/gradients", "product[0].to(wide, copy=True)", "product[0].to(wide)"),
+    ],
+    "influences of the window among those of the perturbations": [
+        ("explain/sampling", "influences[first:]", "influences"),
+    ],
+    "influences that are grouped by chunk": [
+        ("explain/influences", "torch.arange(first, first + len(influences)", "torch.arange(0, len(influences)"),
+    ],
+    "the image's influence instead of the mean": [
+        ("explain/influences", "return self.sum.sum(0) / total if total else self.image", "return self.image"),
+    ],
+    "neurons of the other side": [
+        ("explain/metrics/registry", "torch.where(toward > 0, toward, torch.nan)", "toward"),
+    ],
+    "the same side for each decision": [
+        ("explain/metrics/registry", "person == (self.selects is Selects.SUPPORTING)",
+         "self.selects is Selects.SUPPORTING"),
+    ],
+    "a decision without its threshold": [
+        ("explain/ranking", ">= self._threshold", ">= 0.5"),
+    ],
+    "starts at the largest contribution for the person": [
+        ("explain/locating", "person == (selects is Selects.SUPPORTING)", "True"),
+    ],
+    "starts at the strongest activation": [
+        ("explain/locating", "values = toward.where(contributes, values)", "pass"),
+    ],
+    "starts of neurons that contribute nowhere": [
+        ("explain/locating", "values = toward.where(contributes, values)", "values = toward"),
+    ],
+    "changes instead of falls in a proof": [
+        ("explain/proof", "key: before - value", "key: value - before"),
+    ],
+    "an error that cancels": [
+        ("explain/proof", "sum(abs(p - m) for p, m in zip(predicted, measured, strict=True))",
+         "abs(sum(p - m for p, m in zip(predicted, measured, strict=True)))"),
+    ],
+    "a share of an output that argues for the other decision": [
+        ("explain/proof", "if (margin > 0) != person:", "if False:"),
+    ],
+    "a share of the probability of the other decision": [
+        ("explain/proof", "return output - 1 if", "return output if"),
+    ],
+    "a proof in half precision": [
+        ("explain/proof", '"float32" if settings.compute_precision in COARSE_PRECISIONS else', ""),
+    ],
+    "a proof that never disagrees": [
+        ("explain/proof", "disagrees=error > PROOF_ERROR_MAX", "disagrees=False"),
     ],
     "tiles that overlap too little": [
         ("model/winograd", "edges = (0, 0, 1, 1 +", "edges = (0, 0, 0, 2 +"),

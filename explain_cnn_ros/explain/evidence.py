@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from explain_cnn_ros.explain.influences import Influences
 from explain_cnn_ros.explain.metrics.registry import LayerEvidence, Metric, Reads, metric
 from explain_cnn_ros.explain.moments import Moments
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter
@@ -36,31 +37,50 @@ class Evidence:
         adapter: Adapter of the network.
         activations: Activations for the unperturbed window by layer, [C, R, C'].
         moments: Moments over the perturbations by layer.
+        influences: Influences by layer; empty if no requested metric reads gradients.
+        person: Whether the shown decision is "person".
     """
 
     settings: ExplainSettings
     adapter: NetworkAdapter
     activations: Mapping[int, Tensor]
     moments: Mapping[int, Moments]
+    influences: Mapping[int, Influences]
+    person: bool
 
     def score(self, name: str, layer: int) -> Tensor:
         """Compute the scores [C] of a layer's neurons by a metric. NaN is for neurons without a value."""
         return metric(name).function(self._of_layer(metric(name), layer))
+
+    def select(self, name: str, scores: Tensor) -> list[int]:
+        """Return the channels of the top N by a metric, best first.
+
+        Args:
+            name: Name of the metric.
+            scores: Scores [C] of a layer's neurons by the metric.
+        """
+        return top_channels(metric(name).preferences(scores, self.person), self.settings.top_n)
 
     def _of_layer(self, entry: Metric, layer: int) -> LayerEvidence:
         evidence = layer_weights(self.adapter, self.settings, layer)
         if entry.reads is Reads.WEIGHTS:
             return evidence
         evidence = replace(evidence, activation_or_none=self.activations[layer])
-        return replace(evidence, moments_or_none=self.moments[layer]) if entry.perturbed else evidence
+        if entry.reads is Reads.PERTURBATIONS:
+            return replace(evidence, moments_or_none=self.moments[layer])
+        if entry.reads is Reads.GRADIENTS:
+            return replace(evidence, influences_or_none=self.influences[layer])
+        return evidence
 
     def stability(self, name: str, layer: int) -> float:
         """Compute the Jaccard index of the top N from one half of the perturbations and the top N from the other."""
-        evidence = self._of_layer(metric(name), layer)
-        one, other = (
-            set(top_channels(metric(name).function(replace(evidence, moments_or_none=half)), self.settings.top_n))
-            for half in self.moments[layer].halves
-        )
+        entry, evidence = metric(name), self._of_layer(metric(name), layer)
+        halves: tuple[LayerEvidence, ...]
+        if entry.reads is Reads.GRADIENTS:
+            halves = tuple(replace(evidence, influences_or_none=half) for half in evidence.influences.halves)
+        else:
+            halves = tuple(replace(evidence, moments_or_none=half) for half in evidence.moments.halves)
+        one, other = (set(self.select(name, entry.function(half))) for half in halves)
         return jaccard(one, other)
 
     def interval_half_widths(self, name: str, layer: int, channels: Sequence[int]) -> Tensor:
@@ -72,23 +92,27 @@ class Evidence:
             [len(channels)]; NaN if there is no interval, because the metric does not read perturbations or because
             there are too few groups.
         """
-        entry, moments = metric(name), self.moments[layer]
-        groups = moments.groups
-        if not entry.perturbed or groups < GROUPS_FOR_INTERVALS or bool((moments.count < 1).any()):
+        entry, groups = metric(name), self.settings.perturbation_groups
+        if not entry.perturbed(self.settings) or groups < GROUPS_FOR_INTERVALS:
             return torch.full((len(channels),), float("nan"))
         evidence, chosen = self._of_layer(entry, layer), list(channels)
         few = replace(
             evidence, weights=evidence.weights[chosen], activation_or_none=evidence.activation[chosen], discard=False
         )
-        of_channels = moments.of_channels(chosen)
-        without = torch.stack(
-            [
+        sums = evidence.influences if entry.reads is Reads.GRADIENTS else evidence.moments
+        if bool((sums.count < 1).any()):
+            return torch.full((len(channels),), float("nan"))
+        of_channels, scores = sums.of_channels(chosen), []
+        for left_out in range(groups):
+            rest = of_channels.select([g for g in range(groups) if g != left_out])
+            scores.append(
                 entry.function(
-                    replace(few, moments_or_none=of_channels.select([g for g in range(groups) if g != left_out]))
+                    replace(few, influences_or_none=rest)
+                    if isinstance(rest, Influences)
+                    else replace(few, moments_or_none=rest)
                 )
-                for left_out in range(groups)
-            ]
-        )
+            )
+        without = torch.stack(scores)
         spread = (without - without.mean(0)).square().sum(0) * (groups - 1) / groups
         return STUDENT_T_975[groups // 2 - 2] * spread.sqrt()
 

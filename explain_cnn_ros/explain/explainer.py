@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.evidence import weight_scores
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
-from explain_cnn_ros.explain.locating import locate
+from explain_cnn_ros.explain.locating import locate, starts
 from explain_cnn_ros.explain.network_adapter import Channels, Neuron
 from explain_cnn_ros.explain.patches import Patch, to_frame
+from explain_cnn_ros.explain.proof import Proofs, prove
 from explain_cnn_ros.explain.ranking import RankedWindow, Ranker, TracedWindow
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.silencing import SilencedOutputs, draw_unselected, silence
@@ -76,6 +77,22 @@ class Explainer:
 
     # The stages.
 
+    def window(self, frame: NDArray[np.uint8], region: Region) -> Window:
+        """Return the window of a region: uint8 [128, 64, 3] RGB, of the classifier's size.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB.
+            region: The region, in pixels of the frame. A region that is the whole frame is resized.
+
+        Raises:
+            ValueError: The region lies outside of the frame.
+        """
+        if region.covers((frame.shape[1], frame.shape[0])):
+            return self.classifier.resize(frame)
+        _check_region(region, frame)
+        window: Window = crop(frame, region.x, region.y, region.width, region.height, self.classifier.info.input_size)
+        return window
+
     @torch.inference_mode()
     def trace(self, window: Window) -> TracedWindow:
         """Pass a window through the network once, for `locate` and `silence` without a ranking.
@@ -95,55 +112,86 @@ class Explainer:
         return TracedWindow(pixels, clean)
 
     @torch.inference_mode()
-    def rank(self, window: Window) -> RankedWindow:
+    def rank(self, window: Window, threshold: float | None = None) -> RankedWindow:
         """Rank the neurons of a window: the first stage.
 
         Args:
             window: uint8 [128, 64, 3] RGB, of the classifier's size.
+            threshold: Threshold of the decision; None for that of the weights.
         """
-        ranker = self._ranker(window)
+        ranker = self._ranker(window, threshold)
         ranker.sample()
         return ranker.rank()
 
-    def rank_at(self, window: Window, counts: Sequence[int]) -> list[RankedWindow]:
+    def rank_at(self, window: Window, counts: Sequence[int], threshold: float | None = None) -> list[RankedWindow]:
         """Rank the neurons of a window after each of several growing numbers of perturbations.
 
         Args:
             window: uint8 [128, 64, 3] RGB, of the classifier's size.
             counts: Numbers of perturbations, ascending.
+            threshold: Threshold of the decision; None for that of the weights.
         """
         with torch.inference_mode():
-            return list(self._ranker(window).rank_at(counts))
+            return list(self._ranker(window, threshold).rank_at(counts))
 
     @torch.inference_mode()
-    def locate(self, window: TracedWindow, neurons: Collection[Neuron] | None = None) -> dict[Neuron, Patch]:
-        """Compute the patches of neurons in a traced or ranked window: the second stage.
+    def locate(self, window: TracedWindow, neurons: Collection[Neuron]) -> dict[Neuron, Patch]:
+        """Compute the patches of any neurons in a traced or ranked window, from their strongest activations.
 
         Args:
             window: The window.
-            neurons: Neurons of the explained layers; None for those that a ranked window has selected.
+            neurons: Neurons of the explained layers.
 
         Returns:
             The patch of each neuron, in pixels of the window. Dead neurons have none.
-
-        Raises:
-            ValueError: `neurons` is None, and the window is not ranked.
         """
-        if neurons is None:
-            if not isinstance(window, RankedWindow):
-                raise ValueError("the window has no ranking: name the neurons, or rank the window first")
-            neurons = window.neurons
-        return locate(self.adapter, self.settings, window.clean, neurons)
+        wanted = starts(self.settings, window.clean, list(neurons))
+        patches = locate(self.adapter, self.settings, window.clean, wanted.values())
+        return {neuron: patches[start] for neuron, start in wanted.items() if start in patches}
 
     @torch.inference_mode()
-    def silence(self, window: TracedWindow, silenced: Sequence[Channels]) -> SilencedOutputs:
+    def locate_selected(self, ranked: RankedWindow) -> dict[tuple[str, Neuron], Patch]:
+        """Compute the patches of the neurons that each metric selected: the second stage.
+
+        Neurons that influence selected begin at the position that contributes most, unless the settings say otherwise.
+
+        Args:
+            ranked: The ranked window.
+
+        Returns:
+            The patch of each metric's neurons, in pixels of the window. Dead neurons have none.
+        """
+        wanted = {
+            (name, neuron): start
+            for name in self.settings.metrics
+            for neuron, start in starts(
+                self.settings, ranked.clean, ranked.neurons_of(name), name, ranked.evidence.person
+            ).items()
+        }
+        patches = locate(self.adapter, self.settings, ranked.clean, wanted.values())
+        return {key: patches[start] for key, start in wanted.items() if start in patches}
+
+    @torch.inference_mode()
+    def silence(
+        self, window: TracedWindow, silenced: Sequence[Channels], values: Mapping[int, torch.Tensor] | None = None
+    ) -> SilencedOutputs:
         """Compute the network's answers for a window with neurons silenced: the third stage.
 
         Args:
             window: A traced or ranked window.
             silenced: Sets of neurons, as channels by layer. Each set is silenced in a pass of its own.
+            values: Values by layer, [C], to which activations are set, for instance their means; None for zero.
         """
-        return silence(self.adapter, window.pixels, silenced)
+        return silence(self.adapter, window.pixels, silenced, self.settings.compute_precision, values)
+
+    @torch.inference_mode()
+    def prove(self, ranked: RankedWindow) -> Proofs:
+        """Silence the neurons that influence selected, each by itself and all at once.
+
+        Args:
+            ranked: The ranked window.
+        """
+        return prove(self.adapter, self.settings, ranked)
 
     # Their composition.
 
@@ -185,7 +233,7 @@ class Explainer:
         image_size = (frame.shape[1], frame.shape[0])
         with _timed(timings, "window", device):
             region = region or Region(0, 0, *image_size, float("nan"))
-            ranker = self._ranker(self._window(frame, region), check)
+            ranker = self._ranker(self.window(frame, region), threshold, check)
         with _timed(timings, "network", device):
             ranker.sample()
         with _timed(timings, "metrics", device):
@@ -200,7 +248,9 @@ class Explainer:
             }
         with _timed(timings, "deconvnet", device):
             check()
-            patches = self.locate(ranked)
+            patches = self.locate_selected(ranked)
+        with _timed(timings, "proof", device):
+            proofs = prove(self.adapter, settings, ranked, check)
         silencing: tuple[Silencing, ...] = ()
         if settings.silencing_draws:
             with _timed(timings, "silencing", device):
@@ -217,49 +267,48 @@ class Explainer:
             output=ranked.output,
             output_mean=ranked.output_mean,
             output_stddev=ranked.output_stddev,
-            rankings=self._rankings(ranked, half_widths, patches, region, image_size),
+            rankings=self._rankings(ranked, half_widths, patches, proofs, region, image_size),
             set_similarity=similarity,
             set_similarity_by_layer=by_layer,
             timings=timings,
             model_hash=self.classifier.model_hash,
             device=str(device),
             silencing=silencing,
+            proofs=proofs.by_metric,
         )
 
-    def _ranker(self, window: Window, before_pass: Callable[[], None] = lambda: None) -> Ranker:
+    def _ranker(
+        self, window: Window, threshold: float | None, before_pass: Callable[[], None] = lambda: None
+    ) -> Ranker:
         pixels = self.classifier.to_pixels(window[None])
-        return Ranker(self.adapter, self.settings, self._weight_scores, pixels, before_pass)
-
-    def _window(self, frame: NDArray[np.uint8], region: Region) -> Window:
-        if region.covers((frame.shape[1], frame.shape[0])):
-            return self.classifier.resize(frame)
-        _check_region(region, frame)
-        window: Window = crop(frame, region.x, region.y, region.width, region.height, self.classifier.info.input_size)
-        return window
+        threshold = self.classifier.threshold if threshold is None else threshold
+        return Ranker(self.adapter, self.settings, self._weight_scores, pixels, threshold, before_pass)
 
     def _rankings(
         self,
         ranked: RankedWindow,
         half_widths: Mapping[tuple[str, int], list[float]],
-        patches: Mapping[Neuron, Patch],
+        patches: Mapping[tuple[str, Neuron], Patch],
+        proofs: Proofs,
         region: Region,
         image_size: tuple[int, int],
     ) -> tuple[LayerRanking, ...]:
         """Describe what was selected, with the patches in pixels of the frame."""
         size = self.classifier.info.input_size
 
-        def describe(layer: int, channel: int, score: float, half_width: float) -> RankedNeuron:
-            patch = patches.get(Neuron(layer, channel))
+        def describe(name: str, neuron: Neuron, score: float, half_width: float) -> RankedNeuron:
+            patch = patches.get((name, neuron))
             in_frame = patch and to_frame(patch, size, region, image_size)
             interval = None if math.isnan(half_width) else (score - half_width, score + half_width)
-            return RankedNeuron(layer, channel, score, in_frame, interval)
+            silenced = proofs.silenced.get((name, neuron))
+            return RankedNeuron(neuron.layer, neuron.channel, score, in_frame, interval, silenced)
 
         rankings = []
         for (name, layer), channels in ranked.channels.items():
             values = ranked.scores[name, layer].double().cpu().numpy()
             stability = ranked.stability.get((name, layer))
             neurons = tuple(
-                describe(layer, channel, float(values[channel]), half_width)
+                describe(name, Neuron(layer, channel), float(values[channel]), half_width)
                 for channel, half_width in zip(channels, half_widths[name, layer], strict=True)
             )
             unstable = stability is not None and not stability >= self.settings.stability_target

@@ -26,6 +26,8 @@ class RankedNeuron:
         patch: Patch in pixels of the frame; None if the neuron is dead or the patch lies outside of the frame.
         interval: 95 % confidence interval (low, high) of the score over the perturbations. It is None if the metric
             does not read perturbations, or if there are too few groups (ExplainSettings.perturbation_groups).
+        silenced: Measured fall of the output if only this neuron is silenced, which influence predicts. It is None if
+            the metric is not influence, or unless `ExplainSettings.proof` is "each".
     """
 
     layer: int
@@ -33,6 +35,7 @@ class RankedNeuron:
     score: float
     patch: Patch | None
     interval: tuple[float, float] | None = None
+    silenced: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,45 @@ class Silencing:
         return float(np.std(self.random_probabilities))
 
 
+#: A proof disagrees with its prediction if the sum of the absolute errors is larger than this share of the sum of the
+#: absolute measured changes.
+PROOF_ERROR_MAX = 0.5
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The changes of the output that influence predicts, and those that silencing the selected neurons causes.
+
+    All changes are falls of the output: the output of the window, minus the output with neurons silenced.
+
+    Attributes:
+        metric: Name of the metric that selected the neurons.
+        neurons: Number of selected neurons over all layers.
+        predicted: Sum of the predicted changes, one neuron at a time: the sum of the scores.
+        measured: Sum of the measured changes, one neuron at a time; NaN unless `ExplainSettings.proof` is "each".
+        error: Sum of the absolute differences of the two for each neuron, divided by the sum of the absolute measured
+            changes; NaN unless `ExplainSettings.proof` is "each".
+        agreeing: Number of neurons whose measured change has the predicted sign; 0 unless `ExplainSettings.proof` is
+            "each".
+        together: Measured change with all of them silenced at once.
+        share: The same as a share of the output of the window, or of P(person) - 1 if the output is the probability and
+            the decision is "no person"; NaN if the margin is 0 or argues for the other decision than the threshold's.
+        probability: P(person) with all of them silenced at once.
+        disagrees: Whether the error exceeds PROOF_ERROR_MAX. The scores are then not what the decision rests on.
+    """
+
+    metric: str
+    neurons: int
+    predicted: float
+    measured: float
+    error: float
+    agreeing: int
+    together: float
+    share: float
+    probability: float
+    disagrees: bool
+
+
 @dataclass(frozen=True)
 class Explanation:
     """The explanation of the decision about one region of one frame.
@@ -112,6 +154,7 @@ class Explanation:
         model_hash: Hash of the weights file; see `WindowClassifier`.
         device: Device of the network.
         silencing: Results of silencing by metric; empty unless `settings.silencing_draws` requests them.
+        proofs: Proofs of the metrics of influence; empty if `settings.proof` is "none".
     """
 
     region: Region
@@ -129,6 +172,7 @@ class Explanation:
     model_hash: str
     device: str
     silencing: tuple[Silencing, ...] = ()
+    proofs: tuple[Proof, ...] = ()
 
     @property
     def person(self) -> bool:
@@ -161,6 +205,10 @@ class Explanation:
             KeyError: The settings did not request the layer or the metric.
         """
         return self.layer_ranking(metric, layer).neurons
+
+    def proof(self, metric: str) -> Proof | None:
+        """Return the proof of a metric; None if there is none."""
+        return next((proof for proof in self.proofs if proof.metric == metric), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to values for JSON, without the scores of neurons that are not selected. NaN becomes null."""

@@ -41,6 +41,20 @@ class Neuron:
     channel: int
 
 
+@dataclass(frozen=True, order=True)
+class Start:
+    """The start of a reconstruction.
+
+    Attributes:
+        neuron: The neuron.
+        position: Flat index of the position in the neuron's map, R x C' positions, whose activation is reconstructed;
+            None: the whole map.
+    """
+
+    neuron: Neuron
+    position: int | None
+
+
 @dataclass
 class Trace:
     """The result of one pass through the network. Adapters add what their `reconstruct` needs.
@@ -48,10 +62,16 @@ class Trace:
     Attributes:
         logits: [N, classes], at least float32.
         activations: Activations by layer number, [N, C, R, C'], at least float32.
+        influences: Sums over positions of activation times gradient of the output by layer number, [N, C]; empty unless
+            gradients were requested.
+        contributions: The same by position, for the first window only, [C, R, C']; empty unless gradients were
+            requested with `record`.
     """
 
     logits: Tensor
     activations: dict[int, Tensor] = field(default_factory=dict)
+    influences: dict[int, Tensor] = field(default_factory=dict)
+    contributions: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,23 +79,23 @@ class Reconstructions:
     """Reconstructions of neurons in the network's input, as crops. They are zero outside of the crops.
 
     Attributes:
-        neurons: The neurons, K of them.
+        starts: The starts, K of them.
         pixels: The crops, in the input's normalised units, [K, 3, h, w].
         tops: Row of the input in which each crop begins, int64 [K]. Crops may reach out of the input; they are zero
             there.
         lefts: Column of the input in which each crop begins, int64 [K].
     """
 
-    neurons: tuple[Neuron, ...]
+    starts: tuple[Start, ...]
     pixels: Tensor
     tops: Tensor
     lefts: Tensor
 
     @classmethod
-    def whole(cls, neurons: Sequence[Neuron], pixels: Tensor) -> Reconstructions:
+    def whole(cls, starts: Sequence[Start], pixels: Tensor) -> Reconstructions:
         """Wrap reconstructions of the whole input, [K, 3, H, W]."""
-        corner = torch.zeros(len(neurons), dtype=torch.int64, device=pixels.device)
-        return cls(tuple(neurons), pixels, corner, corner)
+        corner = torch.zeros(len(starts), dtype=torch.int64, device=pixels.device)
+        return cls(tuple(starts), pixels, corner, corner)
 
 
 class NetworkAdapter(ABC):
@@ -111,8 +131,11 @@ class NetworkAdapter(ABC):
         precision: str = "float32",
         pre_relu: bool = False,
         record: str = "",
+        gradients: str = "",
     ) -> Trace:
-        """Pass windows through the network and keep the activations of some layers. No hooks are left behind.
+        """Pass windows through the network and keep the activations of some layers.
+
+        No hooks and no state of autograd are left behind.
 
         Args:
             pixels: Windows [N, 3, H, W], pixel values in [0, 255].
@@ -121,6 +144,8 @@ class NetworkAdapter(ABC):
             pre_relu: Keep the activations before the ReLU, not after it.
             record: Also record what `reconstruct` needs for the first window: the method, "deconvnet" or "guided"; ""
                 for nothing.
+            gradients: Also pass the gradient of the output back to these layers: the kind of the output, as in
+                `output`; "" for no gradients. Gradients of weights are not computed.
         """
 
     @abstractmethod
@@ -133,30 +158,35 @@ class NetworkAdapter(ABC):
         """
 
     @abstractmethod
-    def reconstruct(
-        self, clean: Trace, neurons: Sequence[Neuron], method: str, whole_maps: bool
-    ) -> list[Reconstructions]:
+    def reconstruct(self, clean: Trace, starts: Sequence[Start], method: str) -> list[Reconstructions]:
         """Reconstruct neurons in the network's input.
 
         Args:
             clean: Trace of the window, recorded with the same method.
-            neurons: The neurons.
+            starts: The neurons, and the positions at which their reconstructions begin.
             method: "deconvnet" (Zeiler & Fergus 2014) or "guided" (guided backpropagation, as the authors' code).
-            whole_maps: Start from the neuron's whole map, not from its strongest activation.
 
         Returns:
-            Every neuron once, in batches of the adapter's choice.
+            Every start once, in batches of the adapter's choice.
         """
 
     @abstractmethod
-    def silence(self, pixels: Tensor, silenced: Sequence[Channels]) -> Tensor:
+    def silence(
+        self,
+        pixels: Tensor,
+        silenced: Sequence[Channels],
+        precision: str = "float32",
+        values: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
         """Pass one window through the network with different neurons silenced each time.
 
-        A silenced neuron's activation, after the ReLU, is set to zero.
+        A silenced neuron's activation, after the ReLU, is set to zero, or to a value of its own.
 
         Args:
             pixels: The window [1, 3, H, W], pixel values in [0, 255].
             silenced: The neurons that are silenced in each of K passes.
+            precision: One of `model.precision.PRECISIONS` except "auto".
+            values: Values by layer, [C], to which activations are set; None for zero.
 
         Returns:
             Logits [K, classes].

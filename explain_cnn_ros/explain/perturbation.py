@@ -1,8 +1,9 @@
-"""The noise: copies of an image whose pixel values are multiplied by 1 + noise (section 3 of the paper)."""
+"""The noise: copies of an image whose pixel values are multiplied by 1 + noise (section 4.1 of the paper)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,11 +12,14 @@ from torch import Tensor
 #: white: independent for each pixel value (the paper).
 #: smooth: interpolated between knots that are `length` pixels apart, the same for all three colours.
 #: ramp: white, with a standard deviation that grows from copy to copy: sigma for the first, 2 sigma for the second, and
-#: so on (the authors' code).
+#: so on.
+#: authors: as in the authors' published code (make_perturbations): white, with a standard deviation of 0 for the first
+#: copy, which is therefore the image itself, sigma for the second, 2 sigma for the third, and so on. The noise
+#: multiplies pixel values from which the mean of their channel was subtracted.
 #: orthogonal: smooth noise in blocks of copies. Within a block, the knots are uncorrelated and have mean 0 exactly, not
 #: only on average. Quantities that are linear in the noise therefore have the same correlation over one block as over
 #: infinitely many copies. A block has one copy more than there are knots.
-NOISES = ("white", "smooth", "ramp", "orthogonal")
+NOISES = ("white", "smooth", "ramp", "authors", "orthogonal")
 
 #: Maximum number of copies in a block of orthogonal noise. Larger blocks would take too long.
 BLOCK_MAX = 1000
@@ -32,6 +36,7 @@ class Perturbations:
         noise: One of NOISES.
         length: Distance of the knots of smooth and orthogonal noise, in pixels.
         seed: Seed of the sequence. The same seed on the same device gives the same copies.
+        means: Means of R, G and B that the authors' noise subtracts from pixel values; other noise ignores them.
 
     Attributes:
         taken: Number of copies that were taken.
@@ -41,10 +46,19 @@ class Perturbations:
         ValueError: There is no such noise, or a block of orthogonal noise has more than BLOCK_MAX copies.
     """
 
-    def __init__(self, pixels: Tensor, sigma: float, noise: str = "white", length: float = 16.0, seed: int = 0):
+    def __init__(
+        self,
+        pixels: Tensor,
+        sigma: float,
+        noise: str = "white",
+        length: float = 16.0,
+        seed: int = 0,
+        means: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
         if noise not in NOISES:
             raise ValueError(f"unknown noise {noise!r}: use one of {', '.join(NOISES)}")
         self.pixels, self.sigma, self.noise, self.length = pixels, sigma, noise, length
+        self._means = pixels.new_tensor(means).view(3, 1, 1)
         self.taken = 0
         height, width = pixels.shape[-2:]
         self._knots = tuple(math.ceil((side - 1) / length) + 1 for side in (height, width))
@@ -61,10 +75,14 @@ class Perturbations:
         """Return the next `count` copies, [count, 3, H, W], not clipped to [0, 255]."""
         fields = torch.stack([self._field() for _ in range(count)])
         sigma: float | Tensor = self.sigma
-        if self.noise == "ramp":
-            index = torch.arange(self.taken + 1, self.taken + count + 1, device=fields.device, dtype=fields.dtype)
+        if self.noise in ("ramp", "authors"):
+            index = torch.arange(self.taken, self.taken + count, device=fields.device, dtype=fields.dtype)
+            index = index + 1 if self.noise == "ramp" else index
             sigma = self.sigma * index.view(-1, 1, 1, 1)
         self.taken += count
+        if self.noise == "authors":
+            # The same as (pixels - means) * (1 + sigma * fields) + means, but exact where sigma is 0.
+            return self.pixels + (self.pixels - self._means) * (sigma * fields)
         return self.pixels * (1.0 + sigma * fields)
 
     def _field(self) -> Tensor:

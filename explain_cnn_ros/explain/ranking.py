@@ -14,8 +14,9 @@ from explain_cnn_ros.explain.evidence import Evidence
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, metric
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Trace
 from explain_cnn_ros.explain.sampling import Sampler
-from explain_cnn_ros.explain.selection import jaccard, top_channels
+from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.output import probability
 
 #: Factor by which the number of perturbations grows from one check of the stability to the next.
 GROWTH = 1.5
@@ -61,10 +62,9 @@ class RankedWindow(TracedWindow):
     output_mean: float
     output_stddev: float
 
-    @property
-    def neurons(self) -> list[Neuron]:
-        """All selected neurons, each once, in ascending order."""
-        return sorted({Neuron(layer, channel) for (_, layer), top in self.channels.items() for channel in top})
+    def neurons_of(self, name: str) -> list[Neuron]:
+        """Neurons of the top N of one metric over all layers, best first within each layer."""
+        return [Neuron(layer, channel) for layer, top in self.of_metric(name).items() for channel in top]
 
     def of_metric(self, name: str) -> dict[int, list[int]]:
         """Channels of the top N of one metric by layer."""
@@ -98,6 +98,7 @@ class Ranker:
         settings: Settings of the explanation.
         weight_scores: Scores of the metrics that are the same for all images; see `evidence.weight_scores`.
         pixels: The window, [1, 3, H, W], values in [0, 255].
+        threshold: The decision is "person" if P(person) of the window is at least this.
         before_pass: Called before each pass; an exception that it raises ends the ranking.
     """
 
@@ -107,12 +108,13 @@ class Ranker:
         settings: ExplainSettings,
         weight_scores: Mapping[Key, Tensor],
         pixels: Tensor,
+        threshold: float,
         before_pass: Callable[[], None] = lambda: None,
     ) -> None:
         self._adapter, self._settings, self._weight_scores = adapter, settings, weight_scores
-        self._pixels = pixels
+        self._pixels, self._threshold = pixels, threshold
         self._sampler = Sampler(adapter, settings, pixels, before_pass)
-        self._perturbed = [name for name in settings.metrics if metric(name).perturbed]
+        self._perturbed = [name for name in settings.metrics if metric(name).perturbed(settings)]
 
     def sample(self, perturbations: int | None = None) -> None:
         """Pass the window, and at least this many perturbations, through the network.
@@ -126,8 +128,10 @@ class Ranker:
 
     def evidence(self) -> Evidence:
         """Return the data that the scores are computed from, as of now."""
-        activations = {layer: activation[0] for layer, activation in self._sampler.clean.activations.items()}
-        return Evidence(self._settings, self._adapter, activations, self._sampler.moments)
+        sampler = self._sampler
+        activations = {layer: activation[0] for layer, activation in sampler.clean.activations.items()}
+        person = float(probability(sampler.clean.logits, self._adapter.target)[0]) >= self._threshold
+        return Evidence(self._settings, self._adapter, activations, sampler.moments, sampler.influences, person)
 
     def stability(self) -> dict[Key, float]:
         """Compute the stability by metric and layer, of the rankings that depend on perturbations."""
@@ -176,7 +180,7 @@ class Ranker:
             evidence=evidence,
             perturbations=sampler.taken,
             scores=scores,
-            channels={key: top_channels(value, settings.top_n) for key, value in scores.items()},
+            channels={key: evidence.select(key[0], value) for key, value in scores.items()},
             stability=self.stability() if stability is None else stability,
             output=float(first.output_shift),
             output_mean=float(first.output_mean) if sampler.taken else float("nan"),

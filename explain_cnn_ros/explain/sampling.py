@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from explain_cnn_ros.explain.influences import Influences
+from explain_cnn_ros.explain.metrics.registry import Reads, metric
 from explain_cnn_ros.explain.moments import Moments
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Trace
 from explain_cnn_ros.explain.perturbation import Perturbations
@@ -37,7 +39,9 @@ class Sampler:
 
     Attributes:
         clean: Trace of the unperturbed window, with activations [1, C, R, C'].
-        moments: Moments of each explained layer over the perturbations until now.
+        moments: Moments of each explained layer over the perturbations until now. They cover no neurons if no requested
+            metric reads them.
+        influences: Influences of each explained layer; empty if no requested metric reads gradients.
         taken: Number of perturbations until now.
         chunk: Number of windows in one pass. It is halved if the device runs out of memory.
     """
@@ -51,11 +55,22 @@ class Sampler:
     ) -> None:
         self._before_pass = before_pass
         self._adapter, self._settings, self._pixels = adapter, settings, pixels
-        self._copies = Perturbations(pixels[0], settings.sigma, settings.noise, settings.noise_length, settings.seed)
-        self.chunk = chunk_size(pixels)
+        self._copies = Perturbations(
+            pixels[0],
+            settings.sigma,
+            settings.noise,
+            settings.noise_length,
+            settings.seed,
+            adapter.classifier.info.mean,
+        )
+        reads = {metric(name).reads for name in settings.metrics}
+        self._gradients = settings.output if Reads.GRADIENTS in reads else ""
+        self._of_activations = Reads.PERTURBATIONS in reads
+        self.chunk = chunk_size(pixels, bool(self._gradients))
         self.taken = 0
         self.clean: Trace
         self.moments: dict[int, Moments]
+        self.influences: dict[int, Influences]
 
     def run(self, perturbations: int) -> None:
         """Continue until there are at least `perturbations`. The first call also passes the unperturbed window.
@@ -85,11 +100,17 @@ class Sampler:
             except RuntimeError as error:
                 self._halve(error)
         activations = {layer: a[:1].clone() for layer, a in passed.activations.items()}
-        self.clean = dataclasses.replace(passed, logits=passed.logits[:1], activations=activations)
+        influences = {layer: i[:1] for layer, i in passed.influences.items()}
+        self.clean = dataclasses.replace(
+            passed, logits=passed.logits[:1], activations=activations, influences=influences
+        )
         shift = self._output(self.clean.logits)[0]
         groups, block = self._settings.perturbation_groups, self._copies.block
-        self.moments = {layer: Moments.zeros(a[0], shift, groups, block) for layer, a in activations.items()}
-        self._update(passed.logits[1:], {layer: a[1:] for layer, a in passed.activations.items()})
+        self.moments = {
+            layer: Moments.zeros(self._moments_of(a)[0], shift, groups, block) for layer, a in activations.items()
+        }
+        self.influences = {layer: Influences.zeros(i[0], groups, block) for layer, i in influences.items()}
+        self._update(passed, first=1)
         rest = batch[self.chunk :]
         if len(rest):
             self._add(rest)
@@ -103,7 +124,7 @@ class Sampler:
             except RuntimeError as error:
                 self._halve(error)
                 continue
-            self._update(passed.logits, passed.activations)
+            self._update(passed)
             start += len(passed.logits)
 
     def _pass(self, batch: Tensor, record: str = "") -> Trace:
@@ -115,12 +136,21 @@ class Sampler:
             precision=settings.compute_precision,
             pre_relu=settings.activation == "pre_relu",
             record=record,
+            gradients=self._gradients,
         )
 
-    def _update(self, logits: Tensor, activations: dict[int, Tensor]) -> None:
-        outputs = self._output(logits)
-        for layer in list(activations):
-            self.moments[layer].update(activations.pop(layer), outputs, self.taken)
+    def _moments_of(self, activations: Tensor) -> Tensor:
+        """Return the activations whose moments are computed: all, or those of no neuron."""
+        return activations if self._of_activations else activations[:, :0]
+
+    def _update(self, passed: Trace, first: int = 0) -> None:
+        """Add the windows of a pass to the sums, from the window `first`."""
+        outputs = self._output(passed.logits[first:])
+        for layer in list(passed.activations):
+            activations = passed.activations.pop(layer)[first:]
+            self.moments[layer].update(self._moments_of(activations), outputs, self.taken)
+        for layer, influences in passed.influences.items():
+            self.influences[layer].update(influences[first:], self.taken)
         self.taken += len(outputs)
 
     def _halve(self, error: RuntimeError) -> None:
@@ -133,14 +163,19 @@ class Sampler:
             torch.cuda.empty_cache()
 
 
-def chunk_size(pixels: Tensor) -> int:
-    """Return how many windows like `pixels` [1, 3, H, W] go through a network together, given the free memory."""
+def chunk_size(pixels: Tensor, gradients: bool = False) -> int:
+    """Return how many windows go through a network together, given the free memory.
+
+    Args:
+        pixels: A window, [1, 3, H, W].
+        gradients: The pass also computes gradients, for which it stores activations.
+    """
     if pixels.is_cuda:
         free, _ = torch.cuda.mem_get_info(pixels.device)
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     size = pixels.shape[-2] * pixels.shape[-1]
     # Two maps of the first block are alive at a time, besides the maps of the later blocks that are kept.
-    window = 6 * 64 * size * pixels.element_size()
+    window = (9 if gradients else 6) * 64 * size * pixels.element_size()
     maximum = CHUNK_PIXELS.get(pixels.device.type, CHUNK_PIXELS["cpu"]) // size
     return max(1, min(maximum, int(MEMORY_SHARE * free / window)))

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric_names
+from explain_cnn_ros.explain.metrics import (
+    DEFAULT_METRICS,
+    OPPOSING,
+    PAPER_METRICS,
+    SUPPORTING,
+    Reads,
+    metric,
+    metric_names,
+)
 from explain_cnn_ros.explain.perturbation import NOISES
 from explain_cnn_ros.model.precision import PRECISIONS
 from explain_cnn_ros.options import option, require, validate
@@ -21,20 +29,26 @@ WEIGHTS = ("outgoing", "incoming")
 #: instead of switches, as the authors' code does.
 DECONVNETS = ("deconvnet", "guided")
 
-#: Start of a reconstruction: the neuron's strongest activation, or its whole map.
-DECONVNET_STARTS = ("strongest", "map")
+#: Start of a reconstruction: the position that contributes most (of neurons that influence selects; others start at
+#: their strongest activation), the neuron's strongest activation, or its whole map.
+DECONVNET_STARTS = ("contribution", "strongest", "map")
+
+#: Proofs of the influence: each selected neuron is silenced by itself and all together, all together only, or none.
+PROOFS = ("each", "together", "none")
 
 #: Output that the activations are correlated with: logit of person minus logit of background, or P(person).
 OUTPUTS = ("logit", "probability")
 
-#: Named settings of the noise, as differences from the defaults. paper: as in the paper. authors: as in the authors'
-#: code. stable: the cheapest noise found whose correlation rankings are nearly the same for another seed. stable_fine:
-#: the same with noise of finer structure, at the paper's n. docs/explanation.md has the figures.
+#: Named settings, as differences from the defaults. paper: the paper's six metrics and noise. authors: the same with
+#: the noise of the authors' code. stable: the cheapest noise found whose correlation rankings are nearly the same for
+#: another seed. stable_fine: the same with noise of finer structure, at the paper's n. live: influence of the image
+#: alone, from one forward and one backward pass. docs/explanation.md has the figures.
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"perturbations": 50, "sigma": 0.1, "noise": "white"},
-    "authors": {"perturbations": 50, "sigma": 0.1, "noise": "ramp"},
+    "paper": {"perturbations": 50, "sigma": 0.1, "noise": "white", "metrics": PAPER_METRICS},
+    "authors": {"perturbations": 50, "sigma": 0.1, "noise": "authors", "metrics": PAPER_METRICS},
     "stable": {"perturbations": 14, "sigma": 0.005, "noise": "orthogonal", "noise_length": 64.0},
     "stable_fine": {"perturbations": 50, "sigma": 0.005, "noise": "orthogonal", "noise_length": 26.0},
+    "live": {"perturbations": 0, "metrics": (SUPPORTING, OPPOSING), "proof": "together"},
 }
 
 
@@ -48,8 +62,9 @@ class ExplainSettings:
 
     perturbations: int = option(
         50,
-        "Number of perturbed copies of the image, n. Orthogonal noise rounds it up to pairs of whole blocks.",
-        2,
+        "Number of perturbed copies of the image, n. 0: influence of the image alone. Orthogonal noise rounds the "
+        "number up to pairs of whole blocks.",
+        0,
         100_000,
     )
     perturbations_max: int = option(
@@ -69,8 +84,8 @@ class ExplainSettings:
     noise: str = option(
         "white",
         "Shape of the noise: white (independent for each pixel value, as in the paper), smooth (varies over "
-        "noise_length pixels), ramp (white and growing from copy to copy, as in the authors' code) or orthogonal "
-        "(smooth, in exactly balanced blocks).",
+        "noise_length pixels), ramp (white and growing from copy to copy), authors (as in the authors' code: white, "
+        "growing from zero, relative to the mean of the channel) or orthogonal (smooth, in exactly balanced blocks).",
         choices=NOISES,
     )
     noise_length: float = option(
@@ -81,10 +96,10 @@ class ExplainSettings:
     layers: tuple[int, ...] = option(
         (3, 4, 5, 6, 7, 8, 9), "Explained convolutions, counted from 1 (3 to 9: conv2_1 to conv4_2).", 1, 16
     )
-    metrics: tuple[str, ...] = option(PAPER_METRICS, "Metrics that rank the neurons.", choices=metric_names)
+    metrics: tuple[str, ...] = option(DEFAULT_METRICS, "Metrics that rank the neurons.", choices=metric_names)
     output: str = option(
         "logit",
-        "Output that activations are correlated with: logit (of person minus of background) or probability.",
+        "Output that the explanation is about: logit (of person minus of background) or probability.",
         choices=OUTPUTS,
     )
     activation: str = option(
@@ -115,12 +130,20 @@ class ExplainSettings:
         choices=DECONVNETS,
     )
     deconvnet_start: str = option(
-        "strongest",
-        "Start of the reconstruction: the neuron's strongest activation, or its whole map.",
+        "contribution",
+        "Start of the reconstruction: contribution (the position that contributes most to the influence; of neurons "
+        "that other metrics select, the strongest activation), strongest (the strongest activation) or map (the whole "
+        "map).",
         choices=DECONVNET_STARTS,
     )
     patch_share: float = option(
         0.2, "A patch is the box around the reconstructed pixels above this share of the strongest pixel.", 0.0, 0.999
+    )
+    proof: str = option(
+        "each",
+        "Proof of the influence: each (the selected neurons are silenced one by one and all together), together (all "
+        "together only) or none.",
+        choices=PROOFS,
     )
     silencing_draws: int = option(
         0,
@@ -158,7 +181,8 @@ class ExplainSettings:
         Raises:
             ValueError: Another value is out of range.
         """
-        settings = cls(**values)
+        # The two metrics stand in for the received ones, because they are available without perturbations as well.
+        settings = cls(metrics=(SUPPORTING, OPPOSING), **values)
         object.__setattr__(settings, "metrics", tuple(metrics))
         return settings
 
@@ -171,4 +195,9 @@ class ExplainSettings:
             self.perturbations_max,
             f"0, or at least perturbations ({self.perturbations})",
         )
+        require(self.perturbations != 1, "perturbations", self.perturbations, "0, or at least 2")
+        if self.perturbations == 0:
+            unavailable = [name for name in self.metrics if metric(name).reads is Reads.PERTURBATIONS]
+            allowed = ", ".join(name for name in metric_names() if metric(name).reads is not Reads.PERTURBATIONS)
+            require(not unavailable, "metrics", self.metrics, f"without perturbations (0), some of {allowed}")
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))

@@ -20,24 +20,34 @@ class SilencedOutputs:
     """The network's answers for one window with different neurons silenced.
 
     Attributes:
+        logits: Logits for each set of neurons, [K, classes].
         outputs: Margin for each set of neurons: logit of person minus logit of background.
         probabilities: P(person) for each set of neurons.
     """
 
+    logits: Tensor
     outputs: list[float]
     probabilities: list[float]
 
 
-def silence(adapter: NetworkAdapter, pixels: Tensor, silenced: Sequence[Channels]) -> SilencedOutputs:
+def silence(
+    adapter: NetworkAdapter,
+    pixels: Tensor,
+    silenced: Sequence[Channels],
+    precision: str = "float32",
+    values: Mapping[int, Tensor] | None = None,
+) -> SilencedOutputs:
     """Silence different neurons of one window.
 
     Args:
         adapter: Adapter of the network.
         pixels: The window, [1, 3, H, W], values in [0, 255].
         silenced: Sets of neurons, as channels by layer. The activations of a set are set to zero together.
+        precision: One of `model.precision.PRECISIONS` except "auto".
+        values: Values by layer, [C], to which activations are set; None for zero.
     """
-    logits = adapter.silence(pixels, silenced)
-    return SilencedOutputs(adapter.output(logits).tolist(), probability(logits, adapter.target).tolist())
+    logits = adapter.silence(pixels, silenced, precision, values)
+    return SilencedOutputs(logits, adapter.output(logits).tolist(), probability(logits, adapter.target).tolist())
 
 
 def draw_unselected(

@@ -34,7 +34,7 @@ class ModelInfo:
         training_data: Data that the weights were trained on.
         command: Command that trained them.
         created: Time of the training, ISO 8601.
-        accuracy: Figures on data that the training did not see, by name.
+        accuracy: Figures on the validation windows and the test photos of the training, by name.
 
     Raises:
         ValueError: A value is out of range.

@@ -21,11 +21,14 @@ OUT = 4
 IN = OUT + 2
 
 #: Points at which the polynomials are evaluated, in addition to infinity. Of the sets that were tried, this is one of
-#: those with the smallest rounding error.
+#: those with the smallest rounding error. The set is closed under inversion, which `flipped` needs.
 POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 
 #: Minimum of input channels times output channels for which the transformation is faster than a direct convolution.
 CHANNELS_MIN = 64 * 128
+
+#: Minimum number of tiles in a batch for which the transformation is faster: it reads four times as many filters.
+TILES_MIN = 16
 
 #: Maximum number of bytes of transformed tiles that are processed at a time. More would not fit the CPU's caches.
 BLOCK_BYTES = 8_000_000
@@ -51,6 +54,27 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
     return evaluation(OUT).T, evaluation(3) * size, of_inputs / size
 
 
+def flipped(of_filters: Tensor) -> tuple[list[int], Tensor]:
+    """Express the transformed flipped filter by the transformed filter.
+
+    The polynomial of a flipped filter at a point is that of the filter at the inverse of the point, times a constant.
+
+    Args:
+        of_filters: G [6, 3] of `transforms`.
+
+    Returns:
+        For each of the 6 rows of G, the row of the inverse point; and a factor [6], so that row i of G applied to the
+        flipped filter is factor i times that row applied to the filter.
+    """
+    values = [*POINTS, math.inf]
+    inverses = [math.inf if value == 0 else 1 / value for value in values]
+    rows = [
+        min(range(IN), key=lambda i: abs(values[i] - inverse) if values[i] != inverse else 0.0) for inverse in inverses
+    ]
+    of_flipped, of_inverse = of_filters.flip(1), of_filters[rows]
+    return rows, (of_flipped * of_inverse).sum(1) / of_inverse.square().sum(1)
+
+
 class WinogradConv2d(nn.Conv2d):
     """A Winograd convolution, 3 x 3 with a padding of 1, that shares weight and bias with another; for inference.
 
@@ -64,6 +88,8 @@ class WinogradConv2d(nn.Conv2d):
         filters: Transformed filters, [36, C, C'].
         to_tiles: Transformation of the inputs, [36, 36].
         from_tiles: Transformation to the outputs, [16, 36].
+        gradient_to_tiles: Transformation of gradients of the outputs, [36, 36].
+        gradient_from_tiles: Transformation to the gradient of the inputs, [16, 36].
 
     Raises:
         ValueError: The convolution has another geometry; see `suits`.
@@ -85,34 +111,63 @@ class WinogradConv2d(nn.Conv2d):
         self.filters = filters.view(IN * IN, self.in_channels, self.out_channels)
         self.to_tiles = torch.kron(of_inputs, of_inputs).to(weight)
         self.from_tiles = torch.kron(of_outputs, of_outputs).to(weight)
+        # The gradient is the convolution with the flipped filters. Their transformation is a permutation of `filters`,
+        # which is applied to the small matrices instead.
+        inverse, factor = flipped(of_filters)
+        of_gradients = (factor[:, None] * of_inputs)[inverse]
+        to_gradient = of_outputs[:, inverse]
+        self.gradient_to_tiles = torch.kron(of_gradients, of_gradients).to(weight)
+        self.gradient_from_tiles = torch.kron(to_gradient, to_gradient).to(weight)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve maps [N, C, H, W] to [N, C', H, W]; the result is channels-last in memory."""
-        count, _, height, width = input.shape
-        rows, columns = math.ceil(height / OUT), math.ceil(width / OUT)
-        edges = (0, 0, 1, 1 + columns * OUT - width, 1, 1 + rows * OUT - height)
-        result = input.new_empty(count, rows, OUT, columns, OUT, self.out_channels)
-        bytes_a_row = columns * IN * IN * max(self.in_channels, self.out_channels) * input.element_size()
-        rows_together = max(1, BLOCK_BYTES // bytes_a_row)
-        together = max(1, rows_together // rows)
-        for first in range(0, count, together):
-            padded = nn.functional.pad(input[first : first + together].permute(0, 2, 3, 1), edges)
-            tiles = padded.unfold(1, IN, OUT).unfold(2, IN, OUT).permute(4, 5, 0, 1, 2, 3)
-            for row in range(0, rows, rows_together):
-                self._transformed(
-                    tiles[:, :, :, row : row + rows_together],
-                    result[first : first + together, row : row + rows_together],
-                )
-        maps = result.view(count, rows * OUT, columns * OUT, self.out_channels)
-        return maps[:, :height, :width].permute(0, 3, 1, 2)
+        if _tiles(input) < TILES_MIN:
+            return nn.functional.conv2d(input, self.weight, self.bias, padding=1)
+        return _convolve(input, self.to_tiles, self.filters, self.from_tiles, self.bias)
 
-    def _transformed(self, tiles: Tensor, result: Tensor) -> None:
-        """Convolve tiles [6, 6, N, rows, columns, C] into `result`, [N, rows, 4, columns, 4, C']."""
-        transformed = self.to_tiles @ tiles.reshape(IN * IN, -1)
-        products = torch.bmm(transformed.view(IN * IN, -1, self.in_channels), self.filters)
-        back = self.from_tiles @ products.view(IN * IN, -1)
-        outputs = back.view(OUT, OUT, *tiles.shape[2:5], self.out_channels).permute(2, 3, 0, 4, 1, 5)
-        torch.add(outputs, 0 if self.bias is None else self.bias, out=result)
+    def input_gradient(self, gradient: Tensor) -> Tensor:
+        """Compute the gradient of the input [N, C, H, W] from that of the output [N, C', H, W]."""
+        if _tiles(gradient) < TILES_MIN:
+            return nn.functional.conv_transpose2d(gradient, self.weight, None, padding=1)
+        return _convolve(gradient, self.gradient_to_tiles, self.filters.transpose(1, 2), self.gradient_from_tiles, None)
+
+
+def _tiles(maps: Tensor) -> int:
+    """Return the number of tiles of maps [N, C, H, W]."""
+    return len(maps) * math.ceil(maps.shape[2] / OUT) * math.ceil(maps.shape[3] / OUT)
+
+
+def _convolve(input: Tensor, to_tiles: Tensor, filters: Tensor, from_tiles: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve maps [N, C, H, W] to [N, C', H, W]; the result is channels-last in memory.
+
+    Args:
+        input: The maps.
+        to_tiles: Transformation of the inputs, [36, 36].
+        filters: Transformed filters, [36, C, C'].
+        from_tiles: Transformation to the outputs, [16, 36].
+        bias: [C'], or None.
+    """
+    count, channels, height, width = input.shape
+    channels_out = filters.shape[2]
+    rows, columns = math.ceil(height / OUT), math.ceil(width / OUT)
+    edges = (0, 0, 1, 1 + columns * OUT - width, 1, 1 + rows * OUT - height)
+    result = input.new_empty(count, rows, OUT, columns, OUT, channels_out)
+    bytes_a_row = columns * IN * IN * max(channels, channels_out) * input.element_size()
+    rows_together = max(1, BLOCK_BYTES // bytes_a_row)
+    together = max(1, rows_together // rows)
+    for first in range(0, count, together):
+        padded = nn.functional.pad(input[first : first + together].permute(0, 2, 3, 1), edges)
+        tiles = padded.unfold(1, IN, OUT).unfold(2, IN, OUT).permute(4, 5, 0, 1, 2, 3)
+        for row in range(0, rows, rows_together):
+            part = tiles[:, :, :, row : row + rows_together]
+            transformed = to_tiles @ part.reshape(IN * IN, -1)
+            products = torch.bmm(transformed.view(IN * IN, -1, channels), filters)
+            back = from_tiles @ products.view(IN * IN, -1)
+            outputs = back.view(OUT, OUT, *part.shape[2:5], channels_out).permute(2, 3, 0, 4, 1, 5)
+            of_part = result[first : first + together, row : row + rows_together]
+            torch.add(outputs, 0 if bias is None else bias, out=of_part)
+    maps = result.view(count, rows * OUT, columns * OUT, channels_out)
+    return maps[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def suits(module: nn.Module) -> TypeGuard[nn.Conv2d]:

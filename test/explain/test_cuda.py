@@ -57,6 +57,29 @@ def test_scores_are_those_of_the_cpu(classifier, window) -> None:
         assert jaccard({n.channel for n in one.neurons}, {n.channel for n in other.neurons}) >= 0.6
 
 
+def test_influence_and_proof_are_those_of_the_cpu(classifier, window) -> None:
+    """The influence of the image alone does not depend on the noise."""
+    settings = ExplainSettings.preset("live", proof="each", compute_precision="float32")
+    on_gpu = Explainer(classifier, settings).explain(window)
+    on_cpu = Explainer(PersonClassifier.load(device="cpu"), settings).explain(window)
+    for one, other in zip(on_gpu.rankings, on_cpu.rankings, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-2, atol=1e-3 * np.abs(other.scores).max())
+        assert jaccard({n.channel for n in one.neurons}, {n.channel for n in other.neurons}) >= 0.6
+    for one, other in zip(on_gpu.proofs, on_cpu.proofs, strict=True):
+        assert one.metric == other.metric
+        for name in ("predicted", "measured", "together", "share", "probability"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=0.02, abs=1e-3), name
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_influence_in_lower_precisions(classifier, window, precision: str) -> None:
+    settings = ExplainSettings.preset("live", proof="none", compute_precision="float32")
+    exact = Explainer(classifier, settings).explain(window)
+    rough = Explainer(classifier, dataclasses.replace(settings, compute_precision=precision)).explain(window)
+    for one, other in zip(rough.rankings, exact.rankings, strict=True):
+        assert np.corrcoef(one.scores, other.scores)[0, 1] > 0.95, (one.metric, one.layer)
+
+
 def test_the_same_seed_gives_the_same_explanation(classifier, window) -> None:
     one, other = (Explainer(classifier, SETTINGS).explain(window) for _ in range(2))
     for a, b in zip(one.rankings, other.rankings, strict=True):

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain_cnn_ros.explain.evidence import GROUPS_FOR_INTERVALS, STUDENT_T_975, Evidence, weight_scores
-from explain_cnn_ros.explain.metrics import PAPER_METRICS, LayerEvidence, Metric, Reads, register, unregister
+from explain_cnn_ros.explain.influences import Influences
+from explain_cnn_ros.explain.metrics import (
+    OPPOSING,
+    PAPER_METRICS,
+    SUPPORTING,
+    LayerEvidence,
+    Metric,
+    Reads,
+    register,
+    unregister,
+)
 from explain_cnn_ros.explain.metrics.paper import (
     activation_output_correlation,
     activation_precision,
@@ -57,9 +67,24 @@ def moments_of(z: NDArray[np.float64], o: NDArray[np.float64], groups: int = 2) 
     return moments
 
 
-def evidence_of(z: NDArray[np.float64], o: NDArray[np.float64], settings: ExplainSettings) -> Evidence:
+def influences_of(values: NDArray[np.float64], groups: int = 2) -> Influences:
+    """Sum influences [n, C]; by default, the first perturbation counts as unperturbed."""
+    influences = Influences.zeros(torch.from_numpy(values[0].copy()), groups)
+    influences.update(torch.from_numpy(values), 0)
+    return influences
+
+
+def evidence_of(
+    z: NDArray[np.float64],
+    o: NDArray[np.float64],
+    settings: ExplainSettings,
+    values: NDArray[np.float64] | None = None,
+    person: bool = True,
+) -> Evidence:
     moments = moments_of(z, o, settings.perturbation_groups)
-    return Evidence(settings, Weights(), {LAYER: torch.from_numpy(z[0])}, {LAYER: moments})
+    values = np.random.default_rng(1).normal(size=(len(o), 8)) if values is None else values
+    influences = influences_of(values, settings.perturbation_groups)
+    return Evidence(settings, Weights(), {LAYER: torch.from_numpy(z[0])}, {LAYER: moments}, {LAYER: influences}, person)
 
 
 class TestScore:
@@ -91,6 +116,13 @@ class TestScore:
             (Reads.PERTURBATIONS, "weights", True),
             (Reads.PERTURBATIONS, "activation", True),
             (Reads.PERTURBATIONS, "moments", True),
+            (Reads.PERTURBATIONS, "influences", False),
+            (Reads.WEIGHTS, "influences", False),
+            (Reads.IMAGE, "influences", False),
+            (Reads.GRADIENTS, "weights", True),
+            (Reads.GRADIENTS, "activation", True),
+            (Reads.GRADIENTS, "influences", True),
+            (Reads.GRADIENTS, "moments", False),
         ],
     )
     def test_a_metric_gets_no_more_than_it_declares(self, reads: Reads, wanted: str, allowed: bool) -> None:
@@ -204,6 +236,82 @@ class TestStudentT:
     @pytest.mark.parametrize(("degrees", "expected"), [(3, 3.18245), (9, 2.26216), (99, 1.98422)])
     def test_is_as_in_tables(self, degrees: int, expected: float) -> None:
         assert STUDENT_T_975[(degrees + 1) // 2 - 2] == expected
+
+
+class TestInfluence:
+    """Scores, selection, stability and intervals of the metrics of influence."""
+
+    @staticmethod
+    def values(perturbations: int, seed: int = 0) -> NDArray[np.float64]:
+        """Draw influences [n, 8] of either sign, two of which hardly differ from 0."""
+        rng = np.random.default_rng(seed)
+        centre = np.array([2.0, -1.5, 1.0, -0.5, 0.8, -0.1, 0.05, 0.4])
+        return centre + rng.normal(0, 0.5, (perturbations, 8))
+
+    @pytest.mark.parametrize("name", [SUPPORTING, OPPOSING])
+    def test_score_is_the_mean_over_the_perturbations(self, name: str) -> None:
+        values = self.values(20)
+        score = evidence_of(*draw(20), ExplainSettings(), values).score(name, LAYER)
+        np.testing.assert_allclose(score.numpy(), values.mean(0), rtol=1e-12)
+
+    def test_score_without_perturbations_is_the_images(self) -> None:
+        settings = ExplainSettings(perturbations=0, metrics=(SUPPORTING,))
+        alone = Influences.zeros(torch.arange(8.0))
+        evidence = Evidence(settings, Weights(), {LAYER: torch.ones(8, 2, 2)}, {}, {LAYER: alone}, True)
+        assert evidence.score(SUPPORTING, LAYER).tolist() == list(range(8))
+
+    @pytest.mark.parametrize("person", [True, False])
+    @pytest.mark.parametrize("top_n", [2, 8])
+    def test_selects_the_neurons_of_one_side(self, person: bool, top_n: int) -> None:
+        """Of eight neurons, five argue for the person and three against it, so a ranking may be shorter than N."""
+        values = self.values(20)
+        values[:, 5], values[:, 6] = -0.1, 0.05
+        evidence = evidence_of(*draw(20), ExplainSettings(top_n=top_n), values, person)
+        mean = values.mean(0)
+        for_person = sorted((c for c in range(8) if mean[c] > 0), key=lambda c: -mean[c])[:top_n]
+        against = sorted((c for c in range(8) if mean[c] < 0), key=lambda c: mean[c])[:top_n]
+        assert len(for_person) == min(5, top_n) and len(against) == min(3, top_n)
+        scores = evidence.score(SUPPORTING, LAYER)
+        selected = [evidence.select(name, scores) for name in (SUPPORTING, OPPOSING)]
+        assert selected == ([for_person, against] if person else [against, for_person])
+
+    @pytest.mark.parametrize("person", [True, False])
+    @pytest.mark.parametrize("groups", [2, 6])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_stability_is_the_jaccard_index_of_even_and_odd_perturbations(
+        self, person: bool, groups: int, seed: int
+    ) -> None:
+        values = self.values(24, seed)
+        evidence = evidence_of(*draw(24), ExplainSettings(top_n=2, perturbation_groups=groups), values, person)
+        for name in (SUPPORTING, OPPOSING):
+            sign = 1 if person == (name == SUPPORTING) else -1
+            halves = []
+            for parity in (0, 1):
+                mean = sign * values[parity::2].mean(0)
+                halves.append(set(sorted((c for c in range(8) if mean[c] > 0), key=lambda c, m=mean: -m[c])[:2]))
+            assert evidence.stability(name, LAYER) == jaccard(*halves)
+
+    def test_stability_is_undefined_if_no_neuron_argues_for_a_side(self) -> None:
+        evidence = evidence_of(*draw(24), ExplainSettings(), np.ones((24, 8)))
+        assert evidence.stability(SUPPORTING, LAYER) == 1
+        assert math.isnan(evidence.stability(OPPOSING, LAYER))
+
+    @pytest.mark.parametrize("name", [SUPPORTING, OPPOSING])
+    def test_intervals_are_the_jackknifes(self, name: str) -> None:
+        """Each of six groups is left out in turn; they are not equally large."""
+        values = self.values(31)
+        evidence = evidence_of(*draw(31), ExplainSettings(perturbation_groups=6), values)
+        without = np.array([values[[i for i in range(31) if i % 6 != left]].mean(0) for left in range(6)])
+        expected = 2.57058 * np.sqrt(((without - without.mean(0)) ** 2).sum(0) * 5 / 6)
+        channels = [5, 0, 3]
+        actual = evidence.interval_half_widths(name, LAYER, channels)
+        np.testing.assert_allclose(actual.numpy(), expected[channels], rtol=1e-9)
+
+    def test_intervals_do_not_exist_for_the_image_alone(self) -> None:
+        settings = ExplainSettings(perturbations=0, metrics=(SUPPORTING,), perturbation_groups=6)
+        alone = Influences.zeros(torch.arange(8.0), 6)
+        evidence = Evidence(settings, Weights(), {LAYER: torch.ones(8, 2, 2)}, {}, {LAYER: alone}, True)
+        assert evidence.interval_half_widths(SUPPORTING, LAYER, [1, 2]).isnan().all()
 
 
 class TestWeightScores:

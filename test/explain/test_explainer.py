@@ -7,12 +7,14 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from explain_kit import OUTPUTS, plain_contributions
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from explain_cnn_ros.explain import ranking as ranking_module
 from explain_cnn_ros.explain import sampling
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, OPPOSING, PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.perturbation import Perturbations
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -34,6 +36,9 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
 
 CORRELATION, PRECISION = SIMILARITY_METRICS
+
+#: The metrics that depend on the perturbations.
+PERTURBED_METRICS = (SUPPORTING, OPPOSING, CORRELATION, PRECISION)
 
 Scores = dict[tuple[str, int], NDArray[np.float64]]
 
@@ -50,18 +55,28 @@ def window(picture) -> NDArray[np.uint8]:
 
 
 class Kept(NamedTuple):
-    """The results of a pass: outputs [n], and activations by layer, [n, C, R, C']."""
+    """The results of passes: outputs [n]; and by layer, activations [n, C, R, C'] and influences [n, C]."""
 
     outputs: NDArray[np.float64]
     activations: dict[int, NDArray[np.float64]]
+    influences: dict[int, NDArray[np.float64]]
 
     def half(self, parity: int) -> Kept:
         """Return the even or the odd perturbations."""
-        return Kept(self.outputs[parity::2], {k: v[parity::2] for k, v in self.activations.items()})
+        return self.only(range(parity, len(self.outputs), 2))
+
+    def only(self, rows: Sequence[int]) -> Kept:
+        """Return some of the passes."""
+        chosen = list(rows)
+        return Kept(
+            self.outputs[chosen],
+            {layer: z[chosen] for layer, z in self.activations.items()},
+            {layer: values[chosen] for layer, values in self.influences.items()},
+        )
 
 
 def passed(classifier: PersonClassifier, pixels: Tensor, output: str, pre_relu: bool = False) -> Kept:
-    """Run a plain forward pass and record it by hooks on a copy of the network."""
+    """Run a plain forward pass, record it by hooks on a copy of the network, and compute gradients by autograd."""
     network = copy.deepcopy(classifier.network)
     seen: dict[int, NDArray[np.float64]] = {}
     for layer in convolution_layers(network.features):
@@ -72,10 +87,18 @@ def passed(classifier: PersonClassifier, pixels: Tensor, output: str, pre_relu: 
         network.features[layer.convolution if pre_relu else layer.activation].register_forward_hook(keep)
     with torch.no_grad():
         logits = network(classifier.normalise(pixels)).double().numpy()
+    of_windows = [
+        plain_contributions(classifier.network, window[None], OUTPUTS[output])
+        for window in classifier.normalise(pixels)
+    ]
+    influences = {
+        layer: np.array([window[layer].double().sum((1, 2)).numpy() for window in of_windows])
+        for layer in of_windows[0]
+    }
     if output == "logit":
-        return Kept(logits[:, 1] - logits[:, 0], seen)
+        return Kept(logits[:, 1] - logits[:, 0], seen, influences)
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    return Kept(powers[:, 1] / powers.sum(1), seen)
+    return Kept(powers[:, 1] / powers.sum(1), seen, influences)
 
 
 def perturbed_pixels(pixels: Tensor, settings: ExplainSettings) -> Tensor:
@@ -88,7 +111,7 @@ def perturbed_pixels(pixels: Tensor, settings: ExplainSettings) -> Tensor:
 
 
 def literal_scores(classifier: PersonClassifier, clean: Kept, noisy: Kept, settings: ExplainSettings) -> Scores:
-    """Compute all six metrics with numpy from all activations."""
+    """Compute all metrics with numpy from all activations and gradients."""
     scores: Scores = {}
     convolutions = [m for m in classifier.network.features if isinstance(m, nn.Conv2d)]
     o = noisy.outputs - noisy.outputs.mean()
@@ -108,6 +131,9 @@ def literal_scores(classifier: PersonClassifier, clean: Kept, noisy: Kept, setti
         precision[(mean < limit) | (mean <= 0) | ~np.isfinite(precision)] = np.nan
         scores[CORRELATION, layer], scores[PRECISION, layer] = correlation, precision
 
+        for name in (SUPPORTING, OPPOSING):
+            scores[name, layer] = noisy.influences[layer].mean(0)
+
         image = clean.activations[layer][0]
         dead = ~image.any((1, 2))
         scores["activation_sum", layer] = np.where(dead, np.nan, image.sum((1, 2)))
@@ -125,8 +151,14 @@ def literal_scores(classifier: PersonClassifier, clean: Kept, noisy: Kept, setti
     return scores
 
 
-def best(scores: NDArray[np.float64], top_n: int) -> list[int]:
-    """Return the channels of the highest scores, best first, equal scores by channel, without NaN."""
+def best(scores: NDArray[np.float64], top_n: int, metric: str = "", person: bool = True) -> list[int]:
+    """Return the channels of the highest scores, best first, equal scores by channel, without NaN.
+
+    Influence selects neurons of the shown side only, and its counterpart those of the other side.
+    """
+    if metric in (SUPPORTING, OPPOSING):
+        toward = scores if person == (metric == SUPPORTING) else -scores
+        scores = np.where(toward > 0, toward, np.nan)
     valued = [c for c in range(len(scores)) if not math.isnan(scores[c])]
     return sorted(valued, key=lambda c: (-scores[c], c))[:top_n]
 
@@ -178,22 +210,26 @@ class TestAgainstTheLiteralMethod:
         assert explanation.output_mean == pytest.approx(noisy.outputs.mean(), rel=1e-9)
         assert explanation.output_stddev == pytest.approx(noisy.outputs.std(), rel=1e-9)
         assert [(r.metric, r.layer) for r in explanation.rankings] == [
-            (m, n) for m in PAPER_METRICS for n in settings.layers
+            (m, n) for m in DEFAULT_METRICS for n in settings.layers
         ]
+        person = explanation.person
         for ranking in explanation.rankings:
             key = (ranking.metric, ranking.layer)
-            np.testing.assert_allclose(ranking.scores, expected[key], rtol=1e-8, err_msg=str(key))
+            # Contributions of both signs may cancel.
+            atol = 1e-13 if ranking.metric in (SUPPORTING, OPPOSING) else 0
+            np.testing.assert_allclose(ranking.scores, expected[key], rtol=1e-8, atol=atol, err_msg=str(key))
             assert ranking.scores.dtype == np.float64
             # A correlation of two perturbations is 1 except for rounding, which then decides.
             if settings.perturbations > 4 or ranking.metric != CORRELATION:
-                assert [n.channel for n in ranking.neurons] == best(expected[key], settings.top_n)
+                chosen = best(expected[key], settings.top_n, ranking.metric, person)
+                assert [n.channel for n in ranking.neurons] == chosen
             assert [n.score for n in ranking.neurons] == [ranking.scores[n.channel] for n in ranking.neurons]
             assert {n.layer for n in ranking.neurons} <= {ranking.layer}
-            if ranking.metric not in SIMILARITY_METRICS:
+            if ranking.metric not in PERTURBED_METRICS:
                 assert ranking.stability is None
                 assert not ranking.unstable
             elif settings.perturbations > 4:
-                stable = jaccard(*(set(best(half[key], settings.top_n)) for half in halves))
+                stable = jaccard(*(set(best(half[key], settings.top_n, ranking.metric, person)) for half in halves))
                 assert ranking.stability == pytest.approx(stable, nan_ok=True)
                 assert ranking.unstable is not (stable >= settings.stability_target)
 
@@ -208,8 +244,11 @@ class TestAgainstTheLiteralMethod:
         assert explanation.output == pytest.approx(clean.outputs[0], rel=1e-4)
         for ranking in explanation.rankings:
             key = (ranking.metric, ranking.layer)
-            np.testing.assert_allclose(ranking.scores, expected[key], rtol=1e-3, err_msg=str(key))
-            assert [n.channel for n in ranking.neurons] == best(ranking.scores, settings.top_n)
+            # Sums of terms of both signs are small beside their terms, so their rounding is relative to the largest.
+            atol = 1e-3 * np.abs(expected[key]).max() if ranking.metric in (SUPPORTING, OPPOSING) else 0
+            np.testing.assert_allclose(ranking.scores, expected[key], rtol=1e-3, atol=atol, err_msg=str(key))
+            chosen = best(ranking.scores, settings.top_n, ranking.metric, explanation.person)
+            assert [n.channel for n in ranking.neurons] == chosen
             assert ranking.layer_name == {3: "conv2_1", 5: "conv3_1", 9: "conv4_2"}[ranking.layer]
 
     def test_in_float32_with_little_noise(self, thin_classifier, window) -> None:
@@ -237,7 +276,7 @@ class TestAgainstTheLiteralMethod:
     def test_chunks_do_not_matter(self, exact, window, chunk: int, monkeypatch) -> None:
         settings = ExplainSettings(perturbations=51, layers=(3, 6, 9))
         expected = Explainer(exact, settings).explain(window)
-        monkeypatch.setattr(sampling, "chunk_size", lambda pixels: chunk)
+        monkeypatch.setattr(sampling, "chunk_size", lambda *_: chunk)
         actual = Explainer(exact, settings).explain(window)
         for one, other in zip(actual.rankings, expected.rankings, strict=True):
             np.testing.assert_allclose(one.scores, other.scores, rtol=1e-10)
@@ -278,7 +317,12 @@ class TestPatches:
         frame = picture(*size)
         activation = "pre_relu" if pre_relu else "post_relu"
         settings = ExplainSettings(
-            perturbations=4, layers=(3, 4, 7, 9), top_n=2, patch_share=share, activation=activation
+            perturbations=4,
+            layers=(3, 4, 7, 9),
+            top_n=2,
+            patch_share=share,
+            activation=activation,
+            deconvnet_start="strongest",
         )
         explanation = Explainer(exact, settings).explain(frame, region)
         if region is None:
@@ -317,8 +361,16 @@ class TestPatches:
             assert patch.y >= 0 and patch.y + patch.height <= 128
             assert 0 < patch.width <= sides[layer] and 0 < patch.height <= sides[layer]
 
-    def test_a_neuron_has_one_patch_whatever_metric_selects_it(self, exact, window) -> None:
-        explanation = Explainer(exact, ExplainSettings(perturbations=4, layers=(3, 9))).explain(window)
+    @pytest.mark.parametrize(
+        ("start", "metrics"),
+        [("strongest", DEFAULT_METRICS), ("map", DEFAULT_METRICS), ("contribution", PAPER_METRICS)],
+    )
+    def test_a_neuron_has_one_patch_whatever_metric_selects_it(
+        self, exact, window, start: str, metrics: tuple[str, ...]
+    ) -> None:
+        """Only the neurons of influence begin elsewhere, and only by default."""
+        settings = ExplainSettings(perturbations=4, layers=(3, 9), deconvnet_start=start, metrics=metrics)
+        explanation = Explainer(exact, settings).explain(window)
         patches: dict[tuple[int, int], set] = {}
         for ranking in explanation.rankings:
             for neuron in ranking.neurons:
@@ -336,9 +388,10 @@ class TestPatches:
         first = explanation.ranking("weight_sum", 5)[0]
         assert first.channel == 3
         assert first.patch is None
-        for metric in set(PAPER_METRICS) - {"weight_sum", "weight_variance"}:
+        for metric in set(DEFAULT_METRICS) - {"weight_sum", "weight_variance"}:
             assert 3 not in channels_of(explanation, metric, 5)
-            assert math.isnan(explanation.layer_ranking(metric, 5).scores[3])
+            score = explanation.layer_ranking(metric, 5).scores[3]
+            assert score == 0 if metric in (SUPPORTING, OPPOSING) else math.isnan(score)
 
 
 class TestSeed:
@@ -361,10 +414,10 @@ class TestSeed:
         other = Explainer(thin_classifier, dataclasses.replace(self.settings, seed=2)).explain(frame)
         assert one.output == other.output
         assert one.output_stddev != other.output_stddev
-        for metric in PAPER_METRICS:
+        for metric in DEFAULT_METRICS:
             scores = [explanation.layer_ranking(metric, 9).scores for explanation in (one, other)]
             same = np.array_equal(*scores, equal_nan=True)
-            assert same is (metric not in SIMILARITY_METRICS)
+            assert same is (metric not in PERTURBED_METRICS)
 
     def test_pytorchs_own_random_numbers_do_not_matter(self, thin_classifier, picture) -> None:
         frame = picture(60, 80)
@@ -457,7 +510,7 @@ class TestNetworkIsLeftAlone:
     @pytest.mark.parametrize("failing_pass", [1, 2, 3])
     def test_after_a_failure(self, thin_network, window, network_state, failing_pass: int, monkeypatch) -> None:
         """The failure is in the first, the second or the third chunk."""
-        monkeypatch.setattr(sampling, "chunk_size", lambda pixels: 10)
+        monkeypatch.setattr(sampling, "chunk_size", lambda *_: 10)
 
         class Failing(nn.Linear):
             passes = 0
@@ -525,7 +578,7 @@ class TestEdges:
         assert math.isnan(explanation.output_mean) and math.isnan(explanation.output_stddev)
         assert math.isfinite(explanation.output)
 
-    def test_settings_default_to_the_papers(self, thin_classifier) -> None:
+    def test_settings_have_defaults(self, thin_classifier) -> None:
         """They name the precision that was chosen."""
         assert Explainer(thin_classifier).settings == ExplainSettings(compute_precision="winograd")
         assert Explainer(thin_classifier).requested == ExplainSettings()
@@ -570,7 +623,7 @@ def test_stability_target_marks_rankings(exact, window) -> None:
     for target in (0.0, 0.5, 1.0):
         settings = ExplainSettings(perturbations=20, layers=(3, 5, 7, 9), top_n=3, stability_target=target)
         rankings = [r for r in Explainer(exact, settings).explain(window).rankings if r.stability is not None]
-        assert len(rankings) == 8
+        assert len(rankings) == 16
         assert [r.unstable for r in rankings] == [r.stability < target for r in rankings]
         if target == 0.5:
             assert len({r.unstable for r in rankings}) == 2
@@ -583,7 +636,7 @@ def test_what_else_travels(thin_classifier, window) -> None:
     assert explanation.threshold == thin_classifier.threshold
     assert explanation.device == "cpu"
     assert explanation.model_hash == ""
-    assert list(explanation.timings) == ["window", "network", "metrics", "ranking", "deconvnet"]
+    assert list(explanation.timings) == ["window", "network", "metrics", "ranking", "deconvnet", "proof"]
     assert all(seconds > 0 for seconds in explanation.timings.values())
     assert json.loads(json.dumps(explanation.to_dict(), allow_nan=False))["region"]["width"] == 32
 
@@ -635,19 +688,18 @@ class TestIntervals:
         without = []
         for left in range(10):
             rest = [i for i in range(40) if i % 10 != left]
-            kept = Kept(noisy.outputs[rest], {k: v[rest] for k, v in noisy.activations.items()})
-            without.append(literal_scores(exact, clean, kept, everyone))
+            without.append(literal_scores(exact, clean, noisy.only(rest), everyone))
         checked = 0
         for ranking in explanation.rankings:
             for neuron in ranking.neurons:
-                if ranking.metric not in SIMILARITY_METRICS:
+                if ranking.metric not in PERTURBED_METRICS:
                     assert neuron.interval is None
                     continue
                 values = np.array([scores[ranking.metric, ranking.layer][neuron.channel] for scores in without])
                 half = 2.262157 * np.sqrt(0.9 * ((values - values.mean()) ** 2).sum())
                 assert neuron.interval == pytest.approx((neuron.score - half, neuron.score + half), rel=1e-5)
                 checked += 1
-        assert checked > 8
+        assert checked > 14
 
     @pytest.mark.parametrize(("perturbations", "groups"), [(50, 2), (8, 10)])
     def test_not_from_too_little(self, exact, window, perturbations: int, groups: int) -> None:
@@ -671,7 +723,7 @@ class TestOtherWaysDown:
         }
 
     def test_a_whole_map_covers_at_least_its_strongest_activation(self, exact, window) -> None:
-        strongest, whole = self.patches(exact, window), self.patches(exact, window, deconvnet_start="map")
+        strongest, whole = (self.patches(exact, window, deconvnet_start=start) for start in ("strongest", "map"))
         assert strongest.keys() == whole.keys()
         larger = 0
         for key, (_, _, width, height) in strongest.items():
@@ -702,7 +754,7 @@ class TestOtherWaysDown:
             def backward(context, gradient: Tensor) -> Tensor:
                 return gradient.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
-        found = self.patches(exact, window, deconvnet="guided")
+        found = self.patches(exact, window, deconvnet="guided", deconvnet_start="strongest")
         features = exact.network.features
         checked = 0
         for layer in [convolution_layers(features)[number - 1] for number in (3, 5, 7, 9)]:

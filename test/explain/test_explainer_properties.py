@@ -15,6 +15,7 @@ from torch import nn
 
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING, metric
 from explain_cnn_ros.explain.perturbation import NOISES
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
@@ -28,8 +29,10 @@ def check_defined(explanation: Explanation) -> None:
     for ranking in explanation.rankings:
         scores = [neuron.score for neuron in ranking.neurons]
         assert all(math.isfinite(score) for score in scores)
-        assert scores == sorted(scores, reverse=True)
-        assert len(scores) == min(explanation.settings.top_n, int((~np.isnan(ranking.scores)).sum()))
+        preferences = metric(ranking.metric).preferences(torch.from_numpy(ranking.scores), explanation.person)
+        selected = [float(preferences[neuron.channel]) for neuron in ranking.neurons]
+        assert selected == sorted(selected, reverse=True)
+        assert len(scores) == min(explanation.settings.top_n, int(preferences.isfinite().sum()))
         assert ranking.stability is None or math.isnan(ranking.stability) or 0 <= ranking.stability <= 1
     assert 0 <= explanation.region.probability <= 1
     json.dumps(explanation.to_dict(), allow_nan=False)
@@ -62,8 +65,9 @@ def test_one_channel_layers(vgg_like, thin_network, in_float64, picture, seed: i
     for ranking in explanation.rankings:
         assert ranking.scores.shape == (1,)
         assert [neuron.channel for neuron in ranking.neurons] in ([], [0])
-    # A ranking of one neuron cannot change.
-    assert all(r.stability in (None, 1.0) or math.isnan(r.stability) for r in explanation.rankings)
+        # A ranking of one neuron cannot change, except that its influence may change its sign.
+        allowed = (0.0, 1.0) if ranking.metric in (SUPPORTING, OPPOSING) else (None, 1.0)
+        assert ranking.stability in allowed or math.isnan(ranking.stability)
 
 
 def permuted(network: VGGClassifier, layer: int, order: list[int]) -> VGGClassifier:
@@ -113,6 +117,7 @@ def test_dead_neurons_are_never_selected(thin_network, in_float64, picture, dead
     for ranking in explanation.rankings:
         if not ranking.metric.startswith("weight"):
             assert not dead & {neuron.channel for neuron in ranking.neurons}
-            assert np.isnan(ranking.scores[list(dead)]).all()
+            scores = ranking.scores[list(dead)]
+            assert (scores == 0).all() if ranking.metric in (SUPPORTING, OPPOSING) else np.isnan(scores).all()
         else:
             assert all(n.patch is None for n in ranking.neurons if n.channel in dead)

@@ -82,8 +82,15 @@ def test_to_dict_is_json(explanation: Explanation) -> None:
     assert (record["output"], record["output_mean"], record["output_stddev"]) == (1.25, None, None)
     first, empty, third, _ = record["rankings"]
     assert first["neurons"] == [
-        {"layer": 3, "channel": 7, "score": 10.5, "patch": {"x": 1, "y": 2, "width": 3, "height": 4}, "interval": None},
-        {"layer": 3, "channel": 2, "score": 3.0, "patch": None, "interval": None},
+        {
+            "layer": 3,
+            "channel": 7,
+            "score": 10.5,
+            "patch": {"x": 1, "y": 2, "width": 3, "height": 4},
+            "interval": None,
+            "silenced": None,
+        },
+        {"layer": 3, "channel": 2, "score": 3.0, "patch": None, "interval": None, "silenced": None},
     ]
     assert (first["metric"], first["layer_name"], first["stability"], first["unstable"]) == (
         PRECISION,

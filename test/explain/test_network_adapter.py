@@ -13,7 +13,7 @@ from torch import nn
 
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
-from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Reconstructions
+from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Reconstructions, Start
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -108,7 +108,8 @@ def test_neurons_are_ordered_by_layer_and_channel() -> None:
 
 def test_reconstructions_of_the_whole_input_begin_at_its_corner() -> None:
     pixels = torch.rand(2, 3, 5, 4)
-    whole = Reconstructions.whole([Neuron(1, 0), Neuron(2, 3)], pixels)
-    assert whole.neurons == (Neuron(1, 0), Neuron(2, 3))
+    starts = [Start(Neuron(1, 0), None), Start(Neuron(2, 3), 7)]
+    whole = Reconstructions.whole(starts, pixels)
+    assert whole.starts == tuple(starts)
     assert whole.pixels is pixels
     assert whole.tops.tolist() == whole.lefts.tolist() == [0, 0]

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from explain_kit import at_strongest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -148,7 +149,7 @@ class TestReceptiveField:
                 x = module(x)
             activations.update({layer.number: x[0] for layer in layers if layer.activation == index})
         neurons = [Neuron(layer.number, c) for layer in layers for c in range(layer.channels)]
-        boxes = bounding_boxes(deconvolve(features, activations, switches, neurons), 0.0)
+        boxes = bounding_boxes(deconvolve(features, activations, switches, at_strongest(activations, neurons)), 0.0)
         filled = set()
         for neuron, box in zip(neurons, boxes, strict=True):
             if box is None:

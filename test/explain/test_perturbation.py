@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.perturbation import NOISES, Perturbations
+from explain_cnn_ros.explain.settings import ExplainSettings
 
 
 def pixels(height: int = 12, width: int = 10, value: float | None = None) -> Tensor:
@@ -47,7 +49,8 @@ class TestSequence:
         assert torch.equal(one, again)
 
     def test_other_seed_other_copies(self, kind: str) -> None:
-        one, other = (Perturbations(pixels(), 0.1, kind, 4, seed=s).take(5) for s in (3, 4))
+        # The first copy of the authors' noise is the image itself.
+        one, other = (Perturbations(pixels(), 0.1, kind, 4, seed=s).take(6)[1:] for s in (3, 4))
         assert (one != other).double().mean() > 0.9
 
     @pytest.mark.parametrize("chunks", [[1] * 51, [7] * 7 + [2], [51], [50, 1], [16, 16, 16, 3]])
@@ -68,7 +71,7 @@ class TestSequence:
     def test_black_stays_black(self, kind: str) -> None:
         image = pixels()
         image[1, :6] = 0
-        copies = Perturbations(image, 0.5, kind, 4).take(4)
+        copies = Perturbations(image, 0.5, kind, 4).take(5)[1:]
         assert not copies[:, 1, :6].any()
         assert (copies[:, 0] != image[0]).double().mean() > 0.9
         assert not Perturbations(torch.zeros(3, 5, 6), 0.5, kind, 4).take(4).any()
@@ -181,8 +184,37 @@ def test_ramp_is_white_noise_scaled() -> None:
     torch.testing.assert_close(ramp, white * torch.arange(1, 6).view(-1, 1, 1, 1), rtol=1e-9, atol=1e-9)
 
 
+def test_authors_noise_is_that_of_their_code() -> None:
+    """Their make_perturbations, on pixels without the channels' means: `perturbations[i] *= 1 + i * normal(0, 0.1)`."""
+    image, means = pixels().double(), (123.0, 110.0, 90.0)
+    generator = torch.Generator().manual_seed(5)
+    centre = torch.tensor(means, dtype=torch.float64).view(3, 1, 1)
+    expected = []
+    for i in range(6):
+        normal = 0.1 * torch.randn(image.shape, generator=generator, dtype=torch.float64)
+        expected.append((image - centre) * (1 + i * normal) + centre)
+    copies = Perturbations(image, 0.1, "authors", seed=5, means=means).take(6)
+    torch.testing.assert_close(copies, torch.stack(expected), rtol=1e-12, atol=1e-10)
+    assert torch.equal(copies[0], image)
+    # A pixel at the mean of its channel never changes.
+    assert torch.equal(
+        Perturbations(centre.expand(3, 4, 5), 0.1, "authors", means=means).take(3), centre.expand(3, 3, 4, 5)
+    )
+
+
+def test_the_authors_noise_has_the_means_of_the_network(thin_classifier, picture) -> None:
+    """An explanation with the preset passes these copies, and no others."""
+    settings = ExplainSettings.preset("authors", perturbations=4, layers=(3,), metrics=("activation_precision",))
+    explainer = Explainer(thin_classifier, settings)
+    window = explainer.classifier.to_pixels(picture(32, 64)[None])
+    copies = Perturbations(window[0], 0.1, "authors", means=thin_classifier.info.mean).take(4)
+    passed = explainer.adapter.trace(copies, (3,), precision=explainer.settings.compute_precision)
+    expected = float(explainer.adapter.output(passed.logits).mean())
+    assert explainer.rank(picture(32, 64)).output_mean == pytest.approx(expected, rel=1e-4)
+
+
 def test_unknown_noise() -> None:
-    with pytest.raises(ValueError, match=r"'pink'.*white, smooth, ramp, orthogonal"):
+    with pytest.raises(ValueError, match=r"'pink'.*white, smooth, ramp, authors, orthogonal"):
         Perturbations(pixels(), 0.1, "pink")
 
 

@@ -45,6 +45,11 @@ def assert_same(one: Sampler, other: Sampler) -> None:
         torch.testing.assert_close(a.mean, b.mean)
         torch.testing.assert_close(a.variance, b.variance, rtol=1e-3, atol=1e-7)
         torch.testing.assert_close(a.covariance, b.covariance, rtol=1e-3, atol=1e-7)
+        a, b = one.influences[layer], other.influences[layer]
+        assert torch.equal(a.count, b.count)
+        torch.testing.assert_close(a.image, b.image)
+        torch.testing.assert_close(a.sum, b.sum)
+        torch.testing.assert_close(one.clean.contributions[layer], other.clean.contributions[layer])
     torch.testing.assert_close(one.clean.logits, other.clean.logits)
 
 
@@ -104,12 +109,14 @@ def test_chunks_by_the_memory_at_hand(monkeypatch) -> None:
     assert chunk_size(large) == 1
     monkeypatch.setattr(sampling.os, "sysconf", lambda name: {"SC_AVPHYS_PAGES": 2**15, "SC_PAGE_SIZE": 4096}[name])
     assert chunk_size(small) == 2
+    assert chunk_size(small, gradients=True) == 1
 
 
 def test_the_kept_window_does_not_hold_the_batch(adapter, pixels) -> None:
     clean = sampled(adapter, pixels, 40).clean
-    for activation in clean.activations.values():
-        assert activation.untyped_storage().nbytes() == activation.numel() * activation.element_size()
+    assert clean.contributions.keys() == clean.activations.keys() == set(SETTINGS.layers)
+    for maps in (*clean.activations.values(), *clean.contributions.values()):
+        assert maps.untyped_storage().nbytes() == maps.numel() * maps.element_size()
     assert torch.isfinite(clean.logits).all()
 
 
@@ -126,7 +133,7 @@ def test_orthogonal_noise_is_taken_in_pairs_of_blocks(adapter, pixels, requested
 
 
 def test_before_pass_is_called_before_each_pass_and_can_end_the_run(adapter, pixels, monkeypatch) -> None:
-    monkeypatch.setattr(sampling, "chunk_size", lambda pixels: 10)
+    monkeypatch.setattr(sampling, "chunk_size", lambda *_: 10)
     calls = 0
 
     def count() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
-from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.silencing import draw_live, draw_unselected, silence
 
@@ -78,7 +78,8 @@ class TestSilence:
             logits = hooked_logits(thin_classifier.network, thin_classifier.normalise(pixels), silenced).double()
             assert answers.outputs[index] == pytest.approx(float(logits[0, 1] - logits[0, 0]), rel=1e-3, abs=1e-5)
             assert answers.probabilities[index] == pytest.approx(float(logits.softmax(1)[0, 1]), rel=1e-4)
-        assert len(answers.outputs) == len(answers.probabilities) == len(self.sets)
+            torch.testing.assert_close(answers.logits[[index]].double(), logits, rtol=1e-4, atol=1e-5)
+        assert len(answers.outputs) == len(answers.probabilities) == len(answers.logits) == len(self.sets)
 
 
 class TestInAnExplanation:
@@ -87,7 +88,7 @@ class TestInAnExplanation:
     def test_is_of_the_selected_neurons(self, thin_classifier, picture, hooked_logits) -> None:
         frame = picture(32, 64)
         explanation = Explainer(thin_classifier, self.settings).explain(frame)
-        assert [s.metric for s in explanation.silencing] == list(PAPER_METRICS)
+        assert [s.metric for s in explanation.silencing] == list(DEFAULT_METRICS)
         window = thin_classifier.normalise(thin_classifier.to_pixels(frame[None]))
         for silencing in explanation.silencing:
             selected = {n: [x.channel for x in explanation.ranking(silencing.metric, n)] for n in (3, 9)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.explain import sampling
 from explain_cnn_ros.explain.explainer import Explainer, ExplanationCancelledError
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, OPPOSING, PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.network_adapter import Neuron
 from explain_cnn_ros.explain.patches import Patch
@@ -25,6 +25,9 @@ from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 Frame = NDArray[np.uint8]
+
+#: The stages, and an explanation that fails.
+STAGES = ("trace", "rank", "rank_at", "locate", "locate_selected", "silence", "prove", "explain", "failure")
 
 SETTINGS = ExplainSettings(perturbations=12, layers=(3, 6, 9), top_n=2, silencing_draws=3)
 
@@ -73,6 +76,16 @@ def assert_same_ranking(one: RankedWindow, other: RankedWindow, rtol: float = 1e
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=rtol, nan_ok=True)
 
 
+def by_metric(explanation: Explanation) -> dict[tuple[str, Neuron], Patch]:
+    """Return the patches of an explanation by metric and neuron."""
+    return {
+        (ranking.metric, Neuron(n.layer, n.channel)): n.patch
+        for ranking in explanation.rankings
+        for n in ranking.neurons
+        if n.patch
+    }
+
+
 class TestRank:
     def test_alone_is_what_an_explanation_holds(self, ranked: RankedWindow, explanation: Explanation) -> None:
         assert list(ranked.channels) == [(r.metric, r.layer) for r in explanation.rankings]
@@ -87,12 +100,16 @@ class TestRank:
         )
         assert ranked.set_similarity() == (explanation.set_similarity, explanation.set_similarity_by_layer)
 
-    def test_neurons_are_all_selected_ones_each_once(self, ranked: RankedWindow, explanation: Explanation) -> None:
-        selected = {Neuron(n.layer, n.channel) for ranking in explanation.rankings for n in ranking.neurons}
-        assert ranked.neurons == sorted(selected)
+    @pytest.mark.parametrize("name", DEFAULT_METRICS)
+    def test_neurons_of_a_metric_are_in_the_order_of_layers_and_ranks(
+        self, ranked: RankedWindow, explanation: Explanation, name: str
+    ) -> None:
+        expected = [Neuron(n.layer, n.channel) for layer in SETTINGS.layers for n in explanation.ranking(name, layer)]
+        assert ranked.neurons_of(name) == expected
+        assert ranked.neurons_of("beauty") == []
 
     def test_of_one_metric(self, ranked: RankedWindow, explanation: Explanation) -> None:
-        for name in PAPER_METRICS:
+        for name in DEFAULT_METRICS:
             expected = {layer: [n.channel for n in explanation.ranking(name, layer)] for layer in SETTINGS.layers}
             assert ranked.of_metric(name) == expected
         assert ranked.of_metric("beauty") == {}
@@ -134,7 +151,7 @@ class TestRankAt:
         self, explainer: Explainer, window: Frame, monkeypatch: pytest.MonkeyPatch, chunk: int
     ) -> None:
         expected = explainer.rank_at(window, (5, 20))
-        monkeypatch.setattr(sampling, "chunk_size", lambda pixels: chunk)
+        monkeypatch.setattr(sampling, "chunk_size", lambda *_: chunk)
         for one, other in zip(explainer.rank_at(window, (5, 20)), expected, strict=True):
             assert_same_ranking(one, other)
 
@@ -150,17 +167,20 @@ class TestRankAt:
 class TestLocate:
     @pytest.fixture
     def patches(self, explanation: Explanation) -> dict[Neuron, Patch]:
-        """Return the patches of the explanation. The frame is the window, so both have the same coordinates."""
-        found = {
-            Neuron(n.layer, n.channel): n.patch for ranking in explanation.rankings for n in ranking.neurons if n.patch
-        }
+        """Return the patches that begin at the strongest activation.
+
+        The frame is the window, so both have the same coordinates.
+        """
+        found = {neuron: patch for (name, neuron), patch in by_metric(explanation).items() if name in PAPER_METRICS}
         assert len(found) > 10
         return found
 
     def test_alone_is_what_an_explanation_holds(
-        self, explainer: Explainer, ranked: RankedWindow, patches: dict[Neuron, Patch]
+        self, explainer: Explainer, ranked: RankedWindow, explanation: Explanation
     ) -> None:
-        assert explainer.locate(ranked) == patches
+        located = explainer.locate_selected(ranked)
+        assert located == by_metric(explanation)
+        assert {name for name, _ in located} == set(DEFAULT_METRICS)
 
     def test_named_neurons_of_a_ranked_window(
         self, explainer: Explainer, ranked: RankedWindow, patches: dict[Neuron, Patch]
@@ -182,17 +202,15 @@ class TestLocate:
     def test_uses_the_settings(self, exact: PersonClassifier, window: Frame, changes: dict) -> None:
         other = Explainer(exact, dataclasses.replace(SETTINGS, **changes))
         explanation = other.explain(window)
-        expected = {
-            Neuron(n.layer, n.channel): n.patch for ranking in explanation.rankings for n in ranking.neurons if n.patch
-        }
-        assert other.locate(other.rank(window)) == expected
-        assert other.locate(other.trace(window), list(expected)) == expected
+        expected = by_metric(explanation)
+        assert other.locate_selected(other.rank(window)) == expected
+        of_paper = {neuron: patch for (name, neuron), patch in expected.items() if name in PAPER_METRICS}
+        assert other.locate(other.trace(window), list(of_paper)) == of_paper
 
-    def test_without_a_ranking_neurons_must_be_named(self, explainer: Explainer, window: Frame) -> None:
+    def test_a_traced_window_is_not_ranked(self, explainer: Explainer, window: Frame) -> None:
         traced = explainer.trace(window)
         assert isinstance(traced, TracedWindow) and not isinstance(traced, RankedWindow)
-        with pytest.raises(ValueError, match="no ranking: name the neurons, or rank the window first"):
-            explainer.locate(traced)
+        assert traced.clean.influences == traced.clean.contributions == {}
 
     def test_dead_neurons_have_no_patch(self, explainer: Explainer) -> None:
         """For a black window, some neurons are alive and others are not."""
@@ -221,8 +239,10 @@ class TestSilence:
             assert tuple(answers.probabilities[1:]) == silencing.random_probabilities
 
     def test_of_a_traced_window(self, explainer: Explainer, window: Frame, ranked: RankedWindow) -> None:
-        sets = [ranked.of_metric(name) for name in PAPER_METRICS]
-        assert explainer.silence(explainer.trace(window), sets) == explainer.silence(ranked, sets)
+        sets = [ranked.of_metric(name) for name in DEFAULT_METRICS]
+        one, other = explainer.silence(explainer.trace(window), sets), explainer.silence(ranked, sets)
+        assert (one.outputs, one.probabilities) == (other.outputs, other.probabilities)
+        assert torch.equal(one.logits, other.logits)
 
     def test_silencing_nobody_is_the_decision(
         self, explainer: Explainer, ranked: RankedWindow, explanation: Explanation
@@ -230,6 +250,19 @@ class TestSilence:
         answers = explainer.silence(ranked, [{}])
         assert answers.outputs == pytest.approx([explanation.output], rel=1e-9)
         assert answers.probabilities == pytest.approx([explanation.region.probability], rel=1e-9)
+
+
+class TestProve:
+    def test_alone_is_what_an_explanation_holds(
+        self, explainer: Explainer, ranked: RankedWindow, explanation: Explanation
+    ) -> None:
+        proofs = explainer.prove(ranked)
+        assert proofs.by_metric == explanation.proofs
+        for ranking in explanation.rankings:
+            for neuron in ranking.neurons:
+                key = (ranking.metric, Neuron(neuron.layer, neuron.channel))
+                assert neuron.silenced == proofs.silenced.get(key)
+                assert (neuron.silenced is None) is (ranking.metric in PAPER_METRICS)
 
 
 class TestRegionAndThreshold:
@@ -263,7 +296,31 @@ class TestRegionAndThreshold:
             explanation = explainer.explain(window, threshold=threshold)
             assert explanation.threshold == threshold
             assert explanation.person is (p >= threshold)
-            assert_same(dataclasses.replace(explanation, threshold=expected.threshold), expected)
+            if explanation.person is expected.person:
+                assert_same(dataclasses.replace(explanation, threshold=expected.threshold), expected)
+
+    def test_the_threshold_decides_which_neurons_support_the_decision(
+        self, exact: PersonClassifier, window: Frame
+    ) -> None:
+        """The same scores are read from the other end; the rankings of the paper's metrics stay the same."""
+        explainer = Explainer(exact, self.settings)
+        p = explainer.explain(window).region.probability
+        person, nobody = (explainer.explain(window, threshold=t) for t in (p, math.nextafter(p, 1)))
+        assert person.person and not nobody.person
+        for one, other in zip(person.rankings, nobody.rankings, strict=True):
+            np.testing.assert_array_equal(one.scores, other.scores)
+            if one.metric in PAPER_METRICS:
+                assert one == other
+        for layer in self.settings.layers:
+            for name, counterpart in ((SUPPORTING, OPPOSING), (OPPOSING, SUPPORTING)):
+                assert person.ranking(name, layer) == nobody.ranking(counterpart, layer)
+            assert all(n.score > 0 for n in person.ranking(SUPPORTING, layer))
+            assert all(n.score < 0 for n in nobody.ranking(SUPPORTING, layer))
+        ranked = [explainer.rank(window, t) for t in (p, math.nextafter(p, 1))]
+        assert [r.evidence.person for r in ranked] == [True, False]
+        assert [explainer.rank_at(window, [12], t)[0].channels for t in (p, math.nextafter(p, 1))] == [
+            r.channels for r in ranked
+        ]
 
 
 class TestCancelled:
@@ -271,7 +328,7 @@ class TestCancelled:
     def test_between_passes(
         self, exact: PersonClassifier, window: Frame, monkeypatch: pytest.MonkeyPatch, calls: int
     ) -> None:
-        monkeypatch.setattr(sampling, "chunk_size", lambda pixels: 5)
+        monkeypatch.setattr(sampling, "chunk_size", lambda *_: 5)
         count = 0
 
         def cancelled() -> bool:
@@ -306,13 +363,15 @@ class TestNoStateIsLeft:
             "trace": lambda: explainer.trace(window),
             "rank": lambda: explainer.rank(window),
             "rank_at": lambda: explainer.rank_at(window, (3, 7)),
-            "locate": lambda: explainer.locate(ranked),
+            "locate": lambda: explainer.locate(ranked, ranked.neurons_of("activation_sum")),
+            "locate_selected": lambda: explainer.locate_selected(ranked),
+            "prove": lambda: explainer.prove(ranked),
             "silence": lambda: explainer.silence(ranked, [{3: [0, 1]}, {}]),
             "explain": lambda: explainer.explain(window),
             "failure": fail,
         }
 
-    @pytest.mark.parametrize("stage", ["trace", "rank", "rank_at", "locate", "silence", "explain", "failure"])
+    @pytest.mark.parametrize("stage", STAGES)
     def test_in_the_network_and_in_pytorch(self, uses, exact: PersonClassifier, network_state, stage: str) -> None:
         """Hooks, training mode, requires_grad, gradients, weights, gradient mode and random numbers stay the same."""
         before, numbers = network_state(exact.network), torch.get_rng_state()
@@ -338,7 +397,12 @@ class TestNoStateIsLeft:
         self, explainer: Explainer, window: Frame, ranked: RankedWindow, other: Frame
     ) -> None:
         """A ranked window serves again after other work."""
-        first = explainer.locate(ranked), explainer.silence(ranked, [{6: [1]}])
+
+        def use() -> tuple:
+            silenced = explainer.silence(ranked, [{6: [1]}]).outputs
+            return explainer.locate_selected(ranked), silenced, explainer.prove(ranked)
+
+        first = use()
         explainer.explain(other)
-        assert (explainer.locate(ranked), explainer.silence(ranked, [{6: [1]}])) == first
+        assert use() == first
         assert_same_ranking(explainer.rank(window), ranked, rtol=0)

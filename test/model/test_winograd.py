@@ -10,7 +10,7 @@ from torch import nn
 
 from explain_cnn_ros.model import winograd
 from explain_cnn_ros.model.network import VGGClassifier
-from explain_cnn_ros.model.winograd import WinogradConv2d, suits, transforms, with_winograd
+from explain_cnn_ros.model.winograd import WinogradConv2d, flipped, suits, transforms, with_winograd
 
 
 def convolution(channels: int, outputs: int, bias: bool = True, dtype: torch.dtype = torch.float64) -> nn.Conv2d:
@@ -33,14 +33,60 @@ def test_one_dimension_by_hand() -> None:
     width=st.integers(1, 19),
     bias=st.booleans(),
     block=st.sampled_from([1, 5_000, 10**9]),
+    tiles_min=st.sampled_from([1, 16, 10**9]),
 )
-def test_the_same_as_pytorch(batch, channels, outputs, height, width, bias, block) -> None:
-    """The result does not depend on the size of the map or on the number of tiles that are processed at a time."""
+def test_the_same_as_pytorch(batch, channels, outputs, height, width, bias, block, tiles_min) -> None:
+    """The result does not depend on the size of the map or on the number of tiles that are processed at a time.
+
+    The gradient of the input is autograd's.
+    """
     exact = convolution(channels, outputs, bias)
-    maps = torch.randn(batch, channels, height, width, dtype=torch.float64)
+    maps = torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
+    expected = exact(maps)
+    gradient = torch.randn_like(expected)
+    (of_input,) = torch.autograd.grad(expected, maps, gradient)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(winograd, "BLOCK_BYTES", block)
-        torch.testing.assert_close(WinogradConv2d(exact)(maps), exact(maps), rtol=1e-11, atol=1e-12)
+        patch.setattr(winograd, "TILES_MIN", tiles_min)
+        fast = WinogradConv2d(exact)
+        torch.testing.assert_close(fast(maps), expected, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(fast.input_gradient(gradient), of_input, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(("tiles", "transformed"), [(15, False), (16, True), (17, True)])
+def test_few_tiles_are_convolved_directly(tiles: int, transformed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maps have rows of tiles of 4 x 4 positions, the last of which is not full."""
+    calls = []
+    original = winograd._convolve
+    monkeypatch.setattr(winograd, "_convolve", lambda *arguments: calls.append(1) or original(*arguments))
+    exact = convolution(3, 2)
+    fast, maps = WinogradConv2d(exact), torch.randn(tiles, 3, 4, 3, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(maps), exact(maps), rtol=1e-11, atol=1e-12)
+        fast.input_gradient(torch.randn(tiles, 2, 4, 3, dtype=torch.float64))
+    assert len(calls) == 2 * transformed
+
+
+def test_the_transformation_of_a_flipped_filter_is_a_permutation() -> None:
+    """It needs no filters of its own."""
+    _, of_filters, _ = transforms()
+    rows, factor = flipped(of_filters)
+    assert sorted(rows) == list(range(6))
+    filters = torch.randn(3, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = of_filters @ filters.flip(0)
+    torch.testing.assert_close(factor[:, None] * (of_filters @ filters)[rows], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_rounding_of_the_gradient_in_float32() -> None:
+    """The rounding error is a few millionths of the gradient."""
+    exact = convolution(64, 256)
+    gradient = torch.randn(2, 256, 32, 16, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = nn.functional.conv_transpose2d(gradient, exact.weight, padding=1)
+        actual = WinogradConv2d(exact.float()).input_gradient(gradient.float())
+    assert actual.dtype == torch.float32
+    error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert error < 4e-6
 
 
 def test_rounding_in_float32() -> None:

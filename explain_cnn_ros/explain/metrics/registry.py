@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from explain_cnn_ros.explain.influences import Influences
 from explain_cnn_ros.explain.moments import Moments
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 #: `register`, or a module that does so when it is imported.
 ENTRY_POINTS = "explain_cnn_ros.metrics"
 
-#: The metrics of the paper, in its order: what an explanation computes by default.
+#: The metrics of the paper, in its order.
 PAPER_METRICS = (
     "activation_output_correlation",
     "activation_precision",
@@ -34,16 +36,23 @@ PAPER_METRICS = (
     "weight_variance",
 )
 
+#: The metrics that select the neurons that support, and that oppose, the shown decision.
+SUPPORTING, OPPOSING = "influence", "counter_influence"
+
+#: The metrics that an explanation computes by default.
+DEFAULT_METRICS = (SUPPORTING, OPPOSING, *PAPER_METRICS)
+
 #: The two metrics whose selections `Explanation.set_similarity` compares, as the paper does.
 SIMILARITY_METRICS = ("activation_output_correlation", "activation_precision")
 
 
 class Reads(enum.Enum):
-    """The data that a metric is computed from. Each kind includes the kinds before it."""
+    """The data that a metric is computed from. All kinds include WEIGHTS, and all others include IMAGE."""
 
     WEIGHTS = "weights"
     IMAGE = "image"
     PERTURBATIONS = "perturbations"
+    GRADIENTS = "gradients"
 
     @property
     def meaning(self) -> str:
@@ -52,7 +61,21 @@ class Reads(enum.Enum):
             Reads.WEIGHTS: "the network's weights",
             Reads.IMAGE: "the activations for the image",
             Reads.PERTURBATIONS: "the activations and outputs over the perturbations",
+            Reads.GRADIENTS: "activations times gradients of the output over the perturbations, or for the image alone",
         }[self]
+
+
+class Selects(enum.Enum):
+    """The neurons that a metric selects.
+
+    HIGHEST: Those with the highest scores. SUPPORTING and OPPOSING are for scores that are positive for neurons that
+    argue for the person and negative for neurons that argue against it. They are the neurons that argue most for the
+    shown decision, and most against it.
+    """
+
+    HIGHEST = "highest"
+    SUPPORTING = "supporting"
+    OPPOSING = "opposing"
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,8 @@ class LayerEvidence:
         weights: Weights of each neuron, in the direction of `settings.weights`, [C, ...].
         activation: Activation for the unperturbed image, [C, R, C']. Only metrics that read the image may use it.
         moments: Moments over the perturbations. Only metrics that read perturbations may use them.
+        influences: Activation times gradient of the output, summed over positions. Only metrics that read gradients may
+            use them.
         discard: Whether neurons may be discarded in comparison with others. It is False while confidence intervals
             are computed: the evidence then holds a few neurons only, and each needs a score of its own.
     """
@@ -72,6 +97,7 @@ class LayerEvidence:
     weights: Tensor
     activation_or_none: Tensor | None = None
     moments_or_none: Moments | None = None
+    influences_or_none: Influences | None = None
     discard: bool = True
 
     @property
@@ -87,6 +113,13 @@ class LayerEvidence:
         if self.moments_or_none is None:
             raise TypeError("the metric reads moments, but is not declared as reading perturbations: see Metric.reads")
         return self.moments_or_none
+
+    @property
+    def influences(self) -> Influences:
+        """Activation times gradient of the output, summed over positions."""
+        if self.influences_or_none is None:
+            raise TypeError("the metric reads gradients, but is not declared as reading gradients: see Metric.reads")
+        return self.influences_or_none
 
 
 @dataclass(frozen=True)
@@ -104,6 +137,7 @@ class Metric:
         source: Where the metric is defined, for instance an equation of the paper.
         colour: Colour in figures, "#rrggbb".
         signed: Whether the sign of a score has a meaning.
+        selects: The neurons that are selected.
 
     Raises:
         ValueError: The name or the colour has another form.
@@ -117,6 +151,7 @@ class Metric:
     source: str
     colour: str
     signed: bool = False
+    selects: Selects = Selects.HIGHEST
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -124,10 +159,25 @@ class Metric:
         if not re.fullmatch(r"#[0-9A-Fa-f]{6}", self.colour):
             raise ValueError(f"the colour of {self.name} is {self.colour!r}: write it as #rrggbb")
 
-    @property
-    def perturbed(self) -> bool:
-        """Whether the metric reads perturbations. Its rankings then have a stability and confidence intervals."""
-        return self.reads is Reads.PERTURBATIONS
+    def perturbed(self, settings: ExplainSettings) -> bool:
+        """Return whether the metric reads perturbations: rankings then have a stability and confidence intervals."""
+        return self.reads in (Reads.PERTURBATIONS, Reads.GRADIENTS) and settings.perturbations > 0
+
+    def preferences(self, scores: Tensor, person: bool) -> Tensor:
+        """Return the values by which neurons are selected, the highest first.
+
+        Args:
+            scores: Scores [C]; NaN for neurons without a value.
+            person: Whether the shown decision is "person".
+
+        Returns:
+            [C]; NaN for neurons that are never selected: those without a value, and those that argue for the other
+            side.
+        """
+        if self.selects is Selects.HIGHEST:
+            return scores
+        toward = scores if person == (self.selects is Selects.SUPPORTING) else -scores
+        return torch.where(toward > 0, toward, torch.nan)
 
     def caption(self, settings: ExplainSettings) -> str:
         """Return the meaning of a high score, in words that fit the settings."""
@@ -174,7 +224,7 @@ def _load_entry_points() -> None:
 
 
 def metric_names() -> tuple[str, ...]:
-    """Names of all registered metrics, those of the paper first."""
+    """Names of all registered metrics: influence, those of the paper, and those of other packages."""
     _load_entry_points()
     return tuple(_METRICS)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Channels, Layer, NetworkAdapter, Neuron, Reconstructions, Trace
+from explain_cnn_ros.explain.network_adapter import Channels, Layer, NetworkAdapter, Reconstructions, Start, Trace
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
 from explain_cnn_ros.explain.vgg.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explain.vgg.silencing import silenced_logits
@@ -15,9 +15,6 @@ from explain_cnn_ros.explain.vgg.tracing import VGGTrace, trace
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.network import convolution_layers
 from explain_cnn_ros.model.precision import precision as in_precision
-
-#: Maximum number of silenced copies of a window in one pass.
-SILENCED_BATCH = 16
 
 
 class VGGAdapter(NetworkAdapter):
@@ -47,6 +44,7 @@ class VGGAdapter(NetworkAdapter):
         precision: str = "float32",
         pre_relu: bool = False,
         record: str = "",
+        gradients: str = "",
     ) -> VGGTrace:
         with in_precision(precision, self.classifier.device):
             passed = trace(
@@ -56,6 +54,7 @@ class VGGAdapter(NetworkAdapter):
                 switches=bool(record),
                 rectified=record == "guided",
                 pre_relu=pre_relu,
+                output=(lambda logits: self.output(logits, gradients)) if gradients else None,
             )
         wide = torch.promote_types(passed.logits.dtype, torch.float32)
         passed.logits = passed.logits.to(wide)
@@ -73,25 +72,27 @@ class VGGAdapter(NetworkAdapter):
         dense = next(module for module in self.classifier.network.classifier if isinstance(module, nn.Linear))
         return dense.weight.view(dense.out_features, self._convolutions[-1].channels, -1).transpose(0, 1)
 
-    def reconstruct(
-        self, clean: Trace, neurons: Sequence[Neuron], method: str, whole_maps: bool
-    ) -> list[Reconstructions]:
+    def reconstruct(self, clean: Trace, starts: Sequence[Start], method: str) -> list[Reconstructions]:
         assert isinstance(clean, VGGTrace)
         features = self.classifier.network.features
         activations = {layer: activation[0].relu() for layer, activation in clean.activations.items()}
-        if method == "deconvnet" and not whole_maps:
-            return deconvolve_crops(features, activations, clean.switches, neurons)
+        if method == "deconvnet" and all(start.position is not None for start in starts):
+            return deconvolve_crops(features, activations, clean.switches, starts)
         rectified = clean.rectified if method == "guided" else None
-        pixels = deconvolve(features, activations, clean.switches, neurons, whole_maps=whole_maps, rectified=rectified)
-        return [Reconstructions.whole(neurons, pixels)]
+        pixels = deconvolve(features, activations, clean.switches, starts, rectified=rectified)
+        return [Reconstructions.whole(starts, pixels)]
 
-    def silence(self, pixels: Tensor, silenced: Sequence[Channels]) -> Tensor:
+    def silence(
+        self,
+        pixels: Tensor,
+        silenced: Sequence[Channels],
+        precision: str = "float32",
+        values: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
         window = self.classifier.normalise(pixels)
-        parts = [
-            silenced_logits(self.classifier.network, window, silenced[first : first + SILENCED_BATCH])
-            for first in range(0, len(silenced), SILENCED_BATCH)
-        ]
-        return torch.cat(parts)
+        with in_precision(precision, self.classifier.device):
+            logits = silenced_logits(self.classifier.prepared(precision), window, silenced, values or {})
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _convolution(module: nn.Module) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""The deconvnet (Zeiler & Fergus 2014): reconstructs a neuron's strongest activation in the input.
+"""The deconvnet (Zeiler & Fergus 2014): reconstructs an activation of a neuron in the input.
 
 It sets everything else in the neuron's layer to zero and passes the activation backwards through the network: unpooling
 through the recorded switches, rectification, and convolution with the transposed weights, layer by layer. This module
@@ -13,15 +13,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Neuron
+from explain_cnn_ros.explain.network_adapter import Start
 from explain_cnn_ros.model.network import convolution_layers
 
 
-def strongest(activation: Tensor) -> Tensor:
-    """Keep the maximum of each map [K, R, C], the first of equal ones, and set everything else to zero: [K, R, C]."""
-    flat = activation.flatten(1)
-    position = flat.argmax(1, keepdim=True)
-    return torch.zeros_like(flat).scatter_(1, position, flat.gather(1, position)).view_as(activation)
+def only_at(activation: Tensor, positions: Sequence[int | None]) -> Tensor:
+    """Keep one activation of each map and set everything else to zero.
+
+    Args:
+        activation: Maps [K, R, C].
+        positions: Flat index of the position that is kept for each map; None to keep the whole map.
+
+    Returns:
+        [K, R, C].
+    """
+    kept = torch.zeros_like(activation, dtype=torch.bool).flatten(1)
+    for row, position in zip(kept, positions, strict=True):
+        row[slice(None) if position is None else position] = True
+    return activation.where(kept.view_as(activation), 0)
 
 
 def repeat(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -70,12 +79,11 @@ def deconvolve(
     features: nn.Sequential,
     activations: Mapping[int, Tensor],
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
-    neurons: Sequence[Neuron],
+    starts: Sequence[Start],
     batch: int = 32,
-    whole_maps: bool = False,
     rectified: Mapping[int, Tensor] | None = None,
 ) -> Tensor:
-    """Reconstruct the strongest activation of each neuron in the input.
+    """Reconstruct one activation of each neuron, or its whole map, in the input.
 
     Neurons of different layers share a backward pass; each one joins the batch when the pass reaches its layer.
 
@@ -84,25 +92,22 @@ def deconvolve(
         activations: Activations of the unperturbed image after the ReLU, by layer, [C, R, C'].
         switches: Switches of the unperturbed image, by the index of the pooling in `features`: the flat indices of the
             maxima, int64 [C, R, C'], and the size (height, width) of the maps before pooling.
-        neurons: The neurons, K of them, in any order.
+        starts: The neurons and positions, K of them, in any order.
         batch: Maximum number of neurons in one backward pass, which bounds the memory.
-        whole_maps: Start from the neuron's whole map, not from its strongest activation.
         rectified: Outputs of the ReLUs for the unperturbed image, by their index in `features`, [C, R, C']. If they are
             given, the guided variant of the authors' code is computed: positions at which a ReLU's output is 0 are set
             to 0 on the way back, and unpooling repeats values. None for the deconvnet.
 
     Returns:
-        Reconstructions in the order of `neurons`, [K, 3, H, W], in the input's normalised units.
+        Reconstructions in the order of `starts`, [K, 3, H, W], in the input's normalised units.
 
     Raises:
         TypeError: `features` has layers other than convolutions, ReLUs and max poolings.
     """
-    order = sorted(range(len(neurons)), key=lambda i: (-neurons[i].layer, i))
+    order = sorted(range(len(starts)), key=lambda i: (-starts[i].neuron.layer, i))
     parts = [
-        _descend(
-            features, activations, switches, [neurons[i] for i in order[start : start + batch]], whole_maps, rectified
-        )
-        for start in range(0, len(order), batch)
+        _descend(features, activations, switches, [starts[i] for i in order[first : first + batch]], rectified)
+        for first in range(0, len(order), batch)
     ]
     if not parts:
         return torch.zeros(0)
@@ -114,27 +119,26 @@ def _descend(
     features: nn.Sequential,
     activations: Mapping[int, Tensor],
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
-    neurons: Sequence[Neuron],
-    whole_maps: bool,
+    starts: Sequence[Start],
     rectified: Mapping[int, Tensor] | None,
 ) -> Tensor:
     """Compute `deconvolve` in one pass, for neurons that are sorted by layer, the deepest layer first."""
     layers = convolution_layers(features)
-    top = layers[neurons[0].layer - 1]
+    top = layers[starts[0].neuron.layer - 1]
     by_activation = {layer.activation: layer for layer in layers}
     maps: Tensor | None = None
     for index in range(top.activation, -1, -1):
         module = features[index]
         if index in by_activation:
             layer = by_activation[index]
-            channels = [n.channel for n in neurons if n.layer == layer.number]
+            own = [start for start in starts if start.neuron.layer == layer.number]
+            channels = [start.neuron.channel for start in own]
             if maps is not None:
                 maps = maps.relu()
                 if rectified is not None:
                     maps = maps * (rectified[index] > 0)
             if channels:
-                values = activations[layer.number][channels]
-                values = values if whole_maps else strongest(values)
+                values = only_at(activations[layer.number][channels], [start.position for start in own])
                 seeds = values.new_zeros(len(channels), layer.channels, *values.shape[1:])
                 seeds[range(len(channels)), channels] = values
                 maps = seeds if maps is None else torch.cat([maps, seeds])

@@ -1,6 +1,6 @@
 """The deconvnet on crops: the same reconstructions as in `deconvnet`, without the zeros around them.
 
-The reconstruction of a neuron's strongest activation is zero outside of the receptive field of its position, which is
+The reconstruction of one activation is zero outside of the receptive field of its position, which is
 10 pixels wide for conv2_1 and 76 for conv4_2. So the neurons of each layer are reconstructed on crops. A crop starts
 with one position, grows by one position on each side with every convolution, and doubles with every pooling. At the
 poolings, the parts of the crops that lie outside of the image are removed. The tests compare the results with
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Neuron, Reconstructions
+from explain_cnn_ros.explain.network_adapter import Reconstructions, Start
 from explain_cnn_ros.explain.vgg.deconvnet import switch_mask
 from explain_cnn_ros.model.network import convolution_layers, receptive_field
 
@@ -80,44 +80,45 @@ def deconvolve_crops(
     features: nn.Sequential,
     activations: Mapping[int, Tensor],
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
-    neurons: Sequence[Neuron],
+    starts: Sequence[Start],
     batch: int | None = None,
 ) -> list[Reconstructions]:
-    """Reconstruct the strongest activation of each neuron in the input.
+    """Reconstruct one activation of each neuron in the input.
 
     Args:
         features: The layers of a VGG (convolutions of 3 x 3 padded by 1, poolings of 2 x 2), without batch norm.
         activations: Activations of the unperturbed image after the ReLU, by layer, [C, R, C'].
         switches: Switches of the unperturbed image, by the index of the pooling in `features`: the flat indices of the
             maxima, int64 [C, R, C'], and the size (height, width) of the maps before pooling.
-        neurons: The neurons.
-        batch: Number of neurons in one batch, which bounds the memory; None to derive it from the size of their
+        starts: The neurons and positions; whole maps are not supported.
+        batch: Number of starts in one batch, which bounds the memory; None to derive it from the size of their
             receptive fields.
 
     Returns:
-        Every neuron once, in batches, the deepest layer first.
+        Every start once, in batches, the deepest layer first.
 
     Raises:
         TypeError: `features` has other layers than those above.
     """
     layers = {layer.number: layer for layer in convolution_layers(features)}
-    deepest = max((layers[n.layer].convolution for n in neurons), default=0)
+    deepest = max((layers[start.neuron.layer].convolution for start in starts), default=0)
     dtype = next(iter(activations.values())).dtype if activations else torch.float32
     masks = {index: _blocks(*switch, dtype) for index, switch in switches.items() if index < deepest}
     parts = []
-    for layer in sorted({n.layer for n in neurons}, reverse=True):
-        channels = sorted({n.channel for n in neurons if n.layer == layer})
+    for layer in sorted({start.neuron.layer for start in starts}, reverse=True):
         height, width = activations[layer].shape[1:]
-        strongest = activations[layer][channels].flatten(1).argmax(1).tolist()
-        places = {c: (p // width, p % width) for c, p in zip(channels, strongest, strict=True)}
+
+        own = {
+            start: divmod(start.position, width)
+            for start in sorted(set(starts))
+            if start.neuron.layer == layer and start.position is not None
+        }
         # Neurons at similar distances from the borders have crops of similar size, so they share a batch.
-        lost = {c: (_from_border(column, width), _from_border(row, height)) for c, (row, column) in places.items()}
-        channels.sort(key=lost.__getitem__)
+        order = sorted(own, key=lambda s: (_from_border(own[s][1], width), _from_border(own[s][0], height)))
         together = batch or min(max(BATCH_PIXELS // receptive_field(features, layer) ** 2, BATCH_MIN), BATCH_MAX)
-        for start in range(0, len(channels), together):
-            chosen = [Neuron(layer, c) for c in channels[start : start + together]]
-            of_chosen = [places[n.channel] for n in chosen]
-            parts.append(_descend(features, activations[layer], switches, masks, chosen, of_chosen))
+        for first in range(0, len(order), together):
+            chosen = {start: own[start] for start in order[first : first + together]}
+            parts.append(_descend(features, activations[layer], switches, masks, chosen))
     return parts
 
 
@@ -137,8 +138,7 @@ def _descend(
     activation: Tensor,
     switches: Mapping[int, tuple[Tensor, tuple[int, int]]],
     masks: Mapping[int, Tensor],
-    neurons: Sequence[Neuron],
-    places: Sequence[tuple[int, int]],
+    starts: Mapping[Start, tuple[int, int]],
 ) -> Reconstructions:
     """Reconstruct neurons of one layer in one batch.
 
@@ -147,13 +147,13 @@ def _descend(
         activation: Activations of the layer after the ReLU, [C, R, C'].
         switches: Switches by the index of the pooling; see `deconvolve_crops`.
         masks: Results of `_blocks` by the index of the pooling.
-        neurons: The neurons.
-        places: Position (row, column) of the strongest activation of each neuron.
+        starts: The starts with their positions (row, column).
     """
-    layer = convolution_layers(features)[neurons[0].layer - 1]
-    channels = [n.channel for n in neurons]
-    value = activation[channels].flatten(1).amax(1).relu()
+    places = list(starts.values())
+    layer = convolution_layers(features)[next(iter(starts)).neuron.layer - 1]
+    channels = [start.neuron.channel for start in starts]
     height, width = activation.shape[1:]
+    value = activation[channels, [row for row, _ in places], [column for _, column in places]].relu()
     rows = _Axis(height, 3, [row - 1 for row, _ in places])
     columns = _Axis(width, 3, [column - 1 for _, column in places])
     # The transposed convolution of a single activation is the neuron's filter, multiplied by the activation.
@@ -178,7 +178,7 @@ def _descend(
                 "fold batch norm into the convolutions first"
             )
     tops, lefts = (torch.tensor(axis.origins, device=maps.device) for axis in (rows, columns))
-    return Reconstructions(tuple(neurons), maps, tops, lefts)
+    return Reconstructions(tuple(starts), maps, tops, lefts)
 
 
 def _weight(module: nn.Module) -> Tensor:

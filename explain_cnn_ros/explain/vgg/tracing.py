@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from explain_cnn_ros.explain.network_adapter import Trace
+from explain_cnn_ros.explain.vgg import gradients
 from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
 
 
@@ -33,6 +34,7 @@ def trace(
     switches: bool = False,
     rectified: bool = False,
     pre_relu: bool = False,
+    output: Callable[[Tensor], Tensor] | None = None,
 ) -> VGGTrace:
     """Pass normalised windows through the network and keep the activations of some layers.
 
@@ -43,25 +45,37 @@ def trace(
         switches: Also keep the switches of the first window.
         rectified: Also keep the outputs of the ReLUs for the first window.
         pre_relu: Keep the activations before the ReLU, not after it.
+        output: Computes the output [N] whose gradient is passed back, from the logits; None for no gradients.
     """
     layer_of_relu = {layer.activation: layer.number for layer in convolution_layers(network.features)}
-    result = VGGTrace(torch.empty(0))
+    lowest = min((index for index, number in layer_of_relu.items() if number in layers), default=0)
+    result, record = VGGTrace(torch.empty(0)), gradients.Record()
     x = batch
     for index, module in enumerate(network.features):
         layer = layer_of_relu.get(index)
         requested = layer is not None and layer in layers
         if layer is not None and requested and pre_relu:
             result.activations[layer] = x.clone()  # the ReLU works in place
-        if switches and isinstance(module, nn.MaxPool2d):
+        if isinstance(module, nn.MaxPool2d) and output is not None and index > lowest:
             size = (x.shape[-2], x.shape[-1])
-            _, indices = nn.functional.max_pool2d(
-                x[:1], module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode, True
-            )
-            result.switches[index] = (indices[0], size)
+            x, record.switches[index] = gradients.pool(module, x)
+            if switches:
+                result.switches[index] = (record.switches[index][0], size)
+            continue
+        if switches and isinstance(module, nn.MaxPool2d):
+            result.switches[index] = (gradients.pool(module, x[:1])[1][0], (x.shape[-2], x.shape[-1]))
         x = module(x)
         if rectified and layer is not None:
             result.rectified[index] = x[0].clone()  # a view would keep the whole batch in memory
         if layer is not None and requested and not pre_relu:
             result.activations[layer] = x
-    result.logits = network.classifier(x)
+        if layer is not None and output is not None and index >= lowest:
+            record.rectified[index] = x
+    if output is None or not layers:
+        result.logits = network.classifier(x)
+        return result
+    result.logits, gradient = gradients.head(network, x, output)
+    result.influences, result.contributions = gradients.influences(
+        network.features, record, gradient, layers, of_first=switches
+    )
     return result

@@ -15,10 +15,14 @@ from torch import Tensor
 
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.metrics import (
+    DEFAULT_METRICS,
+    OPPOSING,
     PAPER_METRICS,
+    SUPPORTING,
     LayerEvidence,
     Metric,
     Reads,
+    Selects,
     metric,
     metric_names,
     register,
@@ -41,7 +45,7 @@ def mean_activation(evidence: LayerEvidence) -> Tensor:
 
 
 LARGEST = Metric("largest", "largest", Reads.IMAGE, largest_activation, "loudest of {weights}", "a test", "#12abEF")
-MEAN = Metric("mean_activation", "mean", Reads.PERTURBATIONS, mean_activation, "loud", "a test", "#000000")
+MEAN = Metric("mean_activation", "mean", Reads.PERTURBATIONS, mean_activation, "loud", "a test", "#000001")
 
 
 @pytest.fixture
@@ -55,15 +59,19 @@ def added() -> Iterator[None]:
 
 
 class TestRegistry:
-    def test_metrics_of_the_paper_come_first(self, added: None) -> None:
-        assert metric_names() == (*PAPER_METRICS, "largest", "mean_activation")
+    def test_influence_and_the_metrics_of_the_paper_come_first(self, added: None) -> None:
+        assert ("influence", "counter_influence", *PAPER_METRICS) == DEFAULT_METRICS
+        assert metric_names() == (*DEFAULT_METRICS, "largest", "mean_activation")
         assert metric("largest") is LARGEST
 
     def test_a_removed_metric_is_gone(self) -> None:
         register(LARGEST)
         unregister("largest")
-        assert metric_names() == PAPER_METRICS
-        with pytest.raises(KeyError, match=r"no metric 'largest': use one of activation_output_correlation, "):
+        assert metric_names() == DEFAULT_METRICS
+        with pytest.raises(
+            KeyError,
+            match=r"no metric 'largest': use one of influence, counter_influence, activation_output_correlation, ",
+        ):
             metric("largest")
         with pytest.raises(KeyError, match="largest"):
             unregister("largest")
@@ -101,16 +109,49 @@ class TestRegistry:
         assert len(set(colours)) == len(colours)
 
     def test_reads_have_a_meaning(self) -> None:
-        assert len({reads.meaning for reads in Reads}) == 3
-        assert [metric(name).reads for name in PAPER_METRICS] == [
+        assert len({reads.meaning for reads in Reads}) == 4
+        assert [metric(name).reads for name in DEFAULT_METRICS] == [
+            *(Reads.GRADIENTS,) * 2,
             *(Reads.PERTURBATIONS,) * 2,
             *(Reads.IMAGE,) * 2,
             *(Reads.WEIGHTS,) * 2,
         ]
 
 
+class TestPerturbed:
+    @pytest.mark.parametrize(("perturbations", "reading"), [(50, {Reads.PERTURBATIONS, Reads.GRADIENTS}), (0, set())])
+    def test_is_whether_the_metric_reads_any_perturbations(self, perturbations: int, reading: set[Reads]) -> None:
+        settings = ExplainSettings(perturbations=perturbations, metrics=("weight_sum",))
+        for reads in Reads:
+            assert replace(LARGEST, reads=reads).perturbed(settings) is (reads in reading)
+
+
+class TestPreferences:
+    scores = torch.tensor([2.0, -3.0, 0.0, float("nan"), 0.5, -0.25])
+
+    @pytest.mark.parametrize("person", [True, False])
+    def test_of_other_metrics_are_their_scores(self, person: bool) -> None:
+        assert metric("weight_sum").selects is Selects.HIGHEST
+        assert metric("weight_sum").preferences(self.scores, person) is self.scores
+
+    @pytest.mark.parametrize(
+        ("name", "person", "positive"),
+        [(SUPPORTING, True, True), (SUPPORTING, False, False), (OPPOSING, True, False), (OPPOSING, False, True)],
+    )
+    def test_of_influence_are_those_of_one_sign(self, name: str, person: bool, positive: bool) -> None:
+        """Neurons of the other sign, without influence and without a value are never selected."""
+        nan = float("nan")
+        expected = [2.0, nan, nan, nan, 0.5, nan] if positive else [nan, 3.0, nan, nan, nan, 0.25]
+        np.testing.assert_array_equal(metric(name).preferences(self.scores, person).numpy(), expected)
+
+    def test_of_both_metrics_never_share_a_neuron(self) -> None:
+        for person in (True, False):
+            selected = [metric(name).preferences(self.scores, person).isfinite() for name in (SUPPORTING, OPPOSING)]
+            assert not (selected[0] & selected[1]).any()
+
+
 class TestEvidence:
-    @pytest.mark.parametrize("missing", ["activation", "moments"])
+    @pytest.mark.parametrize("missing", ["activation", "moments", "influences"])
     def test_missing_data_is_a_type_error_that_names_the_cure(self, missing: str) -> None:
         evidence = LayerEvidence(ExplainSettings(), torch.ones(3, 2))
         with pytest.raises(TypeError, match="declared"):
@@ -120,13 +161,15 @@ class TestEvidence:
 class TestInUse:
     def test_settings_offer_it(self, added: None) -> None:
         assert ExplainSettings(metrics=("largest", "weight_sum")).metrics == ("largest", "weight_sum")
-        assert options(ExplainSettings)["metrics"].choices == (*PAPER_METRICS, "largest", "mean_activation")
-        assert ExplainSettings().metrics == PAPER_METRICS
+        assert options(ExplainSettings)["metrics"].choices == (*DEFAULT_METRICS, "largest", "mean_activation")
+        assert ExplainSettings().metrics == DEFAULT_METRICS
 
     def test_settings_refuse_it_once_it_is_removed(self) -> None:
         register(LARGEST)
         unregister("largest")
-        with pytest.raises(ValueError, match="metrics is 'largest': it must be one of activation_output_correlation"):
+        with pytest.raises(
+            ValueError, match="metrics is 'largest': it must be one of influence, counter_influence, activation_output_"
+        ):
             ExplainSettings(metrics=("largest",))
 
     def test_explanations_rank_by_it(self, added: None, thin_classifier: PersonClassifier, picture) -> None:
@@ -176,13 +219,13 @@ class TestEntryPoints:
         def add() -> None:
             calls.append(1)
             # A package may read the registry while it is being loaded.
-            assert metric_names() == PAPER_METRICS
+            assert metric_names() == DEFAULT_METRICS
             register(LARGEST)
 
         self.offer(monkeypatch, SimpleNamespace(value="stranger:add", load=lambda: add))
         try:
             assert metric("largest") is LARGEST
-            assert metric_names() == (*PAPER_METRICS, "largest")
+            assert metric_names() == (*DEFAULT_METRICS, "largest")
             assert calls == [1]
         finally:
             unregister("largest")
@@ -194,7 +237,7 @@ class TestEntryPoints:
 
         self.offer(monkeypatch, SimpleNamespace(value="stranger", load=import_module))
         try:
-            assert metric_names() == (*PAPER_METRICS, "largest")
+            assert metric_names() == (*DEFAULT_METRICS, "largest")
         finally:
             unregister("largest")
 
@@ -211,7 +254,7 @@ class TestEntryPoints:
         )
         try:
             with caplog.at_level(logging.ERROR):
-                assert metric_names() == (*PAPER_METRICS, "largest")
+                assert metric_names() == (*DEFAULT_METRICS, "largest")
             assert "broken:add" in caplog.text and "no module named beauty" in caplog.text
         finally:
             unregister("largest")

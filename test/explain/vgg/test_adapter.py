@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from explain_kit import at_strongest, whole_maps
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.metrics.paper import weight_sum, weight_variance
-from explain_cnn_ros.explain.network_adapter import Neuron, Reconstructions
-from explain_cnn_ros.explain.vgg import adapter as module
+from explain_cnn_ros.explain.network_adapter import Neuron, Reconstructions, Start
+from explain_cnn_ros.explain.vgg import silencing
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
 from explain_cnn_ros.model.network import VGGClassifier
@@ -149,45 +150,47 @@ class TestReconstruct:
     neurons = (Neuron(9, 2), Neuron(3, 1), Neuron(3, 5), Neuron(7, 0))
 
     @staticmethod
-    def put_back(parts: list[Reconstructions]) -> dict[Neuron, Tensor]:
+    def put_back(parts: list[Reconstructions]) -> dict[Start, Tensor]:
         """Return each reconstruction in an image of the window's size, [3, 64, 32]."""
         images = {}
         for part in parts:
-            places = zip(part.neurons, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True)
-            for neuron, crop, top, left in places:
+            places = zip(part.starts, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True)
+            for start, crop, top, left in places:
                 wide = crop.new_zeros(3, 64 + 200, 32 + 200)
                 wide[:, 100 + top : 100 + top + crop.shape[1], 100 + left : 100 + left + crop.shape[2]] = crop
-                images[neuron] = wide[:, 100:164, 100:132]
+                images[start] = wide[:, 100:164, 100:132]
         return images
 
     @pytest.mark.parametrize("pre_relu", [False, True])
-    @pytest.mark.parametrize("whole_maps", [False, True])
+    @pytest.mark.parametrize("whole", [False, True])
     @pytest.mark.parametrize("method", ["deconvnet", "guided"])
     def test_is_the_dense_deconvnet(
-        self, exact: VGGAdapter, pixels: Tensor, method: str, whole_maps: bool, pre_relu: bool
+        self, exact: VGGAdapter, pixels: Tensor, method: str, whole: bool, pre_relu: bool
     ) -> None:
         """Activations before the ReLU are rectified first."""
         clean = exact.trace(pixels[:1], range(1, 14), record=method, pre_relu=pre_relu)
-        parts = exact.reconstruct(clean, self.neurons, method, whole_maps)
-        found = self.put_back(parts)
-        assert sorted(neuron for part in parts for neuron in part.neurons) == sorted(self.neurons)
         after = exact.trace(pixels[:1], range(1, 14), record="guided")
+        activations = {layer: activation[0] for layer, activation in after.activations.items()}
+        starts = whole_maps(self.neurons) if whole else at_strongest(activations, self.neurons)
+        parts = exact.reconstruct(clean, starts, method)
+        found = self.put_back(parts)
+        assert sorted(start.neuron for part in parts for start in part.starts) == sorted(self.neurons)
         expected = deconvolve(
             exact.classifier.network.features,
-            {layer: activation[0] for layer, activation in after.activations.items()},
+            activations,
             after.switches,
-            self.neurons,
-            whole_maps=whole_maps,
+            starts,
             rectified=after.rectified if method == "guided" else None,
         )
-        for neuron, image in zip(self.neurons, expected, strict=True):
-            torch.testing.assert_close(found[neuron], image, rtol=1e-9, atol=1e-9 * float(image.abs().max()))
+        for start, image in zip(starts, expected, strict=True):
+            torch.testing.assert_close(found[start], image, rtol=1e-9, atol=1e-9 * float(image.abs().max()))
 
     def test_only_the_default_uses_crops(self, exact: VGGAdapter, pixels: Tensor) -> None:
         clean = exact.trace(pixels[:1], (3, 7, 9), record="guided")
+        strongest = at_strongest({layer: a[0] for layer, a in clean.activations.items()}, self.neurons)
         for method in ("deconvnet", "guided"):
             for whole in (False, True):
-                parts = exact.reconstruct(clean, self.neurons, method, whole)
+                parts = exact.reconstruct(clean, whole_maps(self.neurons) if whole else strongest, method)
                 sizes = {tuple(part.pixels.shape[2:]) for part in parts}
                 assert (sizes == {(64, 32)}) is ((method, whole) != ("deconvnet", False))
 
@@ -195,11 +198,11 @@ class TestReconstruct:
 class TestSilence:
     sets = ({3: [1, 4], 9: [0]}, {5: [2]}, {}, {13: list(range(8))}, {1: [0, 1, 2, 3]})
 
-    @pytest.mark.parametrize("batch", [1, 2, 16])
+    @pytest.mark.parametrize("batch", [1, 2, 36])
     def test_batch_size_does_not_matter(
         self, exact: VGGAdapter, pixels: Tensor, hooked_logits, monkeypatch: pytest.MonkeyPatch, batch: int
     ) -> None:
-        monkeypatch.setattr(module, "SILENCED_BATCH", batch)
+        monkeypatch.setattr(silencing, "SILENCED_BATCH", batch)
         window = exact.classifier.normalise(pixels[:1])
         expected = torch.cat([hooked_logits(exact.classifier.network, window, silenced) for silenced in self.sets])
         assert len(expected.unique(dim=0)) == len(self.sets)

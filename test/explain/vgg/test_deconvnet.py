@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from explain_kit import at_strongest, whole_maps
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Neuron
-from explain_cnn_ros.explain.vgg.deconvnet import deconvolve, strongest, unpool
+from explain_cnn_ros.explain.network_adapter import Neuron, Start
+from explain_cnn_ros.explain.vgg.deconvnet import deconvolve, only_at, unpool
 from explain_cnn_ros.explain.vgg.tracing import trace
 from explain_cnn_ros.model.network import convolution_layers
 
@@ -21,6 +22,11 @@ BLOCKS = ((4, 5), (6, 7), (8, 9))
 
 def noise(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def reconstruct(features: nn.Sequential, recording: tuple, neurons: list[Neuron], batch: int = 32) -> Tensor:
+    """Reconstruct each neuron from its strongest activation."""
+    return deconvolve(features, *recording, at_strongest(recording[0], neurons), batch)
 
 
 def all_neurons(features: nn.Sequential) -> list[Neuron]:
@@ -45,7 +51,7 @@ class TestAgainstCaptum:
         """Some maps are odd: 33 x 47 pixels become 16 x 23, and 30 x 31 become 15 x 15 and then 7 x 7."""
         image = noise(height, width)
         neurons = all_neurons(features)
-        actual = deconvolve(features, *record(features, image), neurons)
+        actual = reconstruct(features, record(features, image), neurons)
         assert actual.shape == (len(neurons), 3, height, width)
         alive = 0
         for neuron, reconstruction in zip(neurons, actual, strict=True):
@@ -68,7 +74,9 @@ class TestAgainstCaptum:
         largest = quads.amax(3, keepdim=True)
         assert ((quads == largest) & (largest > 0)).sum(3).gt(1).double().mean() > 0.1
         neurons = all_neurons(features)
-        for neuron, reconstruction in zip(neurons, deconvolve(features, activations, switches, neurons), strict=True):
+        for neuron, reconstruction in zip(
+            neurons, reconstruct(features, (activations, switches), neurons), strict=True
+        ):
             expected = captum_reconstruction(features, image, neuron.layer, neuron.channel)
             assert_close_to(reconstruction, expected, 1e-12, neuron)
 
@@ -85,7 +93,7 @@ class TestAgainstCaptum:
                 for layer in layers
                 for channel in (int(activations[layer.number].amax((1, 2)).argmax()), layer.channels - 1)
             ]
-            actual = deconvolve(network.features, activations, traced.switches, neurons, batch=8)
+            actual = reconstruct(network.features, (activations, traced.switches), neurons, batch=8)
         for neuron, reconstruction in zip(neurons, actual, strict=True):
             expected = captum_reconstruction(network.features, image, neuron.layer, neuron.channel)
             assert_close_to(reconstruction, expected, 1e-5, neuron)
@@ -95,13 +103,13 @@ class TestAgainstCaptum:
 def one_by_one(features, record) -> Tensor:
     """Return the reconstructions of all neurons for one image, each from a separate call."""
     recording = record(features, noise(24, 32))
-    return torch.cat([deconvolve(features, *recording, [neuron]) for neuron in all_neurons(features)])
+    return torch.cat([reconstruct(features, recording, [neuron]) for neuron in all_neurons(features)])
 
 
 class TestManyAtOnce:
     @pytest.mark.parametrize("batch", [1, 2, 3, 32, 1000])
     def test_batch_size_does_not_matter(self, features, record, one_by_one, batch: int) -> None:
-        actual = deconvolve(features, *record(features, noise(24, 32)), all_neurons(features), batch)
+        actual = reconstruct(features, record(features, noise(24, 32)), all_neurons(features), batch)
         torch.testing.assert_close(actual, one_by_one, rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize("batch", [1, 4, 32])
@@ -111,23 +119,23 @@ class TestManyAtOnce:
         recording = record(features, noise(24, 32))
         neurons = all_neurons(features)
         order = torch.randperm(len(neurons), generator=torch.Generator().manual_seed(seed)).tolist()
-        actual = deconvolve(features, *recording, [neurons[i] for i in order], batch)
+        actual = reconstruct(features, recording, [neurons[i] for i in order], batch)
         torch.testing.assert_close(actual, one_by_one[order], rtol=1e-12, atol=1e-12)
 
     def test_a_neuron_twice(self, features, record) -> None:
         recording = record(features, noise(24, 32))
         once, other = Neuron(4, 1), Neuron(2, 3)
-        actual = deconvolve(features, *recording, [once, other, once])
+        actual = reconstruct(features, recording, [once, other, once])
         torch.testing.assert_close(actual[0], actual[2])
-        torch.testing.assert_close(actual[1], deconvolve(features, *recording, [other])[0])
+        torch.testing.assert_close(actual[1], reconstruct(features, recording, [other])[0])
 
     def test_nobody(self, features, record) -> None:
-        assert len(deconvolve(features, *record(features, noise(24, 32)), [])) == 0
+        assert len(reconstruct(features, record(features, noise(24, 32)), [])) == 0
 
-    def test_layers_that_nobody_asks_for_need_no_activations(self, features, record) -> None:
+    def test_other_layers_need_no_activations(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
-        expected = deconvolve(features, activations, switches, [Neuron(5, 0)])
-        assert torch.equal(deconvolve(features, {5: activations[5]}, switches, [Neuron(5, 0)]), expected)
+        expected = reconstruct(features, (activations, switches), [Neuron(5, 0)])
+        assert torch.equal(reconstruct(features, ({5: activations[5]}, switches), [Neuron(5, 0)]), expected)
 
 
 class TestReconstruction:
@@ -141,59 +149,99 @@ class TestReconstruction:
         expected[:, row : row + 3, column : column + 3] = (
             activations[1][channel, row, column] * features[0].weight[channel]
         )
-        actual = deconvolve(features, activations, switches, [Neuron(1, channel)])[0]
+        actual = reconstruct(features, (activations, switches), [Neuron(1, channel)])[0]
         torch.testing.assert_close(actual, expected[:, 1:-1, 1:-1])
 
     def test_is_in_proportion_to_the_activation(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
-        once = deconvolve(features, activations, switches, [Neuron(5, 2), Neuron(3, 1)])
+        once = reconstruct(features, (activations, switches), [Neuron(5, 2), Neuron(3, 1)])
         doubled = {layer: 2 * activation for layer, activation in activations.items()}
-        torch.testing.assert_close(deconvolve(features, doubled, switches, [Neuron(5, 2), Neuron(3, 1)]), 2 * once)
+        torch.testing.assert_close(reconstruct(features, (doubled, switches), [Neuron(5, 2), Neuron(3, 1)]), 2 * once)
 
     def test_of_a_dead_neuron_is_zero(self, vgg_like, record) -> None:
         features = vgg_like(BLOCKS)
         for layer, index in ((3, 5), (5, 10)):
             features[index].bias[2] = -1e6
             assert convolution_layers(features)[layer - 1].convolution == index
-        actual = deconvolve(features, *record(features, noise(24, 32)), [Neuron(3, 2), Neuron(5, 2), Neuron(5, 1)])
+        actual = reconstruct(features, record(features, noise(24, 32)), [Neuron(3, 2), Neuron(5, 2), Neuron(5, 1)])
         assert not actual[:2].any()
         assert actual[2].any()
 
     def test_does_not_depend_on_biases(self, features, record, vgg_like) -> None:
         """The backward pass uses the weights only; biases act through the given activations."""
         recording = record(features, noise(24, 32))
-        expected = deconvolve(features, *recording, [Neuron(6, 1)])
+        expected = reconstruct(features, recording, [Neuron(6, 1)])
         unbiased = vgg_like(BLOCKS)
         for module in unbiased:
             if isinstance(module, nn.Conv2d):
                 module.bias.zero_()
-        assert torch.equal(deconvolve(unbiased, *recording, [Neuron(6, 1)]), expected)
+        assert torch.equal(reconstruct(unbiased, recording, [Neuron(6, 1)]), expected)
 
     def test_changes_no_input(self, features, record) -> None:
         activations, switches = record(features, noise(24, 32))
         copies = {layer: activation.clone() for layer, activation in activations.items()}
         indices = {index: s.clone() for index, (s, _) in switches.items()}
-        deconvolve(features, activations, switches, all_neurons(features))
+        reconstruct(features, (activations, switches), all_neurons(features))
         assert all(torch.equal(activations[k], copies[k]) for k in copies)
         assert all(torch.equal(switches[k][0], indices[k]) for k in indices)
 
     def test_batch_norm_is_refused(self) -> None:
         features = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU()).eval()
         with pytest.raises(TypeError, match="BatchNorm2d"):
-            deconvolve(features, {1: torch.ones(2, 4, 4)}, {}, [Neuron(1, 0)])
+            reconstruct(features, ({1: torch.ones(2, 4, 4)}, {}), [Neuron(1, 0)])
 
 
-class TestStrongest:
-    def test_keeps_the_maximum(self) -> None:
-        maps = torch.tensor([[[1.0, 5.0], [2.0, 3.0]], [[0.5, 0.0], [0.0, 0.0]]])
-        expected = torch.tensor([[[0.0, 5.0], [0.0, 0.0]], [[0.5, 0.0], [0.0, 0.0]]])
-        assert torch.equal(strongest(maps), expected)
+class TestStart:
+    """A reconstruction begins at any position, or at all of them."""
 
-    def test_keeps_the_first_of_equals(self) -> None:
-        assert torch.equal(strongest(torch.ones(1, 2, 2)), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+    @pytest.mark.parametrize("position", [0, 7, 32 * 24 - 1])
+    def test_of_the_first_layer_at_a_position(self, features, record, position: int) -> None:
+        """The reconstruction is the filter around the position, multiplied by the activation there."""
+        activations, switches = record(features, noise(24, 32))
+        row, column = divmod(position, 32)
+        activations[1][:, row, column] += 1
+        expected = torch.zeros(4, 3, 26, 34, dtype=torch.float64)
+        expected[:, :, row : row + 3, column : column + 3] = (
+            activations[1][:, row, column, None, None, None] * features[0].weight
+        )
+        starts = [Start(Neuron(1, channel), position) for channel in range(4)]
+        torch.testing.assert_close(deconvolve(features, activations, switches, starts), expected[:, :, 1:-1, 1:-1])
 
-    def test_of_a_dead_map_is_zero(self) -> None:
-        assert not strongest(torch.zeros(2, 3, 3)).any()
+    def test_of_a_whole_map_of_the_first_layer(self, features, record) -> None:
+        activations, switches = record(features, noise(24, 32))
+        neurons = [Neuron(1, channel) for channel in range(4)]
+        expected = torch.cat(
+            [
+                nn.functional.conv_transpose2d(activations[1][None, [c]], features[0].weight[[c]], padding=1)
+                for c in range(4)
+            ]
+        )
+        torch.testing.assert_close(deconvolve(features, activations, switches, whole_maps(neurons)), expected)
+
+    def test_starts_of_one_neuron_do_not_mix(self, features, record) -> None:
+        """Each start has a reconstruction of its own, whatever the others are."""
+        recording = record(features, noise(24, 32))
+        starts = [Start(Neuron(4, 1), p) for p in (0, 40, None, 95)] + [Start(Neuron(2, 0), 5)]
+        together = deconvolve(features, *recording, starts)
+        for start, actual in zip(starts, together, strict=True):
+            torch.testing.assert_close(actual, deconvolve(features, *recording, [start])[0], rtol=1e-12, atol=1e-12)
+
+
+class TestOnlyAt:
+    maps = torch.tensor([[[1.0, 5.0], [2.0, 3.0]], [[0.5, 0.0], [0.0, 4.0]]])
+
+    def test_keeps_the_position_of_each_map(self) -> None:
+        expected = torch.tensor([[[0.0, 0.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]])
+        assert torch.equal(only_at(self.maps, [2, 3]), expected)
+
+    def test_keeps_the_whole_map_without_a_position(self) -> None:
+        expected = torch.stack([self.maps[0], torch.tensor([[0.5, 0.0], [0.0, 0.0]])])
+        assert torch.equal(only_at(self.maps, [None, 0]), expected)
+
+    def test_leaves_the_maps_alone(self) -> None:
+        before = self.maps.clone()
+        only_at(self.maps, [1, None])
+        assert torch.equal(self.maps, before)
 
 
 class TestUnpool:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from explain_kit import at_strongest
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Neuron
+from explain_cnn_ros.explain.network_adapter import Neuron, Reconstructions, Start
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
-from explain_cnn_ros.explain.vgg.deconvnet_crops import Reconstructions, deconvolve_crops
+from explain_cnn_ros.explain.vgg.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.model.network import convolution_layers, receptive_field
 
 # captum warns each time that it registers hooks.
@@ -25,19 +26,34 @@ SIZES = [(128, 64), (90, 100), (24, 20), (51, 77), (16, 130)]
 MARGIN = 100
 
 
+def cropped(features: nn.Sequential, recording: tuple, neurons: list[Neuron], *batch: int) -> list[Reconstructions]:
+    """Reconstruct each neuron from its strongest activation, on crops."""
+    return deconvolve_crops(features, *recording, at_strongest(recording[0], neurons), *batch)
+
+
+def dense(features: nn.Sequential, recording: tuple, neurons: list[Neuron]) -> Tensor:
+    """Reconstruct each neuron from its strongest activation, on whole maps."""
+    return deconvolve(features, *recording, at_strongest(recording[0], neurons))
+
+
 def put_back(parts: list[Reconstructions], height: int, width: int) -> dict[Neuron, Tensor]:
     """Return each reconstruction as a whole image [3, height, width]; everything outside of it must be zero."""
-    images: dict[Neuron, Tensor] = {}
+    return {start.neuron: image for start, image in images_of(parts, height, width).items()}
+
+
+def images_of(parts: list[Reconstructions], height: int, width: int) -> dict[Start, Tensor]:
+    """Return the same by start."""
+    images: dict[Start, Tensor] = {}
     for part in parts:
-        for neuron, pixels, top, left in zip(
-            part.neurons, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True
+        for start, pixels, top, left in zip(
+            part.starts, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True
         ):
             wide = pixels.new_zeros(3, height + 2 * MARGIN, width + 2 * MARGIN)
             y, x = MARGIN + top, MARGIN + left
             wide[:, y : y + pixels.shape[1], x : x + pixels.shape[2]] = pixels
             inside = wide[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
             assert torch.count_nonzero(inside) == torch.count_nonzero(wide)
-            images[neuron] = inside
+            images[start] = inside
     return images
 
 
@@ -60,10 +76,10 @@ class TestAgainstTheDenseDeconvnet:
     @pytest.mark.parametrize("seed", range(2))
     def test_every_neuron(self, features, neurons, record, height: int, width: int, seed: int) -> None:
         recording = record(features, noise(height, width, seed))
-        actual = put_back(deconvolve_crops(features, *recording, neurons), height, width)
+        actual = put_back(cropped(features, recording, neurons), height, width)
         assert sorted(actual) == sorted(neurons)
         assert [n.layer for n in actual] == sorted((n.layer for n in neurons), reverse=True)
-        for neuron, expected in zip(neurons, deconvolve(features, *recording, neurons), strict=True):
+        for neuron, expected in zip(neurons, dense(features, recording, neurons), strict=True):
             scale = float(expected.abs().max())
             assert float((actual[neuron] - expected).abs().max()) <= 1e-12 * scale, neuron
 
@@ -73,8 +89,8 @@ class TestAgainstTheDenseDeconvnet:
         activations, switches = record(features, noise(60, 90))
         for activation in activations.values():
             activation[:, corner[0], corner[1]] = activation.max() + 1
-        actual = put_back(deconvolve_crops(features, activations, switches, neurons), 60, 90)
-        for neuron, expected in zip(neurons, deconvolve(features, activations, switches, neurons), strict=True):
+        actual = put_back(cropped(features, (activations, switches), neurons), 60, 90)
+        for neuron, expected in zip(neurons, dense(features, (activations, switches), neurons), strict=True):
             assert expected.any()
             scale = float(expected.abs().max())
             assert float((actual[neuron] - expected).abs().max()) <= 1e-12 * scale, neuron
@@ -82,8 +98,8 @@ class TestAgainstTheDenseDeconvnet:
     @pytest.mark.parametrize("batch", [1, 2, 3, 1000])
     def test_batch_size_does_not_matter(self, features, neurons, record, batch: int) -> None:
         recording = record(features, noise(60, 90))
-        expected = put_back(deconvolve_crops(features, *recording, neurons), 60, 90)
-        actual = put_back(deconvolve_crops(features, *recording, neurons, batch), 60, 90)
+        expected = put_back(cropped(features, recording, neurons), 60, 90)
+        actual = put_back(cropped(features, recording, neurons, batch), 60, 90)
         assert actual.keys() == expected.keys()
         for neuron in neurons:
             torch.testing.assert_close(actual[neuron], expected[neuron], rtol=1e-12, atol=1e-12)
@@ -95,14 +111,31 @@ class TestAgainstTheDenseDeconvnet:
         with torch.no_grad():
             recording = record(features, image)
             some = [Neuron(layer, int(recording[0][layer].amax((1, 2)).argmax())) for layer in range(3, 10)]
-            actual = put_back(deconvolve_crops(features, *recording, some), 128, 64)
-            for neuron, expected in zip(some, deconvolve(features, *recording, some), strict=True):
+            actual = put_back(cropped(features, recording, some), 128, 64)
+            for neuron, expected in zip(some, dense(features, recording, some), strict=True):
                 assert float((actual[neuron] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_any_position(features, record, height: int, width: int) -> None:
+    """Three random positions and a corner of each neuron; a start that is repeated is reconstructed once."""
+    activations, switches = record(features, noise(height, width))
+    generator = torch.Generator().manual_seed(0)
+    starts = []
+    for layer, activation in activations.items():
+        for channel in range(len(activation)):
+            positions = torch.randint(activation[channel].numel(), (3,), generator=generator).tolist()
+            starts += [Start(Neuron(layer, channel), p) for p in (*positions, activation[channel].numel() - 1)]
+    actual = images_of(deconvolve_crops(features, activations, switches, [*starts, *starts[:5]]), height, width)
+    assert actual.keys() == set(starts)
+    for start, expected in zip(starts, deconvolve(features, activations, switches, starts), strict=True):
+        scale = float(expected.abs().max())
+        assert float((actual[start] - expected).abs().max()) <= 1e-12 * scale, start
 
 
 def test_against_captum(features, neurons, record, captum_reconstruction) -> None:
     image = noise(40, 50)
-    actual = put_back(deconvolve_crops(features, *record(features, image), neurons), 40, 50)
+    actual = put_back(cropped(features, record(features, image), neurons), 40, 50)
     for neuron in neurons:
         expected = captum_reconstruction(features, image, neuron.layer, neuron.channel)
         assert float((actual[neuron] - expected).abs().max()) <= 1e-9 * float(expected.abs().max()), neuron
@@ -116,8 +149,8 @@ def test_crops_are_no_larger_than_the_receptive_field_and_what_of_it_lies_in_the
     activations, switches = record(features, noise(height, width))
     for activation in activations.values():
         activation[:, position[0], position[1]] = activation.max() + 1
-    for part in deconvolve_crops(features, activations, switches, neurons):
-        layer = part.neurons[0].layer
+    for part in cropped(features, (activations, switches), neurons):
+        layer = part.starts[0].neuron.layer
         side = receptive_field(features, layer)
         spacing = round(height / activations[layer].shape[1])
         centre = [p % n * spacing + spacing / 2 for p, n in zip(position, activations[layer].shape[1:], strict=True)]
@@ -130,22 +163,20 @@ def test_crops_are_no_larger_than_the_receptive_field_and_what_of_it_lies_in_the
 def test_a_dead_neuron_reconstructs_nothing(vgg_like, record) -> None:
     features = vgg_like(BLOCKS)
     features[convolution_layers(features)[4].convolution].bias[2] = -1e6
-    images = put_back(
-        deconvolve_crops(features, *record(features, noise(24, 32)), [Neuron(5, 2), Neuron(5, 1)]), 24, 32
-    )
+    images = put_back(cropped(features, record(features, noise(24, 32)), [Neuron(5, 2), Neuron(5, 1)]), 24, 32)
     assert not images[Neuron(5, 2)].any()
     assert images[Neuron(5, 1)].any()
 
 
 def test_nobody(features, record) -> None:
-    assert deconvolve_crops(features, *record(features, noise(24, 32)), []) == []
+    assert cropped(features, record(features, noise(24, 32)), []) == []
 
 
 def test_changes_no_input(features, neurons, record) -> None:
     activations, switches = record(features, noise(60, 90))
     weights = [p.clone() for p in features.parameters()]
     copies = {layer: activation.clone() for layer, activation in activations.items()}
-    deconvolve_crops(features, activations, switches, neurons)
+    cropped(features, (activations, switches), neurons)
     assert all(torch.equal(activations[k], copies[k]) for k in copies)
     assert all(torch.equal(p, w) for p, w in zip(features.parameters(), weights, strict=True))
 
@@ -154,7 +185,7 @@ def test_what_is_no_vgg_is_refused() -> None:
     def descend(*modules: nn.Module) -> None:
         features = nn.Sequential(*modules).eval()
         last = len(convolution_layers(features))
-        deconvolve_crops(features, {last: torch.ones(2, 4, 4)}, {}, [Neuron(last, 0)])
+        cropped(features, ({last: torch.ones(2, 4, 4)}, {}), [Neuron(last, 0)])
 
     convolution = nn.Conv2d(2, 2, 3, padding=1)
     with pytest.raises(TypeError, match="BatchNorm2d"):

@@ -1,0 +1,98 @@
+"""The proof of an influence: what silencing the selected neurons does, beside what was predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from explain_cnn_ros.explain.explanation import PROOF_ERROR_MAX, Proof
+from explain_cnn_ros.explain.metrics.registry import OPPOSING, SUPPORTING
+from explain_cnn_ros.explain.network_adapter import Channels, NetworkAdapter, Neuron
+from explain_cnn_ros.explain.ranking import RankedWindow
+from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.silencing import silence
+
+#: The metrics that predict changes of the output.
+PROVED_METRICS = (SUPPORTING, OPPOSING)
+
+#: Precisions whose outputs are rounded so coarsely that the change by a single neuron would be lost. Their proofs are
+#: measured in float32.
+COARSE_PRECISIONS = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """Proofs of one window.
+
+    Attributes:
+        by_metric: The proofs.
+        silenced: Measured fall of the output for each neuron that was silenced by itself, by metric and neuron.
+    """
+
+    by_metric: tuple[Proof, ...]
+    silenced: Mapping[tuple[str, Neuron], float]
+
+
+def prove(
+    adapter: NetworkAdapter, settings: ExplainSettings, ranked: RankedWindow, check: Callable[[], None] = lambda: None
+) -> Proofs:
+    """Silence the neurons that the metrics of influence selected, each by itself and all at once.
+
+    Args:
+        adapter: Adapter of the network.
+        settings: Settings of the explanation.
+        ranked: The ranked window.
+        check: Called before the passes of each metric; an exception that it raises ends the proof.
+    """
+    names = [name for name in PROVED_METRICS if name in settings.metrics and settings.proof != "none"]
+    if not names:
+        return Proofs((), {})
+    check()
+    neurons = {name: ranked.neurons_of(name) for name in names}
+    alone = [(name, n) for name in names for n in neurons[name] if settings.proof == "each"]
+    sets: list[Channels] = [{}, *(ranked.of_metric(name) for name in names)]
+    sets += [{neuron.layer: [neuron.channel]} for _, neuron in alone]
+    precision = "float32" if settings.compute_precision in COARSE_PRECISIONS else settings.compute_precision
+    answers = silence(adapter, ranked.pixels, sets, precision)
+    before, *after = adapter.output(answers.logits, settings.output).tolist()
+    carried = _carried(settings, before, margin=answers.outputs[0], person=ranked.evidence.person)
+    silenced = {key: before - value for key, value in zip(alone, after[len(names) :], strict=True)}
+    proofs = []
+    for i, name in enumerate(names):
+        predicted = [float(ranked.scores[name, n.layer][n.channel]) for n in neurons[name]]
+        measured = [silenced[name, n] for n in neurons[name]] if settings.proof == "each" else []
+        error = _error(predicted, measured)
+        together = before - after[i]
+        proofs.append(
+            Proof(
+                metric=name,
+                neurons=len(predicted),
+                predicted=sum(predicted),
+                measured=sum(measured) if measured else math.nan,
+                error=error,
+                agreeing=sum(p * m > 0 for p, m in zip(predicted, measured, strict=False)),
+                together=together,
+                share=together / carried if carried else math.nan,
+                probability=answers.probabilities[1 + i],
+                disagrees=error > PROOF_ERROR_MAX,
+            )
+        )
+    return Proofs(tuple(proofs), silenced)
+
+
+def _error(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """Return the sum of the absolute errors as a share of the sum of the absolute measured changes; NaN for none."""
+    total = sum(map(abs, measured))
+    return sum(abs(p - m) for p, m in zip(predicted, measured, strict=True)) / total if total else math.nan
+
+
+def _carried(settings: ExplainSettings, output: float, margin: float, person: bool) -> float:
+    """Return the part of the output that the shown decision rests on; 0 if the margin argues for the other decision.
+
+    The threshold of the decision need not be a margin of 0. For the decision "no person", the probability of the person
+    is a fall from 1.
+    """
+    if (margin > 0) != person:
+        return 0.0
+    return output - 1 if settings.output == "probability" and not person else output
