@@ -4,10 +4,13 @@
     python examples/explain_image.py photo.jpg
     python examples/explain_image.py recording --frame 120    # a rosbag2 recording
 
-The script searches the image for persons and explains the best region. It prints how much the decision depends on the
-neurons that each metric selects, compared with random neurons, and then the neurons of the metric whose neurons matter
-most. It writes two pictures: `overlay.png`, the image with the patches of these neurons, and `sheet.png`, the whole
-explanation.
+The script searches the image for persons and explains the best region. It prints how much of the margin the neurons
+carry that support the decision, and those that oppose it. It then prints how much the decision depends on the neurons
+that each metric selects, compared with random neurons, and a list of the neurons.
+
+It writes three pictures: `overlay.png` is the image with the patches of the neurons, `slide.png` shows what speaks for
+and against the decision, and `sheet.png` shows the patches by metric and layer. With `--preset live`, which is the
+fastest, there is no sheet. With `--preset paper`, which has the metrics of the paper only, there is no slide.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros import Explainer, ExplainSettings, PersonClassifier
-from explain_cnn_ros.draw.contact_sheet import contact_sheet
+from explain_cnn_ros.draw.boxes import shown_metrics
+from explain_cnn_ros.draw.captions import proof_text, proof_warning
 from explain_cnn_ros.draw.overlay import draw_overlay
+from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.explain.explanation import Explanation, Silencing
-from explain_cnn_ros.explain.metrics import PAPER_METRICS, Reads, metric, metric_names
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, SUPPORTING, Reads, metric, metric_names
 from explain_cnn_ros.explain.settings import PRESETS
 from explain_cnn_ros.scan.decider import Decider, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -45,8 +50,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/explain_image"), help="folder [%(default)s]")
     parser.add_argument("--weights", type=Path, help="weights file [the weights that ship with the package]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... [%(default)s]")
-    parser.add_argument("--metric", choices=metric_names(), help="shown metric [the one whose neurons matter most]")
-    parser.add_argument("--preset", choices=PRESETS, default="stable", help="noise by name [%(default)s]")
+    parser.add_argument(
+        "--metric", choices=metric_names(), help="shown metric [influence, or else the one whose neurons matter most]"
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="stable", help="metrics and noise by name [%(default)s]")
     parser.add_argument("--perturbations", type=int, help="number of perturbed copies [that of the preset]")
     parser.add_argument("--top-n", type=int, default=5, help="neurons per metric and layer [%(default)s]")
     parser.add_argument("--draws", type=int, default=10, help="sets of random neurons, at least 1 [%(default)s]")
@@ -113,6 +120,7 @@ def summary(explanation: Explanation) -> list[str]:
         f"Explained window: {region.width} x {region.height} pixels at ({region.x}, {region.y}), "
         f"{explanation.perturbations} perturbations, {explanation.seconds:.1f} s on {explanation.device}",
         "",
+        *proofs(explanation),
         f"The output, the logit of person minus the logit of background, is {explanation.output:.2f}. It "
         f"{'falls' if person else 'rises'} by these amounts",
         "if neurons are silenced, that is, if their activations are set to zero:",
@@ -133,6 +141,16 @@ def summary(explanation: Explanation) -> list[str]:
             f"{stability:>10}"
         )
     return [*lines, ""]
+
+
+def proofs(explanation: Explanation) -> list[str]:
+    """Say what the neurons that support the decision, and those that oppose it, carry of the margin."""
+    lines = []
+    for proof in explanation.proofs:
+        lines.append(f"{metric(proof.metric).title.capitalize()}: {proof_text(proof)}.")
+        if warning := proof_warning(proof):
+            lines.append(f"  {warning.capitalize()}.")
+    return [*lines, ""] if lines else []
 
 
 def most_effective(explanation: Explanation) -> Silencing:
@@ -158,14 +176,17 @@ def verdict(explanation: Explanation) -> str:
 def table(explanation: Explanation, name: str) -> list[str]:
     """List the neurons that a metric selects, with their patches in pixels of the image."""
     lines = [f"Neurons by {metric(name).title} ({metric(name).caption(explanation.settings)}):", ""]
-    lines.append(f"  {'layer':<8} {'channel':>7} {'score':>12}   patch (x, y, width, height)")
+    lines.append(f"  {'layer':<8} {'channel':>7} {'score':>12} {'measured':>12}   patch (x, y, width, height)")
     for layer in explanation.settings.layers:
         ranking = explanation.layer_ranking(name, layer)
         for neuron in ranking.neurons:
             patch = neuron.patch
             box = f"({patch.x}, {patch.y}, {patch.width}, {patch.height})" if patch else "none: the neuron is dead"
+            measured = "" if neuron.silenced is None else f"{neuron.silenced:.4g}"
             mark = "   unstable" if ranking.unstable else ""
-            lines.append(f"  {ranking.layer_name:<8} {neuron.channel:>7} {neuron.score:>12.4g}   {box}{mark}")
+            lines.append(
+                f"  {ranking.layer_name:<8} {neuron.channel:>7} {neuron.score:>12.4g} {measured:>12}   {box}{mark}"
+            )
     return [*lines, ""]
 
 
@@ -177,7 +198,9 @@ def write_image(path: Path, image: Image) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example and return its exit status."""
     arguments = parse(argv)
-    metrics = PAPER_METRICS if arguments.metric in (None, *PAPER_METRICS) else (*PAPER_METRICS, arguments.metric)
+    metrics = PRESETS[arguments.preset].get("metrics", DEFAULT_METRICS)
+    if arguments.metric not in (None, *metrics):
+        metrics = (*metrics, arguments.metric)
     changes = {"metrics": metrics, "top_n": arguments.top_n, "silencing_draws": max(1, arguments.draws)}
     if arguments.perturbations is not None:
         changes["perturbations"] = arguments.perturbations
@@ -193,15 +216,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = Decider(classifier, DecisionSettings(regions="scan", scan=search)).decide(image)
     explanation = Explainer(classifier, settings).explain(image, decision.region, threshold=decision.threshold)
 
-    shown = arguments.metric or most_effective(explanation).metric
+    best = SUPPORTING if SUPPORTING in metrics else most_effective(explanation).metric
+    shown = shown_metrics(explanation, arguments.metric or best)
     print("\n".join(summary(explanation)))
     print(verdict(explanation), end="\n\n")
-    print("\n".join(table(explanation, shown)))
+    for name in shown:
+        print("\n".join(table(explanation, name)))
 
     arguments.output.mkdir(parents=True, exist_ok=True)
-    write_image(arguments.output / "overlay.png", draw_overlay(image, explanation, shown, regions=decision.regions))
-    write_image(arguments.output / "sheet.png", contact_sheet(image, explanation, decision.regions))
-    print(f"Pictures: {arguments.output / 'overlay.png'}, {arguments.output / 'sheet.png'}")
+    pictures = {"overlay": draw_overlay(image, explanation, shown, regions=decision.regions)}
+    pictures |= sheets(image, explanation, decision.regions)
+    for name, picture in pictures.items():
+        write_image(arguments.output / f"{name}.png", picture)
+    print(f"Pictures: {', '.join(str(arguments.output / f'{name}.png') for name in pictures)}")
     return 0
 
 

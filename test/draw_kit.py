@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from explain_cnn_ros.draw.boxes import OUTLINE_GAP
-from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron
-from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, RankedNeuron
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, OPPOSING, PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -19,7 +21,8 @@ PATCH = Patch(280, 180, 30, 20)
 
 
 def ranking(layer, patches, metric=CORRELATION, unstable=False, first_channel=0):
-    stability = None if metric not in SIMILARITY_METRICS else 0.04 if unstable else 1.0
+    perturbed = metric in (*SIMILARITY_METRICS, SUPPORTING, OPPOSING)
+    stability = None if not perturbed else 0.04 if unstable else 1.0
     neurons = tuple(RankedNeuron(layer, first_channel + i, 0.5 - i / 10, patch) for i, patch in enumerate(patches))
     return LayerRanking(metric, layer, NAMES[layer - 1], neurons, stability, unstable, np.zeros(8))
 
@@ -63,6 +66,57 @@ def everything(
         for layer in layers
     ]
     return explanation(rankings, size, region, top_n=top_n, **more)
+
+
+def proof(metric=SUPPORTING, neurons=35, share=0.71, **more):
+    """Make a proof; the shares of opposing neurons are negative."""
+    values = {
+        "predicted": 3.0,
+        "measured": 3.1,
+        "error": 0.06,
+        "agreeing": neurons,
+        "together": 3.5 * share,
+        "probability": 0.12,
+        "disagrees": False,
+    }
+    return Proof(metric=metric, neurons=neurons, share=share, **(values | more))
+
+
+def argued(size=(640, 480), region=REGION, supporting=5, opposing=5, silenced=True, metrics=DEFAULT_METRICS, **more):
+    """Make an explanation with influence and proofs.
+
+    Args:
+        size: Size (width, height) of the frame.
+        region: The explained region.
+        supporting: Number of supporting neurons of each layer.
+        opposing: Number of opposing neurons of each layer.
+        silenced: Whether each neuron was silenced by itself.
+        metrics: The metrics.
+        **more: More arguments of `everything`.
+    """
+    made = everything(size, region, metrics, top_n=max(5, supporting, opposing), **more)
+    toward = 1 if made.person else -1
+    rankings = []
+    for of_layer in made.rankings:
+        count, sign, shift = {SUPPORTING: (supporting, toward, 0), OPPOSING: (opposing, -toward, 200)}.get(
+            of_layer.metric, (99, 0, 0)
+        )
+        neurons = of_layer.neurons[:count]
+        if sign:
+            scores = [sign * (n.layer / 10 - i / 50) for i, n in enumerate(neurons)]
+            neurons = tuple(
+                dataclasses.replace(n, channel=n.channel + shift, score=s, silenced=1.1 * s if silenced else None)
+                for n, s in zip(neurons, scores, strict=True)
+            )
+        rankings.append(dataclasses.replace(of_layer, neurons=neurons))
+    layers = len({of_layer.layer for of_layer in rankings})
+    error = {} if silenced else {"error": float("nan"), "measured": float("nan"), "agreeing": 0}
+    proofs = [
+        proof(SUPPORTING, supporting * layers, **error),
+        proof(OPPOSING, opposing * layers, -0.23, probability=0.99, **error),
+    ]
+    chosen = tuple(one for one in proofs if one.metric in metrics)
+    return dataclasses.replace(made, output=3.5 * toward, rankings=tuple(rankings), proofs=chosen)
 
 
 def picture(size=(640, 480), seed=0):

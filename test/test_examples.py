@@ -24,29 +24,41 @@ def explain_image() -> ModuleType:
 
 
 def quick(output: Path, *arguments: str) -> list[str]:
-    few = ["--preset", "paper", "--perturbations", "4", "--top-n", "2", "--draws", "2", "--person-height-min", "110"]
+    few = ["--perturbations", "4", "--top-n", "2", "--draws", "2", "--person-height-min", "110"]
     return [*few, "--output", str(output), *arguments]
 
 
-def test_the_script_explains_the_sample(explain_image, tmp_path, capsys):
-    assert explain_image.main(quick(tmp_path)) == 0
+def pictures(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_script_explains_the_sample_by_influence(explain_image, tmp_path, capsys):
+    assert explain_image.main(quick(tmp_path, "--preset", "live")) == 0
     printed = capsys.readouterr().out
     assert "Decision: person, P(person) = 1.0000 (threshold 0.90)" in printed
     assert "4 perturbations" in printed
-    # Two neurons of each of the layers 3 to 9, each with a patch.
+    assert "Influence, supporting: these 14 neurons carry" in printed
+    assert "Influence, opposing: without these 14 neurons the margin would be" in printed
+    # Two supporting and two opposing neurons of each of the layers 3 to 9, each with a patch.
     neurons = [line for line in printed.splitlines() if line.startswith("  conv")]
-    assert len(neurons) == 14
+    assert len(neurons) == 28
     assert all("(" in line for line in neurons)
-    assert cv2.imread(str(tmp_path / "overlay.png")) is not None
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (1080, 1920, 3)
+    assert pictures(tmp_path) == {"overlay.png", "slide.png"}
+    assert cv2.imread(str(tmp_path / "slide.png")).shape == (1080, 1920, 3)
 
 
 def test_the_script_explains_a_photo_by_a_chosen_metric(explain_image, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     frame = explain_image.read_frame(explain_image.SAMPLE, 20)
     cv2.imwrite(str(photo), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    assert explain_image.main(quick(tmp_path, str(photo), "--metric", "activation_sum")) == 0
-    assert "Neurons by activation sum (most active):" in capsys.readouterr().out
+    output = tmp_path / "output"
+    arguments = [str(photo), "--preset", "paper", "--metric", "activation_sum"]
+    assert explain_image.main(quick(output, *arguments)) == 0
+    printed = capsys.readouterr().out
+    assert "Neurons by activation sum (most active):" in printed
+    assert len([line for line in printed.splitlines() if line.startswith("  conv")]) == 14
+    assert pictures(output) == {"overlay.png", "sheet.png"}
+    assert cv2.imread(str(output / "sheet.png")).shape == (1080, 1920, 3)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +66,7 @@ def test_the_script_explains_a_photo_by_a_chosen_metric(explain_image, tmp_path,
     [
         (["missing.jpg"], "missing.jpg cannot be read as an image"),
         (["--frame", "50"], "50 frames: give a --frame from 0 to 49"),
-        (["--perturbations", "1"], "perturbations is 1: it must be at least 2"),
+        (["--perturbations", "1"], "perturbations is 1: it must be 0, or at least 2"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
     ],
 )
@@ -81,15 +93,17 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    parameters.source += "\nPRESET, PERTURBATIONS, TOP_N, DRAWS, PERSON_HEIGHT_MIN = 'paper', 4, 2, 2, 110\n"
+    parameters.source += "\nPRESET, PERTURBATIONS, TOP_N, DRAWS, PERSON_HEIGHT_MIN = 'live', 4, 2, 2, 110\n"
     nbclient.NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": os.fspath(EXAMPLES)}}
     ).execute()
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    shown = [output for output in outputs if "image/png" in output.get("data", {})]
     assert "person: P(person) = 1.0" in text or "person: P(person) = 0.99" in text
     assert "conv3_3 after 4 perturbations" in text
     assert "without random neurons (mean of 2 draws)" in text
-    assert len(pictures) == 5
+    assert "influence, supporting: these 14 neurons carry" in text
+    # The frame, the window, its patches, the overlay and the slide.
+    assert len(shown) == 5

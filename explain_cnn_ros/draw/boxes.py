@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from explain_cnn_ros.draw.canvas import (
     BLACK,
-    Colour,
     Image,
     Rectangle,
     draw_box,
@@ -25,11 +24,9 @@ from explain_cnn_ros.draw.style import (
     text_size,
 )
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING, Selects, metric, metric_names
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.model.windows import Region, check_image, crop
-
-#: A box and the text beside it, in a colour.
-Tag = tuple[Rectangle, str, Colour]
 
 #: Size of the text of tags, as a share of the text size of the picture.
 TAG_TEXT = 0.75
@@ -37,8 +34,9 @@ TAG_TEXT = 0.75
 #: Distance from the explained window to its outline, in thin lines. Boxes of patches at its edge lie between.
 OUTLINE_GAP = 3
 
-#: In a window that is shown less tall than this, in pixels, lines are thinner, so that they do not hide it.
-THIN_BELOW = 300
+#: In a window that is shown less tall than this, in pixels, lines are thinner, so that they do not hide it. In an
+#: enlarged window that is taller than this, they are thicker.
+THIN_BELOW, THICK_ABOVE = 300, 400
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,14 @@ class Box:
         layer_name: Name of its layer, for instance "conv3_1".
         patch: Its patch in the frame.
         unstable: Whether all rankings that select the neuron are unstable.
+        opposing: Whether the neuron opposes the shown decision.
     """
 
     neuron: RankedNeuron
     layer_name: str
     patch: Patch
     unstable: bool
+    opposing: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,47 @@ def metrics_of(explanation: Explanation) -> list[str]:
     return list(dict.fromkeys(ranking.metric for ranking in explanation.rankings))
 
 
+def opposes(name: str) -> bool:
+    """Return whether a metric selects neurons that oppose the shown decision. Unregistered metrics do not."""
+    return name in metric_names() and metric(name).selects is Selects.OPPOSING
+
+
+def argues(name: str) -> bool:
+    """Return whether a metric selects neurons that support or oppose the decision. Unregistered metrics do not."""
+    return name in metric_names() and metric(name).selects is not Selects.HIGHEST
+
+
+def shown_metrics(explanation: Explanation, name: str | None = None) -> tuple[str, ...]:
+    """Return the metrics that are shown together.
+
+    Args:
+        explanation: The explanation.
+        name: Name of a metric; None: influence, or the first metric of an explanation without it.
+
+    Returns:
+        The metrics of the neurons that support and of those that oppose the decision, if `name` is influence or None
+        and the explanation has them. Otherwise the metric alone; nothing for an explanation without rankings.
+    """
+    available = metrics_of(explanation)
+    both = tuple(metric for metric in (SUPPORTING, OPPOSING) if metric in available)
+    if name in (None, SUPPORTING) and both:
+        return both
+    return tuple(available[:1]) if name is None else (name,)
+
+
 def chosen_rankings(explanation: Explanation, metric: str | Sequence[str] | None) -> list[LayerRanking]:
     """Return the rankings by one or several metrics.
 
     Args:
         explanation: The explanation.
-        metric: Name of a metric, or several names; None: the first metric of the explanation.
+        metric: Name of a metric, or several names; None: those of `shown_metrics`.
 
     Raises:
         ValueError: The explanation has no rankings by a metric.
     """
     available = metrics_of(explanation)
     if metric is None:
-        metric = available[:1]
+        metric = shown_metrics(explanation)
     names = [metric] if isinstance(metric, str) else list(metric)
     for name in names:
         if name not in available:
@@ -143,8 +171,9 @@ def neuron_boxes(rankings: Sequence[LayerRanking], top_n: int | None) -> list[Bo
             key = (neuron.layer, neuron.channel)
             earlier = found.get(key)
             unstable = ranking.unstable and (earlier is None or earlier[1].unstable)
+            opposing = opposes(ranking.metric) and (earlier is None or earlier[1].opposing)
             best = rank if earlier is None else min(rank, earlier[0])
-            found[key] = (best, Box(neuron, ranking.layer_name, neuron.patch, unstable))
+            found[key] = (best, Box(neuron, ranking.layer_name, neuron.patch, unstable, opposing))
     ordered = sorted(found.values(), key=lambda entry: (-entry[1].neuron.layer, -entry[0], entry[1].neuron.channel))
     return [box for _, box in ordered]
 
@@ -156,7 +185,9 @@ def other_regions(explanation: Explanation, regions: Sequence[Region] | None) ->
     return [region for region in regions or () if (region.x, region.y, region.width, region.height) != place]
 
 
-def draw_boxes(view: View, boxes: Sequence[Box], region: Region, labels: bool = False) -> None:
+def draw_boxes(
+    view: View, boxes: Sequence[Box], region: Region, labels: bool = False, unit: float | None = None
+) -> None:
     """Draw boxes of neurons in the given order.
 
     Args:
@@ -164,18 +195,19 @@ def draw_boxes(view: View, boxes: Sequence[Box], region: Region, labels: bool = 
         boxes: Boxes, for instance from `neuron_boxes`.
         region: The explained window. The lines are thinner if it is small.
         labels: Whether layer and channel are written at each box.
+        unit: Width of the thinnest line, in pixels; None: it follows from the size of the picture.
     """
     left, top, right, bottom = view.box(region)
-    unit = min(line_unit(view.canvas), (bottom - top) / THIN_BELOW, 2 * (right - left) / THIN_BELOW)
+    thick = line_unit(view.canvas) if unit is None else unit
+    thickness = min(thick, (bottom - top) / THIN_BELOW, 2 * (right - left) / THIN_BELOW)
     for box in boxes:
         style = layer_style(box.neuron.layer)
-        draw_box(view.canvas, view.box(box.patch), style.colour, max(1, round(style.width * unit)), box.unstable)
+        width = max(1, round(style.width * thickness))
+        draw_box(view.canvas, view.box(box.patch), style.colour, width, box.unstable, box.opposing)
     if labels:
-        tags = [
-            (view.box(box.patch), f"{box.layer_name}/{box.neuron.channel}", layer_style(box.neuron.layer).colour)
-            for box in reversed(boxes)
-        ]
-        _draw_tags(view.canvas, tags)
+        size = max(TEXT_SIZE_MIN, round(TAG_TEXT * text_size(view.canvas)))
+        texts = [f"{box.layer_name}/{box.neuron.channel}" for box in boxes]
+        draw_tags(view, boxes[::-1], texts[::-1], size)
 
 
 def draw_regions(view: View, explanation: Explanation, regions: Sequence[Region] | None) -> None:
@@ -192,21 +224,29 @@ def draw_regions(view: View, explanation: Explanation, regions: Sequence[Region]
     draw_box(view.canvas, own, BLACK, unit)
 
 
-def draw_window(canvas: Image, frame: Image, explanation: Explanation, boxes: Sequence[Box]) -> None:
+def draw_window(canvas: Image, frame: Image, explanation: Explanation, boxes: Sequence[Box]) -> View:
     """Fill a canvas with the explained window and boxes. Outside of the frame, its nearest edge pixel is repeated."""
     region = explanation.region
     height, width = canvas.shape[:2]
     canvas[:] = crop(frame, region.x, region.y, region.width, region.height, (width, height))
     view = View(canvas, region.x, region.y, width / region.width, height / region.height)
-    draw_boxes(view, boxes, region)
+    draw_boxes(view, boxes, region, unit=max(1.0, height / THICK_ABOVE))
+    return view
 
 
-def _draw_tags(canvas: Image, tags: Sequence[Tag]) -> None:
-    """Write a text at each box. Each is placed where it overlaps the earlier ones least."""
-    size = max(TEXT_SIZE_MIN, round(TAG_TEXT * text_size(canvas)))
-    height = line_height(size)
+def draw_tags(view: View, boxes: Sequence[Box], texts: Sequence[str], size: int) -> None:
+    """Write a text at each box. Each is placed where it overlaps the earlier ones least.
+
+    Args:
+        view: The part of the frame that is shown; its canvas is modified.
+        boxes: The boxes.
+        texts: A text for each box.
+        size: Text size, in pixels of the canvas.
+    """
+    canvas, height = view.canvas, line_height(size)
     taken: list[Rectangle] = []
-    for (box_left, box_top, box_right, box_bottom), text, colour in tags:
+    for box, text in zip(boxes, texts, strict=True):
+        box_left, box_top, box_right, box_bottom = view.box(box.patch)
         width = text_width(text, size) + 6
         if width > canvas.shape[1] or height > canvas.shape[0]:
             continue
@@ -219,7 +259,7 @@ def _draw_tags(canvas: Image, tags: Sequence[Tag]) -> None:
         place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
         taken.append(place)
         left, top, right, bottom = place
-        canvas[top:bottom, left:right] = colour
+        canvas[top:bottom, left:right] = layer_style(box.neuron.layer).colour
         put_text(canvas, text, left + 3, top, size, BLACK)
 
 

@@ -29,6 +29,9 @@ BLACK: Colour = (0, 0, 0)
 #: Distance from one dash to the next, in line widths, and its minimum in pixels.
 DASH, DASH_MIN = 5, 8
 
+#: Length of each of the two pieces of a side of which only the corners are drawn, as a share of the side.
+CORNER = 0.25
+
 #: Text is drawn larger by this factor and then shrunk, because Hershey fonts have strokes of whole pixels only.
 SUPERSAMPLING = 4
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -38,7 +41,9 @@ FONT_CAPITALS = 21
 CAPITALS, ASCENT, DESCENT, STROKE, STROKE_BOLD = 0.68, 0.92, 0.30, 0.095, 0.145
 
 
-def draw_box(canvas: Image, box: Rectangle, colour: Colour, width: int = 1, dashed: bool = False) -> None:
+def draw_box(
+    canvas: Image, box: Rectangle, colour: Colour, width: int = 1, dashed: bool = False, corners: bool = False
+) -> None:
     """Draw a box around a rectangle.
 
     The lines lie outside of the rectangle, except where the canvas ends: there they are moved inwards.
@@ -49,6 +54,7 @@ def draw_box(canvas: Image, box: Rectangle, colour: Colour, width: int = 1, dash
         colour: Colour of the lines.
         width: Width of the lines, in pixels.
         dashed: Whether the lines are dashed.
+        corners: Whether only the four corners are drawn.
     """
     left, top = max(0, box[0] - width), max(0, box[1] - width)
     right, bottom = min(canvas.shape[1], box[2] + width), min(canvas.shape[0], box[3] + width)
@@ -56,10 +62,10 @@ def draw_box(canvas: Image, box: Rectangle, colour: Colour, width: int = 1, dash
         return
     columns: Any = slice(left, right)
     rows: Any = slice(top, bottom)
-    if dashed:
-        period = max(DASH_MIN, DASH * width)
-        columns = left + _dashes(right - left, period)
-        rows = top + _dashes(bottom - top, period)
+    if dashed or corners:
+        period = max(DASH_MIN, DASH * width) if dashed else 0
+        columns = left + _drawn(right - left, period, corners)
+        rows = top + _drawn(bottom - top, period, corners)
     canvas[top : min(top + width, bottom), columns] = colour
     canvas[max(bottom - width, top) : bottom, columns] = colour
     canvas[rows, left : min(left + width, right)] = colour
@@ -67,11 +73,26 @@ def draw_box(canvas: Image, box: Rectangle, colour: Colour, width: int = 1, dash
 
 
 @lru_cache(maxsize=4096)
-def _dashes(length: int, period: int) -> NDArray[np.intp]:
-    """Return the offsets of the drawn pixels of a dashed side: both ends, and dashes at about every `period` pixels."""
-    count = max(1, round(length / period))
-    phase = (np.arange(length) + 0.5) / length * count % 1
-    return np.flatnonzero((phase < 0.3) | (phase > 0.7))
+def _drawn(length: int, period: int, corners: bool) -> NDArray[np.intp]:
+    """Return the offsets of the drawn pixels of a side, which always include both ends.
+
+    Args:
+        length: Length of the side, in pixels.
+        period: Distance from one dash to the next, in pixels; 0: the side is not dashed. It is shorter on short sides:
+            a dashed side has a dash in its middle, and the corner of a side with dashed corners ends with a dash.
+        corners: Whether only the two ends are drawn.
+    """
+    position = (np.arange(length) + 0.5) / length
+    drawn = np.ones(length, bool)
+    if period:
+        count = max(1, min(4 if corners else 2, length // 4), round(length / period))
+        if corners:
+            count = -(-count // 4) * 4
+        phase = position * count % 1
+        drawn &= (phase < 0.3) | (phase > 0.7)
+    if corners:
+        drawn &= abs(position - 0.5) > 0.5 - CORNER
+    return np.flatnonzero(drawn)
 
 
 @lru_cache(maxsize=1024)

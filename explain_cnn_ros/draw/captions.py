@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Silencing
-from explain_cnn_ros.explain.metrics import metric
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, Silencing
+from explain_cnn_ros.explain.metrics import OPPOSING, metric
 from explain_cnn_ros.explain.settings import ExplainSettings
-
-#: Maximum number of digits of a P(person) that is close to 0, to 1 or to the threshold.
-DIGITS_MAX = 6
 
 #: Texts for the causes of an explanation.
 TRIGGERS = {"service": "requested by service", "low_confidence": "low confidence"}
@@ -40,19 +37,35 @@ def metric_caption(name: str, settings: ExplainSettings) -> str:
     return entry.caption(settings)
 
 
-def decision_text(probability: float, threshold: float) -> str:
-    """Return the comparison that is the decision, for instance "P(person) 0.97 >= 0.50".
+def probability_text(probability: float) -> str:
+    """Return a probability with at most three digits, for instance "0.98", "0.004", ">0.999" or "<0.001"."""
+    if math.isnan(probability):
+        return "unknown"
+    if probability >= 0.9995:
+        return ">0.999"
+    if probability < 0.0005:
+        return "<0.001"
+    return f"{probability:.{2 if 0.01 <= probability <= 0.99 else 3}f}"
 
-    The numbers have two digits. They have up to DIGITS_MAX if P(person) would otherwise look equal to the threshold, to
-    0 or to 1.
+
+def threshold_text(threshold: float) -> str:
+    """Return a threshold with two digits, or three if two are not enough, for instance "0.90" or "0.995"."""
+    return f"{threshold:.3f}".removesuffix("0")
+
+
+def decision_text(probability: float, threshold: float) -> str:
+    """Return P(person) beside the threshold, for instance "P(person) 0.97, threshold 0.90".
+
+    The numbers have three digits if two do not tell them apart. If three do not either, the text says which is larger.
     """
-    digits = 2
-    while digits < DIGITS_MAX and any(
-        probability != other and f"{probability:.{digits}f}" == f"{other:.{digits}f}" for other in (threshold, 0.0, 1.0)
-    ):
-        digits += 1
-    sign = ">=" if probability >= threshold else "<"
-    return f"P(person) {probability:.{digits}f} {sign} {threshold:.{digits}f}"
+    text, limit = probability_text(probability), threshold_text(threshold)
+    if probability == threshold:
+        return f"P(person) is the threshold {limit}"
+    if f"{probability:.3f}" == f"{threshold:.3f}":
+        return f"P(person) just {'above' if probability > threshold else 'below'} the threshold {limit}"
+    if f"{probability:.2f}" == f"{threshold:.2f}" and 0.0005 <= probability < 0.9995:
+        text, limit = f"{probability:.3f}", f"{threshold:.3f}"
+    return f"P(person) {text}, threshold {limit}"
 
 
 def headlines(probability: float, threshold: float, note: str) -> list[str]:
@@ -66,7 +79,8 @@ def headlines(probability: float, threshold: float, note: str) -> list[str]:
     label = "Person" if probability >= threshold else "No person"
     decision = decision_text(probability, threshold)
     long = f"{label}: {decision}"
-    return ([f"{long}   {note}"] if note else []) + [long, decision, f"P {probability:.2f}", f"{probability:.2f}", ""]
+    short = probability_text(probability)
+    return ([f"{long}   {note}"] if note else []) + [long, decision, f"P {short}", short, ""]
 
 
 def trigger_text(trigger: str) -> str:
@@ -105,6 +119,148 @@ def stability_text(rankings: Sequence[LayerRanking]) -> str:
 def silencing_text(silencing: Silencing) -> str:
     """Return P(person) without the selected neurons, and P(person) without random neurons for comparison."""
     return (
-        f"P(person) without them {silencing.probability:.2f}, without random neurons "
-        f"{silencing.random_probability_mean:.2f} +- {silencing.random_probability_stddev:.2f}"
+        f"P(person) without them {probability_text(silencing.probability)}, without random neurons "
+        f"{probability_text(silencing.random_probability_mean)} +-{silencing.random_probability_stddev:.2f}"
     )
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with at most three digits: "204 %", "71 %" or "-2.5 %"; NaN is "unknown"."""
+    if math.isnan(share):
+        return "unknown"
+    value = 100 * share
+    if abs(value) >= 999.5:
+        return ">999 %" if value > 0 else "<-999 %"
+    text = f"{value:.{1 if abs(value) < 9.95 else 0}f}"
+    return f"{text} %" if float(text) else "0 %"
+
+
+def proof_text(proof: Proof, subject: str = "") -> str:
+    """Return what silencing the selected neurons at once does to the margin.
+
+    The margin is the output, which says how far the decision is from the other one.
+
+    Args:
+        proof: The proof.
+        subject: The neurons in other words; "" for, for instance, "these 35 neurons".
+
+    Returns:
+        For instance "these 35 neurons carry 71 % of the margin", or "without these 35 neurons the margin would be 23 %
+        larger".
+    """
+    if not proof.neurons:
+        return f"no neuron {'opposes' if proof.metric == OPPOSING else 'supports'} the decision"
+    one = proof.neurons == 1
+    these = subject or ("this neuron" if one else f"these {proof.neurons} neurons")
+    share = proof.share
+    if proof.metric != OPPOSING and share > 0:
+        carry = f"{these} {'carries' if one else 'carry'}"
+        if share > 1 and percent(share) != "100 %":
+            return f"{carry} more than the whole margin ({percent(share)})"
+        return f"{carry} {percent(share)} of the margin"
+    if math.isnan(share) or share > 1:
+        return f"without {these} P(person) would be {probability_text(proof.probability)}"
+    if percent(share) == "0 %":
+        return f"without {these} the margin would be the same"
+    return f"without {these} the margin would be {percent(abs(share))} {'smaller' if share > 0 else 'larger'}"
+
+
+def proof_warning(proof: Proof) -> str:
+    """Return a warning if the predicted and the measured changes differ by much, otherwise "".
+
+    Returns:
+        For instance "predicted and measured change differ by 42 %: do not rely on it".
+    """
+    if not proof.disagrees:
+        return ""
+    return f"predicted and measured change differ by {percent(proof.error)}: do not rely on it"
+
+
+def argument_title(person: bool, name: str) -> str:
+    """Return a heading for the neurons that support or oppose a decision, in words that need no explanation.
+
+    Args:
+        person: Whether the decision is "person".
+        name: Name of the metric that selects the neurons.
+    """
+    opposing = name == OPPOSING
+    side = "against" if person == opposing else "for"
+    return f"What speaks {side} a person{', and is too weak' if opposing else ''}"
+
+
+def proof_sentences(explanation: Explanation, proof: Proof) -> str:
+    """Return `proof_text` as a sentence, and what the decision would be without the supporting neurons."""
+    these = f"the {proof.neurons} strongest neurons" if proof.neurons > 1 else "this neuron"
+    text = proof_text(proof, these)
+    sentence = f"{text[0].upper()}{text[1:]}"
+    if not proof.neurons:
+        return f"{sentence}."
+    p = probability_text(proof.probability)
+    said = "P(person)" in text
+    if (proof.probability >= explanation.threshold) != explanation.person:
+        if said:
+            return f"{sentence}, and the decision would be the other one."
+        return f"{sentence}. The decision would be the other one without them: P(person) {p}."
+    if said or proof.metric == OPPOSING:
+        return f"{sentence}."
+    return f"{sentence}. P(person) would be {p} without them."
+
+
+def proof_details(proof: Proof) -> str:
+    """Return how well the neurons' predicted changes agree with the measured ones; "" if they were not measured."""
+    if math.isnan(proof.error):
+        return ""
+    return (
+        f"Proof, neuron by neuron: {proof.agreeing} of {proof.neurons} change the output in the predicted direction, "
+        f"by amounts that differ by {percent(proof.error)}."
+    )
+
+
+def _argues_for_the_decision(explanation: Explanation) -> bool:
+    """Return whether the output has the sign of the decision, whose threshold may lie elsewhere."""
+    return explanation.settings.output == "logit" and (explanation.output > 0) == explanation.person
+
+
+def effect_text(explanation: Explanation, change: float) -> str:
+    """Return the effect of switching a neuron off.
+
+    Args:
+        explanation: The explanation.
+        change: Predicted or measured fall of the output.
+
+    Returns:
+        The change as a share of the margin, for instance "12 %"; or P(person) without the neuron, for instance
+        "P 0.78", if the margin does not argue for the decision.
+    """
+    if _argues_for_the_decision(explanation):
+        return percent(change / explanation.output)
+    output = explanation.output - change
+    if explanation.settings.output == "logit":
+        output = 1 / (1 + math.exp(-output)) if output > -500 else 0.0
+    return f"P {probability_text(min(max(output, 0.0), 1.0))}"
+
+
+def effect_unit(explanation: Explanation) -> str:
+    """Return what stands after a text of `effect_text`, in other letters."""
+    return "of the margin" if _argues_for_the_decision(explanation) else "without it"
+
+
+def effect_meaning(explanation: Explanation) -> str:
+    """Return what the texts of `effect_text` mean."""
+    if _argues_for_the_decision(explanation):
+        return (
+            "Percentages: the share of the margin that is lost when this neuron alone is switched off; minus: that is "
+            "gained. Neurons of different layers build on each other, so their shares do not add up."
+        )
+    return "P: P(person) when this neuron alone is switched off."
+
+
+def margin_text(explanation: Explanation) -> str:
+    """Return what the margin is, and its value."""
+    if explanation.settings.output != "logit":
+        return "The explanation is about P(person) itself."
+    if _argues_for_the_decision(explanation):
+        return f"Margin: how far the decision is from the other one, here {abs(explanation.output):.3g} (logit)."
+    if explanation.person:
+        return "The network leans against a person, but the threshold is low."
+    return "The network leans to a person, but not enough for the threshold."

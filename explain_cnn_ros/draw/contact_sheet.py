@@ -1,4 +1,4 @@
-"""A whole explanation in one picture, for a slide: the frame, the window, and the best patches by metric and layer."""
+"""The second sheet about an explanation: the best patches by metric and layer. `slide` draws the first sheet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from explain_cnn_ros.draw.canvas import (
     MUTED,
     RULE,
     TEXT,
+    Colour,
     Image,
     line_height,
     put_text,
@@ -29,17 +30,17 @@ from explain_cnn_ros.draw.canvas import (
     wrap,
 )
 from explain_cnn_ros.draw.captions import (
-    decision_text,
     metric_caption,
     metric_title,
     settings_text,
     silencing_text,
     stability_text,
-    trigger_text,
 )
-from explain_cnn_ros.draw.style import PERSON_COLOUR, UNSTABLE_COLOUR, layer_style
+from explain_cnn_ros.draw.header import TITLE, draw_header
+from explain_cnn_ros.draw.style import UNSTABLE_COLOUR, layer_style
 from explain_cnn_ros.draw.tiles import draw_cell
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.model.windows import Region
 
 #: Size of the picture, and of its parts from top to bottom and from left to right, in pixels.
@@ -48,15 +49,18 @@ MARGIN, GAP = 40, 30
 HEADER, FOOTER = 100, 58
 LEFT = 500
 
+#: Width of the set similarity on the right of the header, in pixels.
+SIMILARITY = 430
+
 #: Maximum height of the frame, as a share of the height between header and footer.
 FRAME_SHARE = 0.43
 
 #: Width of the table's first column and height of its first row, and distance between cells, in pixels.
-ROW_HEAD, COLUMN_HEAD = 226, 44
+ROW_HEAD, COLUMN_HEAD = 320, 44
 CELL_GAP = 10
 
 #: Text sizes, in pixels. The smallest common one is legible at half the size of the picture.
-TITLE, SUBTITLE, HEADING, BODY, SMALL, SMALLEST = 40, 22, 19, 18, 16, 12
+HEADING, BODY, SMALL, SMALLER, SMALLEST = 19, 18, 16, 14, 12
 
 
 def contact_sheet(
@@ -67,7 +71,9 @@ def contact_sheet(
     trigger: str = "",
     source: str = "",
 ) -> Image:
-    """Draw everything about one explanation.
+    """Draw the frame, the window, and the best patches by metric and layer.
+
+    The metrics are those of the explanation except influence, which `slide` shows, or influence if there are no others.
 
     Args:
         frame: The explained frame, uint8 [H, W, 3], RGB; not modified.
@@ -87,27 +93,23 @@ def contact_sheet(
     canvas = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     canvas[:] = BACKGROUND
     body = slice(MARGIN + HEADER, HEIGHT - MARGIN - FOOTER)
-    _draw_header(canvas[MARGIN : MARGIN + HEADER, MARGIN:-MARGIN], explanation, trigger, source)
+    header = canvas[MARGIN : MARGIN + HEADER, MARGIN:-MARGIN]
+    draw_header(header, explanation, trigger, source, header.shape[1] - SIMILARITY)
+    _draw_similarity(header, explanation.set_similarity)
     _draw_pictures(canvas[body, MARGIN : MARGIN + LEFT], frame, explanation, regions)
     _draw_table(canvas[body, MARGIN + LEFT + GAP : -MARGIN], frame, explanation)
     _draw_footer(canvas[-MARGIN - FOOTER : -MARGIN, MARGIN:-MARGIN], explanation)
     return canvas
 
 
-def _draw_header(canvas: Image, explanation: Explanation, trigger: str, source: str) -> None:
-    """Write the decision and the origin of the explanation, and on the right the set similarity."""
-    right = canvas.shape[1] - 430
-    accent = PERSON_COLOUR if explanation.person else MUTED
-    canvas[4:78, :8] = accent
-    title = "Person" if explanation.person else "No person"
-    x = 26 + put_text(canvas, title, 26, 0, TITLE, accent if explanation.person else TEXT, True)
-    decision = decision_text(explanation.region.probability, explanation.threshold)
-    put_text(canvas, decision + " (threshold)", x + 22, 0, TITLE, TEXT, max_width=right - x - 22)
-    size = f"frame of {explanation.image_size[0]} x {explanation.image_size[1]} pixels"
-    parts = [f"trigger: {trigger_text(trigger)}" if trigger else "", source, size]
-    put_text(canvas, "  |  ".join(filter(None, parts)), 26, 54, SUBTITLE, MUTED, max_width=right - 26)
+def sheet_metrics(explanation: Explanation) -> list[str]:
+    """Return the metrics of a contact sheet: those except influence, or influence if there are no others."""
+    metrics = metrics_of(explanation)
+    return [name for name in metrics if name not in (SUPPORTING, OPPOSING)] or metrics
 
-    similarity = explanation.set_similarity
+
+def _draw_similarity(canvas: Image, similarity: float) -> None:
+    """Write the set similarity on the right of the header."""
     if not math.isfinite(similarity):
         return
     number = f"{similarity:.2f}"
@@ -131,7 +133,7 @@ def _draw_pictures(canvas: Image, frame: Image, explanation: Explanation, region
     picture[:] = resized(frame, *size)
     draw_regions(View(picture, 0, 0, size[0] / frame.shape[1], size[1] / frame.shape[0]), explanation, regions)
 
-    metrics = metrics_of(explanation)[:2]
+    metrics = sheet_metrics(explanation)[:2]
     if not metrics:
         return
     top = caption + size[1] + GAP // 2
@@ -155,7 +157,7 @@ def _draw_pictures(canvas: Image, frame: Image, explanation: Explanation, region
 def _draw_table(canvas: Image, frame: Image, explanation: Explanation) -> None:
     """Draw a row for each metric and a column for each layer; the cells have the patches of the best neurons."""
     layers = {ranking.layer: ranking.layer_name for ranking in explanation.rankings}
-    metrics = metrics_of(explanation)
+    metrics = sheet_metrics(explanation)
     if not layers:
         put_text(canvas, "the explanation has no rankings", 0, 0, BODY, MUTED)
         return
@@ -187,14 +189,42 @@ def _draw_row_head(canvas: Image, metric: str, explanation: Explanation) -> None
         (silencing_text(silencing) if silencing else "", SMALL, TEXT, False),
         (metric_caption(metric, explanation.settings), SMALL, MUTED, False),
     )
-    width = canvas.shape[1]
     y = 2
-    for text, size, colour, bold in (part for part in parts if part[0]):
-        for line in wrap(text, size, width, bold):
-            if y + line_height(size) <= canvas.shape[0]:
-                put_text(canvas, line, 0, y, size, colour, bold, max_width=width)
-                y += line_height(size)
-        y += 3
+    for line, size, colour, bold in _fitting([part for part in parts if part[0]], *canvas.shape[1::-1]):
+        put_text(canvas, line, 0, y, size, colour, bold, max_width=canvas.shape[1])
+        y += line_height(size)
+
+
+#: A text, its size in pixels, its colour, and whether it is bold.
+Part = tuple[str, int, Colour, bool]
+
+
+def _fitting(parts: Sequence[Part], width: int, height: int) -> list[Part]:
+    """Return the lines of texts that fit an area: smaller if necessary, then without the last texts.
+
+    Args:
+        parts: The texts, the most important ones first.
+        width: Width of the area, in pixels.
+        height: Height of the area, in pixels.
+
+    Returns:
+        A part for each line. No text is cut, unless it is the only one.
+    """
+    lines: list[Part] = []
+    for count, limit in [
+        (len(parts), SMALL),
+        (len(parts), SMALLER),
+        *((n, SMALLEST) for n in range(len(parts), 0, -1)),
+    ]:
+        lines = [
+            (line, size, colour, bold)
+            for text, full, colour, bold in parts[:count]
+            for size in [full if bold else min(full, limit)]
+            for line in wrap(text, size, width, bold)
+        ]
+        if sum(line_height(size) for _, size, _, _ in lines) <= height - 2:
+            break
+    return lines
 
 
 def _draw_footer(canvas: Image, explanation: Explanation) -> None:

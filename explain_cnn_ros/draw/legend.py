@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from explain_cnn_ros.draw.boxes import other_regions
+from explain_cnn_ros.draw.boxes import argues, opposes, other_regions
 from explain_cnn_ros.draw.canvas import MUTED, TEXT, Colour, Image, draw_box, put_text, text_width
-from explain_cnn_ros.draw.captions import metric_title, settings_text, stability_text
+from explain_cnn_ros.draw.captions import (
+    metric_caption,
+    metric_title,
+    proof_text,
+    proof_warning,
+    settings_text,
+    stability_text,
+)
 from explain_cnn_ros.draw.style import (
     EXPLAINED_COLOUR,
     LAYER_STYLES,
@@ -17,6 +24,9 @@ from explain_cnn_ros.draw.style import (
 )
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking
 from explain_cnn_ros.model.windows import Region
+
+#: Height of the sample of a line, as a share of the text size. Corners need more room to be recognized.
+SAMPLE_HEIGHT, CORNERS_HEIGHT = 0.62, 0.9
 
 
 @dataclass(frozen=True)
@@ -28,14 +38,18 @@ class LegendEntry:
         colour: Colour of the line; None for a text without a line.
         width: Width of the line, in pixels.
         dashed: Whether the line is dashed.
+        corners: Whether only the corners of the box are drawn.
         tone: Colour of the text.
+        short: Shorter text for where the text does not fit on a line; "" for none.
     """
 
     text: str
     colour: Colour | None = None
     width: int = 1
     dashed: bool = False
+    corners: bool = False
     tone: Colour = TEXT
+    short: str = ""
 
 
 def legend_entries(
@@ -45,33 +59,68 @@ def legend_entries(
 
     Args:
         explanation: The explanation.
-        rankings: Those of its rankings that are shown.
+        rankings: Those of its rankings that are shown, with the neurons that are shown.
         regions: Regions of the frame that are shown; None counts as none.
-        top_n: Maximum number of neurons of each ranking that are shown; None: all of them.
+        top_n: Maximum number of neurons of each ranking that are shown; None: no maximum.
 
     Returns:
         Groups of entries, the most important group first: metrics, layers, windows, settings.
     """
     count = explanation.settings.top_n if top_n is None else min(top_n, explanation.settings.top_n)
-    metrics = []
-    for metric in dict.fromkeys(ranking.metric for ranking in rankings):
-        own = [ranking for ranking in rankings if ranking.metric == metric]
-        metrics.append(LegendEntry(f"top {count} by {metric_title(metric)}"))
-        if stability := stability_text(own):
-            tone = UNSTABLE_COLOUR if any(ranking.unstable for ranking in own) else MUTED
-            metrics.append(LegendEntry(stability, tone=tone))
+    metrics: list[LegendEntry] = []
+    for name in dict.fromkeys(ranking.metric for ranking in rankings):
+        if argues(name):
+            metrics += _argument_entries(explanation, name)
+        else:
+            metrics.append(LegendEntry(f"top {count} by {metric_title(name)}"))
+            metrics += _stability_entries(explanation, name)
+    metrics += _limit_entries(explanation, rankings, top_n)
     windows = [LegendEntry("explained window", EXPLAINED_COLOUR, 2), *_region_entries(explanation, regions)]
     return [metrics, list(layer_entries(rankings)), windows, [LegendEntry(settings_text(explanation), tone=MUTED)]]
 
 
+def _argument_entries(explanation: Explanation, name: str) -> Iterator[LegendEntry]:
+    """Yield the entries of a metric whose neurons support or oppose the decision: line and proof, and warnings."""
+    caption = metric_caption(name, explanation.settings)
+    proof = explanation.proof(name)
+    if not any(ranking.neurons for ranking in explanation.rankings if ranking.metric == name):
+        text = f"{caption}: no neuron"
+    else:
+        text = f"{caption}: {proof_text(proof)}" if proof else caption
+    yield LegendEntry(text, TEXT, 2, corners=opposes(name), short=caption)
+    if proof and (warning := proof_warning(proof)):
+        yield LegendEntry(warning, tone=UNSTABLE_COLOUR, short="do not rely on it")
+
+
+def _limit_entries(
+    explanation: Explanation, rankings: Sequence[LayerRanking], top_n: int | None
+) -> Iterator[LegendEntry]:
+    """Yield an entry that says which neurons are drawn, if not all that support or oppose the decision are."""
+    names = {ranking.metric for ranking in rankings if argues(ranking.metric)}
+    drawn, selected = (
+        sum(len(ranking.neurons) for ranking in some if ranking.metric in names)
+        for some in (rankings, explanation.rankings)
+    )
+    if drawn < selected:
+        text = "drawn: the strongest at each place" if top_n is None else f"drawn: the top {top_n} of each layer"
+        yield LegendEntry(text, tone=MUTED)
+
+
+def _stability_entries(explanation: Explanation, name: str) -> Iterator[LegendEntry]:
+    """Yield an entry with the stability of a metric, if it has one."""
+    rankings = [ranking for ranking in explanation.rankings if ranking.metric == name]
+    if text := stability_text(rankings):
+        yield LegendEntry(text, tone=UNSTABLE_COLOUR if any(ranking.unstable for ranking in rankings) else MUTED)
+
+
 def layer_entries(rankings: Sequence[LayerRanking]) -> Iterator[LegendEntry]:
-    """Yield an entry for the stable and one for the unstable layers of each layer style, if there are such layers."""
+    """Yield an entry for the stable and one for the unstable layers with neurons of each layer style."""
     for style in LAYER_STYLES:
         for unstable in (False, True):
             names = {
                 ranking.layer: ranking.layer_name
                 for ranking in rankings
-                if style.first <= ranking.layer <= style.last and ranking.unstable == unstable
+                if style.first <= ranking.layer <= style.last and ranking.unstable == unstable and ranking.neurons
             }
             if names:
                 suffix = " (unstable)" if unstable else ""
@@ -123,10 +172,10 @@ def draw_entry(canvas: Image, entry: LegendEntry, x: int, y: int, size: int, max
     """
     sample = sample_width(entry, size)
     if entry.colour:
-        height = round(0.62 * size)
+        height = round((CORNERS_HEIGHT if entry.corners else SAMPLE_HEIGHT) * size)
         top = y + round(0.62 * size) - height // 2
         box = (x + entry.width, top + entry.width, x + round(1.9 * size), top + height - entry.width)
-        draw_box(canvas, box, entry.colour, entry.width, entry.dashed)
+        draw_box(canvas, box, entry.colour, entry.width, entry.dashed, entry.corners)
     put_text(
         canvas, entry.text, x + sample, y, size, entry.tone, max_width=None if max_width is None else max_width - sample
     )

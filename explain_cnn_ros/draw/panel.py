@@ -14,8 +14,8 @@ from explain_cnn_ros.draw.legend import LegendEntry, draw_entry, sample_width
 from explain_cnn_ros.draw.style import PERSON_COLOUR, READABLE_HEIGHT
 from explain_cnn_ros.explain.explanation import Explanation
 
-#: Width, margin, and sizes of the text and of the title, in units. A unit is a pixel beside a frame of READABLE_HEIGHT;
-#: it grows with taller frames.
+#: Width of the texts with both margins, margin, and sizes of the text and of the title, in units. A unit is a pixel
+#: beside a frame of READABLE_HEIGHT; it grows with taller frames.
 PANEL_WIDTH = 340
 PANEL_MARGIN = 20
 PANEL_TEXT, PANEL_TITLE = 16, 30
@@ -23,9 +23,8 @@ PANEL_TEXT, PANEL_TITLE = 16, 30
 #: Maximum height, in units. Text below it is cut.
 PANEL_HEIGHT_MAX = 2000
 
-#: The window is shown if that enlarges it by this factor in comparison with the frame, and if there is this height, in
-#: units.
-INSET_GAIN, INSET_HEIGHT_MIN = 1.25, 120
+#: The window is shown if that enlarges it by this factor in comparison with the frame. Its maximum width, in units.
+INSET_GAIN, INSET_WIDTH_MAX = 1.25, 320
 
 
 def panel_beside(
@@ -47,22 +46,23 @@ def panel_beside(
         scale: Factor by which the frame is enlarged.
 
     Returns:
-        uint8 [height, width, 3]. The panel is at least as tall as the enlarged frame.
+        uint8 [height, width, 3]. The panel is at least as tall as the enlarged frame. The enlarged window is on its
+        left, and the texts are on its right.
     """
     height = round(frame.shape[0] * scale)
     unit = max(1.0, height / READABLE_HEIGHT)
-    panel = np.empty((max(height, round(PANEL_HEIGHT_MAX * unit)), round(PANEL_WIDTH * unit), 3), np.uint8)
-    panel[:] = BACKGROUND
-    used = _write(panel, explanation, legend, trigger, unit)
     margin, text = round(PANEL_MARGIN * unit), round(PANEL_TEXT * unit)
-    top = used + line_height(text)
-    room = (panel.shape[1] - 2 * margin, height - top - margin)
-    gain = min(room[0] / explanation.region.width, room[1] / explanation.region.height)
-    if room[1] >= INSET_HEIGHT_MIN * unit and gain >= INSET_GAIN * scale:
-        put_text(panel, "the window, enlarged", margin, used, text, MUTED)
-        right = margin + round(gain * explanation.region.width)
-        inset = panel[top : top + round(gain * explanation.region.height), margin:right]
-        draw_window(inset, frame, explanation, boxes)
+    region, top = explanation.region, margin + line_height(text)
+    gain = min(INSET_WIDTH_MAX * unit / region.width, (height - top - margin) / region.height)
+    size = max(1, round(gain * region.width)), max(1, round(gain * region.height))
+    left = margin + size[0] if gain >= INSET_GAIN * scale else 0
+    texts_width = round(PANEL_WIDTH * unit)
+    panel = np.empty((max(height, round(PANEL_HEIGHT_MAX * unit)), left + texts_width, 3), np.uint8)
+    panel[:] = BACKGROUND
+    used = _write(panel[:, left:], explanation, legend, trigger, unit)
+    if left:
+        put_text(panel, "the window, enlarged", margin, margin, text, MUTED, max_width=left)
+        draw_window(panel[top : top + size[1], margin:left], frame, explanation, boxes)
     return panel[: max(height, used)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from explain_cnn_ros.draw.canvas import TEXT, Image, darken, line_height, put_text, text_width
@@ -52,10 +53,12 @@ def draw_legend(canvas: Image, legend: Sequence[LegendEntry]) -> None:
 
 
 def _flow(legend: Sequence[LegendEntry], size: int, width: int) -> list[list[tuple[int, LegendEntry]]]:
-    """Distribute entries over rows as (x, entry). Entries that are wider than a row are left out."""
+    """Distribute entries over rows as (x, entry). Entries that are wider than a row are shortened or left out."""
     rows: list[list[tuple[int, LegendEntry]]] = []
     x = width + 1
     for entry in legend:
+        if entry.short and entry_width(entry, size) > width:
+            entry = dataclasses.replace(entry, text=entry.short)
         own = entry_width(entry, size)
         if own > width:
             continue

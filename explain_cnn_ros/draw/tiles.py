@@ -6,7 +6,7 @@ import math
 
 import cv2
 
-from explain_cnn_ros.draw.boxes import View
+from explain_cnn_ros.draw.boxes import View, opposes
 from explain_cnn_ros.draw.canvas import MUTED, RULE, TEXT, Colour, Image, draw_box, line_height, put_text, text_width
 from explain_cnn_ros.draw.style import layer_style
 from explain_cnn_ros.explain.explanation import LayerRanking, RankedNeuron
@@ -49,7 +49,8 @@ def draw_cell(canvas: Image, frame: Image, region: Region, ranking: LayerRanking
         put_text(canvas, "has a value", 0, 2 + line_height(TILE_TEXT), TILE_TEXT, MUTED, max_width=width)
     for rank, neuron in enumerate(ranking.neurons[:count]):
         left, top = rank % columns * (side + TILE_GAP), rank // columns * (side + label + TILE_GAP)
-        _draw_tile(canvas[top : top + side, left : left + side], frame, region, neuron, ranking.unstable)
+        tile = canvas[top : top + side, left : left + side]
+        draw_tile(tile, frame, region, neuron, ranking.unstable, opposes(ranking.metric))
         space = canvas[top + side + 4 : top + side + label, left : left + (width if columns == 1 else side)]
         texts = _labels(ranking, neuron, rank + 1)
         text = next((text for text in texts if text_width(text, TILE_TEXT) <= space.shape[1]), texts[-1])
@@ -81,8 +82,19 @@ def _labels(ranking: LayerRanking, neuron: RankedNeuron, rank: int) -> list[str]
     ]
 
 
-def _draw_tile(canvas: Image, frame: Image, region: Region, neuron: RankedNeuron, unstable: bool) -> None:
-    """Draw the patch of a neuron and its surroundings, framed in the colour of the layer."""
+def draw_tile(
+    canvas: Image, frame: Image, region: Region, neuron: RankedNeuron, unstable: bool = False, opposing: bool = False
+) -> None:
+    """Draw the patch of a neuron and its surroundings, framed in the colour of the layer.
+
+    Args:
+        canvas: uint8 [side, side, 3]; modified.
+        frame: The explained frame, uint8 [H, W, 3].
+        region: The explained window.
+        neuron: The neuron.
+        unstable: Whether the ranking that selects it is unstable.
+        opposing: Whether the neuron opposes the shown decision.
+    """
     side = canvas.shape[0]
     inner = canvas[TILE_FRAME : side - TILE_FRAME, TILE_FRAME : side - TILE_FRAME]
     if not inner.size:
@@ -95,7 +107,7 @@ def _draw_tile(canvas: Image, frame: Image, region: Region, neuron: RankedNeuron
     else:
         _draw_patch(inner, frame, region, neuron.patch)
     box = (TILE_FRAME, TILE_FRAME, side - TILE_FRAME, side - TILE_FRAME)
-    draw_box(canvas, box, layer_style(neuron.layer).colour, TILE_FRAME, unstable)
+    draw_box(canvas, box, layer_style(neuron.layer).colour, TILE_FRAME, unstable, opposing)
 
 
 def _draw_patch(canvas: Image, frame: Image, region: Region, patch: Patch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,43 @@ def test_dashed_box_has_corners_and_gaps():
     assert not (dashed.any(2) & ~solid.any(2)).any()
     assert dashed[9, 9].all() and dashed[50, 50].all()
     assert 0.4 < dashed.any(2).sum() / solid.any(2).sum() < 0.8
+
+
+def test_only_the_corners_of_a_box_are_drawn():
+    canvas = np.zeros((60, 100, 3), np.uint8)
+    draw_box(canvas, (10, 10, 90, 50), (255, 255, 255), 2, corners=True)
+    expected = np.zeros((60, 100), bool)
+    # The box with its lines is 84 x 44 pixels: each corner reaches a quarter of a side, 21 x 11 pixels.
+    for rows, columns in itertools.product(((8, 19), (41, 52)), ((8, 29), (71, 92))):
+        expected[slice(*rows), slice(*columns)] = True
+    inside = np.zeros_like(expected)
+    inside[10:50, 10:90] = True
+    np.testing.assert_array_equal(canvas.any(2), expected & ~inside)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("side", [6, 8, 12, 20, 33, 80])
+def test_line_styles_differ_at_every_size(side, width):
+    drawn = {}
+    for dashed, corners in itertools.product((False, True), repeat=2):
+        canvas = np.zeros((120, 120, 3), np.uint8)
+        draw_box(canvas, (20, 20, 20 + side, 20 + side), (255, 255, 255), width, dashed, corners)
+        drawn[dashed, corners] = canvas.any(2)
+    solid = drawn[False, False]
+    for shape in drawn.values():
+        assert not (shape & ~solid).any()
+        assert shape[20 - width, 20 - width] and shape[19 + side + width, 19 + side + width]
+    length = side + 2 * width
+    middle = slice(20 - width + length // 2 - 1, 20 - width + length // 2 + 1)
+    # Corners have nothing in the middle of a side. A dashed side has a dash there, unless it is long.
+    assert not drawn[False, True][20 - width, middle].any() and not drawn[True, True][20 - width, middle].any()
+    assert drawn[False, True].sum() < 0.75 * solid.sum()
+    assert drawn[True, False].sum() < 0.85 * solid.sum()
+    if 8 <= length < 12:
+        assert drawn[True, False][20 - width, middle].any()
+    assert (drawn[True, False] != drawn[False, True]).sum() > solid.sum() / 8
+    if length >= 16:
+        assert drawn[True, True].sum() < 0.9 * drawn[False, True].sum()
 
 
 @pytest.mark.parametrize("size", [9, 16, 40])

@@ -99,7 +99,7 @@ def test_contact_sheet_marks_unstable_rankings():
 
 def test_contact_sheet_writes_the_effect_of_silencing():
     silenced = Silencing(PAPER_METRICS[0], 35, 0.25, -1.1, (0.9, 0.7), (2.2, 0.85))
-    assert silencing_text(silenced) == "P(person) without them 0.25, without random neurons 0.80 +- 0.10"
+    assert silencing_text(silenced) == "P(person) without them 0.25, without random neurons 0.80 +-0.10"
     plain_sheet = everything()
     with_it = dataclasses.replace(plain_sheet, silencing=(silenced,))
     without, said = (table(contact_sheet(plain(), one)) for one in (plain_sheet, with_it))

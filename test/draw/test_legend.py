@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
-from draw_kit import CORRELATION, PATCH, PRECISION, REGION, around, explanation, is_colour, plain, ranking
+import pytest
+from draw_kit import CORRELATION, PATCH, PRECISION, REGION, argued, around, explanation, is_colour, plain, ranking
 
-from explain_cnn_ros.draw.legend import layer_entries, legend_entries
+from explain_cnn_ros.draw.legend import LegendEntry, draw_entry, layer_entries, legend_entries
 from explain_cnn_ros.draw.overlay import draw_overlay
+from explain_cnn_ros.draw.strongest import shown_rankings
 from explain_cnn_ros.draw.style import (
     EXPLAINED_COLOUR,
     NO_PERSON_COLOUR,
@@ -16,6 +19,7 @@ from explain_cnn_ros.draw.style import (
     UNSTABLE_COLOUR,
     layer_style,
 )
+from explain_cnn_ros.explain.metrics import SUPPORTING
 from explain_cnn_ros.model.windows import Region
 
 
@@ -84,3 +88,53 @@ def test_metric_that_is_not_registered_is_drawn_with_its_name():
     assert legend_entries(e, rankings, None, None)[0][0].text == "top 5 by share of zeros"
     drawn = draw_overlay(plain(), e, keep_size=True)
     assert is_colour(drawn, around(PATCH, 1), layer_style(3).colour)
+
+
+def texts_of(e, top_n=None):
+    rankings = shown_rankings(e, None, top_n)
+    return [[entry.text for entry in group] for group in legend_entries(e, rankings, None, top_n)]
+
+
+def test_legend_of_influence_has_both_styles_the_proofs_and_what_is_drawn():
+    e = argued(unstable=False)
+    group = legend_entries(e, shown_rankings(e), None, None)[0]
+    assert [entry.text for entry in group] == [
+        "supports the decision: these 35 neurons carry 71 % of the margin",
+        "opposes the decision: without these 35 neurons the margin would be 23 % larger",
+        "drawn: the strongest at each place",
+    ]
+    assert [entry.corners for entry in group] == [False, True, False]
+    assert group[0].colour == group[1].colour is not None and group[2].colour is None
+    assert [entry.short for entry in group] == ["supports the decision", "opposes the decision", ""]
+    assert texts_of(e, 2)[0][2] == "drawn: the top 2 of each layer"
+    assert len(texts_of(e, 5)[0]) == 2
+    assert texts_of(argued(supporting=1, opposing=0, layers=(5,))) == [
+        ["supports the decision: this neuron carries 71 % of the margin", "opposes the decision: no neuron"],
+        ["conv3_1"],
+        ["explained window"],
+        ["n 50, sigma 0.1 (white), seed 0"],
+    ]
+
+
+def test_legend_warns_of_unstable_influence_and_of_a_proof_that_disagrees():
+    bad = dataclasses.replace(argued().proofs[0], error=0.42, disagrees=True)
+    rankings = [ranking(layer, [PATCH], SUPPORTING, unstable=layer == 4) for layer in (3, 4)]
+    e = dataclasses.replace(explanation(rankings), proofs=(bad,))
+    entries = legend_entries(e, shown_rankings(e), None, None)[0]
+    warned = [entry.text for entry in entries if entry.tone == UNSTABLE_COLOUR]
+    assert warned == ["predicted and measured change differ by 42 %: do not rely on it"]
+    assert texts_of(e, 5)[1] == ["conv2_1", "conv2_2 (unstable)"]
+    quiet = dataclasses.replace(e, proofs=(), rankings=(ranking(3, [PATCH], SUPPORTING),))
+    assert texts_of(quiet)[0] == ["supports the decision"]
+
+
+@pytest.mark.parametrize("size", [9, 16, 30])
+def test_samples_of_supporting_and_opposing_lines_differ_without_colour(size):
+    samples = []
+    for corners, dashed in itertools.product((False, True), repeat=2):
+        canvas = np.zeros((60, 200, 3), np.uint8)
+        draw_entry(canvas, LegendEntry("", (200, 200, 200), 2, dashed, corners), 2, 2, size)
+        samples.append(canvas[:, :, 0] > 0)
+    for one, other in itertools.combinations(samples, 2):
+        # At least a sixth of what is drawn differs.
+        assert (one != other).sum() > (one | other).sum() / 6

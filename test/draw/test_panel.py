@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from draw_kit import CORRELATION, everything, explanation, picture, plain
+from draw_kit import CORRELATION, everything, explanation, picture, plain, ranking
 
-from explain_cnn_ros.draw.canvas import BACKGROUND
+from explain_cnn_ros.draw.boxes import THICK_ABOVE
+from explain_cnn_ros.draw.canvas import BACKGROUND, line_height
 from explain_cnn_ros.draw.overlay import draw_overlay
-from explain_cnn_ros.draw.panel import PANEL_HEIGHT_MAX, PANEL_MARGIN, PANEL_WIDTH
+from explain_cnn_ros.draw.panel import INSET_WIDTH_MAX, PANEL_HEIGHT_MAX, PANEL_MARGIN, PANEL_TEXT, PANEL_WIDTH
+from explain_cnn_ros.draw.style import layer_style
 from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.model.windows import Region
 
 
@@ -47,3 +50,20 @@ def test_panel_with_too_much_text_is_cut():
     drawn = draw_overlay(plain(), explanation(), trigger="a long reason " * 300)
     assert drawn.shape == (PANEL_HEIGHT_MAX, 960 + PANEL_WIDTH, 3)
     np.testing.assert_array_equal(drawn[720:, :960], np.broadcast_to(BACKGROUND, (PANEL_HEIGHT_MAX - 720, 960, 3)))
+
+
+def test_enlarged_window_is_beside_the_texts_and_has_thicker_lines():
+    region, patch = Region(300, 200, 40, 80, 0.9), Patch(310, 220, 10, 10)
+    drawn = draw_overlay(plain(), explanation([ranking(8, [patch])], region=region))
+    gain = min(INSET_WIDTH_MAX / 40, (720 - 2 * PANEL_MARGIN - line_height(PANEL_TEXT)) / 80)
+    left, top = 960 + PANEL_MARGIN, PANEL_MARGIN + line_height(PANEL_TEXT)
+    width, height = round(40 * gain), round(80 * gain)
+    assert drawn.shape == (720, left + width + PANEL_WIDTH, 3)
+    inset = drawn[top : top + height, left : left + width]
+    blue = (inset == layer_style(8).colour).all(2)
+    rows, columns = blue.any(1).nonzero()[0], blue.any(0).nonzero()[0]
+    line = round(3 * height / THICK_ABOVE)
+    assert line > 3
+    assert (rows.min(), rows.max() + 1) == (round(20 * gain) - line, round(30 * gain) + line)
+    assert (columns.min(), columns.max() + 1) == (round(10 * gain) - line, round(20 * gain) + line)
+    assert (inset[~blue] == 90).all()
