@@ -27,7 +27,14 @@ START_TIMEOUT = 120.0
 ANSWER_TIMEOUT = 120.0
 
 #: The demo ends when no explanation has arrived for this time, in seconds: about twice the time of one on two cores.
-QUIET = 7.0
+QUIET = 12.0
+
+#: The pictures of an explanation, the first one first, and what they show.
+PICTURES = {
+    "slide": "what speaks for the decision and what against it",
+    "overlay": "the frame with the patches of these neurons; those that oppose the decision have corners only",
+    "sheet": "the six metrics of the paper",
+}
 
 
 def parse() -> argparse.Namespace:
@@ -137,25 +144,22 @@ def summary(output: Path) -> list[str]:
     triggers = [e["trigger"] for e in explanations]
     by_trigger = ", ".join(f"{triggers.count(t)} by {t}" for t in dict.fromkeys(triggers))
     lines.append(f"{len(explanations)} explanations" + (f" ({by_trigger})" if triggers else ""))
-    for explanation in explanations:
+    for number, explanation in enumerate(explanations):
         took = sum(explanation["timings"].values())
-        similarity = explanation["set_similarity"]
-        lines.append(
-            f"  stamp {explanation['stamp']}: P(person) {explanation['region']['probability']:.3f}, "
-            f"{explanation['settings']['perturbations']} perturbations, {took:.1f} s, "
-            f"set similarity {'-' if similarity is None else format(similarity, '.2f')}"
-        )
+        lines.append(f"  {number:03d}, stamp {explanation['stamp']}, {took:.1f} s: {explanation['summary']}")
+    for kind, shown in PICTURES.items():
+        lines.append(f"{len(list(output.glob(f'*_{kind}.png')))} pictures NNN_{kind}.png: {shown}")
     return lines
 
 
 def choose_slide(output: Path) -> Path | None:
-    """Copy the sheet of the explanation with the highest P(person) to slide.png, and return its path."""
+    """Copy the slide of the explanation with the highest P(person) to slide.png, and return its path."""
     best: tuple[float, Path] | None = None
     for path in sorted(output.glob("*_explanation.json")):
-        sheet = path.with_name(path.name.replace("_explanation.json", "_sheet.png"))
+        slide = path.with_name(path.name.replace("_explanation.json", "_slide.png"))
         probability = json.loads(path.read_text())["region"]["probability"]
-        if sheet.exists() and (best is None or probability > best[0]):
-            best = (probability, sheet)
+        if slide.exists() and (best is None or probability > best[0]):
+            best = (probability, slide)
     if best is None:
         return None
     return Path(shutil.copy(best[1], output / "slide.png"))

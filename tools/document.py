@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from explain_cnn_ros.explain.metrics import Metric, Reads, metric, metric_names
-from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, Selects
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 from explain_cnn_ros.options import Option
@@ -45,6 +45,11 @@ METRICS_SECTION = """
 
 `explain.metrics` and `overlay_metric` name metrics of this table, and metrics that other installed packages register
 ([extending.md](extending.md)). [explanation.md](explanation.md) defines them.
+
+The sign of a signed score has a meaning. Influence is positive for neurons that argue for the person, and negative for
+neurons that argue against it. A metric selects the neurons with the highest scores, those that argue most for the
+decision (supporting), or those that argue most against it (opposing). Metrics that read perturbations are not available
+if `explain.perturbations` is 0. Metrics that read gradients are then computed from the image alone.
 
 """
 
@@ -127,14 +132,24 @@ def parameters_page() -> str:
 
 def metrics_table() -> list[str]:
     """Return the table of the metrics, with their meaning at the default settings."""
-    lines = ["| metric | reads | neurons with a high score | source |", "|---|---|---|---|"]
+    lines = ["| metric | reads | signed | selects | selected neurons | source |", "|---|---|---|---|---|---|"]
     for entry in own_metrics():
+        signed = "yes" if entry.signed else ""
         meaning = entry.caption(ExplainSettings())
-        lines.append(f"| `{entry.name}` | {entry.reads.meaning} | {meaning} | {entry.source} |")
+        cells = (f"`{entry.name}`", entry.reads.meaning, signed, entry.selects.value, meaning, entry.source)
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 # Messages
+
+
+#: Sentences about the neurons that a metric selects; "" for those with the highest scores.
+SELECTING = {
+    Selects.HIGHEST: "",
+    Selects.SUPPORTING: " It selects the neurons that argue most for the decision.",
+    Selects.OPPOSING: " It selects the neurons that argue most against the decision.",
+}
 
 
 def metric_constants() -> list[str]:
@@ -143,7 +158,8 @@ def metric_constants() -> list[str]:
     for reads in reversed(Reads):
         for entry in own_metrics():
             if entry.reads is reads:
-                lines += comment(f"{entry.title.capitalize()} reads {reads.meaning}. Source: {entry.source}.")
+                about = f"The metric {entry.name} reads {reads.meaning}.{SELECTING[entry.selects]}"
+                lines += comment(f"{about} Source: {entry.source}.")
                 lines.append(f'string METRIC_{entry.name.upper()} = "{entry.name}"')
     return lines
 

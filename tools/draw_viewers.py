@@ -20,19 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage
+from visualization_msgs.msg import Marker
 
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.draw.boxes import shown_metrics
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.ros import boxes
+from explain_cnn_ros.ros.summary import legend
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Size of a panel in pixels, magnification of the images, and colour of empty space.
-PANEL, ZOOM, BACKGROUND = (533, 533), 3, (48, 48, 48)
+PANEL, ZOOM, BACKGROUND = (533, 533), 2, (48, 48, 48)
 
 
 def travelled(message: Any) -> Any:
@@ -59,6 +62,17 @@ def draw(image: Any, lines: NDArray[np.float64], colour: Any, width: int) -> Non
     for (x0, y0), (x1, y1) in lines:
         start, end = ((round(16 * x), round(16 * y)) for x, y in ((x0, y0), (x1, y1)))
         cv2.line(image, start, end, shade, width, cv2.LINE_AA, 4)
+
+
+def write(image: Any, marker: Any, centre: NDArray[np.float64], height: float) -> None:
+    """Write the lines of a text marker around its position, in pixels. `height` is that of capitals."""
+    lines = marker.text.split("\n")
+    for i, line in enumerate(lines):
+        scale, font = height / 21, cv2.FONT_HERSHEY_SIMPLEX  # whose capitals have 21 pixels
+        (width, _), _ = cv2.getTextSize(line, font, scale, 1)
+        y = centre[1] + (i - (len(lines) - 1) / 2) * boxes.LINE_SPACING * height + height / 2
+        shade = tuple(round(255 * value) for value in (marker.color.r, marker.color.g, marker.color.b))
+        cv2.putText(image, line, (round(centre[0] - width / 2), round(y)), font, scale, shade, 1, cv2.LINE_AA)
 
 
 def in_space(marker_array: Any, info: CameraInfo, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -94,8 +108,9 @@ def in_space(marker_array: Any, info: CameraInfo, image: NDArray[np.uint8]) -> N
         colour = type(grey)(r=shade[0], g=shade[1], b=shade[2])
         draw(panel, seen(np.stack([np.zeros(3), axis]))[None], colour, 3)
     for marker in marker_array.markers[1:]:
-        points = np.array([(p.x, p.y, p.z) for p in marker.points])
-        draw(panel, segments(seen(points)), marker.color, 1)
+        if marker.type == Marker.LINE_LIST:
+            points = np.array([(p.x, p.y, p.z) for p in marker.points])
+            draw(panel, segments(seen(points)), marker.color, 1)
     return panel
 
 
@@ -117,9 +132,10 @@ def main() -> int:
     classifier = PersonClassifier.load()
     region = classifier.scan(frame, ScanSettings(person_height_min=60))[0]
     explanation = Explainer(classifier, ExplainSettings.preset("stable")).explain(frame, region)
-    found = boxes.outlines(explanation, "activation_precision")
+    found = boxes.outlines(explanation, shown_metrics(explanation))
     outlined = travelled(boxes.annotations(message.header, found))
-    marked = travelled(boxes.markers(message.header, found, info, (frame.shape[1], frame.shape[0])))
+    words = "\n".join(legend(explanation, shown_metrics(explanation)))
+    marked = travelled(boxes.markers(message.header, found, info, (frame.shape[1], frame.shape[0]), words))
     # The panels show the enlarged part around the window.
     large: Any = cv2.resize(frame, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
     foxglove, rviz = large.copy(), large.copy()
@@ -131,9 +147,14 @@ def main() -> int:
         draw(foxglove, ZOOM * line[None], colour, round(outlined.scale))
     p = np.array(info.p).reshape(3, 4)
     for marker in marked.markers[1:]:
-        homogeneous = np.array([(q.x, q.y, q.z, 1.0) for q in marker.points]) @ p.T
-        width = round(ZOOM * marker.scale.x * info.p[0])
-        draw(rviz, ZOOM * segments(homogeneous[:, :2] / homogeneous[:, 2:]), marker.color, width)
+        text = marker.type == Marker.TEXT_VIEW_FACING
+        points = [marker.pose.position] if text else marker.points
+        homogeneous = np.array([(q.x, q.y, q.z, 1.0) for q in points]) @ p.T
+        projected = ZOOM * homogeneous[:, :2] / homogeneous[:, 2:]
+        if text:
+            write(rviz, marker, projected[0], ZOOM * marker.scale.z * info.p[5])
+        else:
+            draw(rviz, segments(projected), marker.color, round(ZOOM * marker.scale.x * info.p[0]))
     space = in_space(marked, info, frame)
     picture = np.concatenate(
         [

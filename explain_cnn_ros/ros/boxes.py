@@ -1,4 +1,8 @@
-"""The boxes of an explanation as messages that viewers draw: lines in front of the camera, and outlines in pixels."""
+"""The boxes of an explanation as messages that viewers draw: lines in front of the camera, and outlines in pixels.
+
+As in the overlay, boxes of neurons that oppose the decision consist of their corners only, and boxes of unstable
+rankings are dashed.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,31 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
-from explain_cnn_ros.draw.boxes import chosen_rankings, neuron_boxes
+from explain_cnn_ros.draw.boxes import neuron_boxes
+from explain_cnn_ros.draw.canvas import CORNER
+from explain_cnn_ros.draw.strongest import shown_rankings
 from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, layer_style
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import SUPPORTING
 
+#: Namespaces of the boxes of neurons that influence selects, of the explained window, and of the text above it. The
+#: namespace of the boxes of another metric is the metric's name.
+SUPPORTING_BOXES, OPPOSING_BOXES, WINDOW_BOX, TEXT = "supporting", "opposing", "window", "text"
+
+#: Namespace of the annotations, which are one marker.
 NAMESPACE = "explanation"
 
 #: Distance of the boxes from the camera, in metres. They project to the right pixels at any distance.
 DISTANCE = 1.0
 
-#: Width of the lines of markers, in pixels of the image.
-LINE = 1.5
+#: Width of the lines of markers, and distance from one dash to the next, in pixels of the image.
+LINE, DASH = 1.5, 8.0
+
+#: Share of that distance that a dash covers.
+DASH_SHARE = 0.6
+
+#: Height of capitals, as a share of the image's height, and distance of lines of text, as a multiple of that height.
+CAPITALS, LINE_SPACING = 1 / 80, 1.6
 
 #: Layer number that stands for the explained window; layers are counted from 1.
 WINDOW = 0
@@ -32,39 +50,94 @@ class Outline:
 
     Attributes:
         layer: Layer of the neuron whose patch the box is; WINDOW for the explained window.
+        namespace: Namespace of the marker that the box belongs to.
         x: Left edge, in pixels of the image.
         y: Top edge, in pixels of the image.
         width: Width, in pixels of the image.
         height: Height, in pixels of the image.
         colour: RGB, 0 to 255.
+        corners: Whether only the corners are drawn.
+        dashed: Whether the lines are dashed.
     """
 
     layer: int
+    namespace: str
     x: float
     y: float
     width: float
     height: float
     colour: tuple[int, int, int]
+    corners: bool = False
+    dashed: bool = False
 
     @property
     def lines(self) -> list[tuple[float, float]]:
-        """The ends of the four sides: eight points (x, y)."""
+        """The ends of the lines, two points (x, y) for each line: four sides, or pieces of them."""
         left, top, right, bottom = self.x, self.y, self.x + self.width, self.y + self.height
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        return [point for pair in zip(corners, corners[1:] + corners[:1], strict=True) for point in pair]
+        points = []
+        for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+            length = abs(x1 - x0) + abs(y1 - y0)
+            for ends in pieces(length, self.corners, self.dashed):
+                points += [(x0 + share * (x1 - x0), y0 + share * (y1 - y0)) for share in ends]
+        return points
 
 
-def outlines(explanation: Explanation, metric: str) -> list[Outline]:
-    """Return the explained window and the patches of the neurons that a metric selects, as the overlay draws them.
+def pieces(length: float, corners: bool, dashed: bool) -> list[tuple[float, float]]:
+    """Return the pieces of a side that are drawn. They always include both ends.
+
+    Args:
+        length: Length of the side, in pixels.
+        corners: Whether only the ends of the side are drawn.
+        dashed: Whether the side is dashed.
+
+    Returns:
+        Start and end of each piece, as shares of the side.
+    """
+    drawn = [(0.0, CORNER), (1.0 - CORNER, 1.0)] if corners else [(0.0, 1.0)]
+    if not dashed:
+        return drawn
+    count = max(1, round(length * sum(end - start for start, end in drawn) / len(drawn) / DASH))
+    gap = (1 - DASH_SHARE) / 2
+    found = []
+    for start, end in drawn:
+        step = (end - start) / count
+        cuts = [start]
+        for k in range(count):
+            cuts += [start + (k + 0.5 - gap) * step, start + (k + 0.5 + gap) * step]
+        cuts.append(end)
+        found += list(zip(cuts[::2], cuts[1::2], strict=True))
+    return found
+
+
+def outlines(explanation: Explanation, metrics: Sequence[str]) -> list[Outline]:
+    """Return the explained window and the patches of the neurons that metrics select, as the overlay draws them.
+
+    Args:
+        explanation: The explanation.
+        metrics: Names of the metrics that are shown together.
 
     Raises:
-        ValueError: The explanation has no rankings by the metric.
+        ValueError: The explanation has no rankings by one of the metrics.
     """
     region = explanation.region
-    found = [Outline(WINDOW, region.x, region.y, region.width, region.height, EXPLAINED_COLOUR)]
-    for box in neuron_boxes(chosen_rankings(explanation, metric), None):
+    found = [Outline(WINDOW, WINDOW_BOX, region.x, region.y, region.width, region.height, EXPLAINED_COLOUR)]
+    other = SUPPORTING_BOXES if SUPPORTING in metrics else metrics[0]
+    for box in neuron_boxes(shown_rankings(explanation, metrics), None):
         patch, style = box.patch, layer_style(box.neuron.layer)
-        found.append(Outline(box.neuron.layer, patch.x, patch.y, patch.width, patch.height, style.colour))
+        found.append(
+            Outline(
+                box.neuron.layer,
+                OPPOSING_BOXES if box.opposing else other,
+                patch.x,
+                patch.y,
+                patch.width,
+                patch.height,
+                style.colour,
+                box.opposing,
+                box.unstable,
+            )
+        )
     return found
 
 
@@ -94,28 +167,50 @@ def unproject(info: CameraInfo, u: float, v: float, image_size: tuple[int, int])
     return (((u - cx) * DISTANCE - tx) / fx, ((v - cy) * DISTANCE - ty) / fy, DISTANCE)
 
 
-def markers(header: Header, boxes: Sequence[Outline], info: CameraInfo, image_size: tuple[int, int]) -> MarkerArray:
+def markers(
+    header: Header, boxes: Sequence[Outline], info: CameraInfo, image_size: tuple[int, int], text: str = ""
+) -> MarkerArray:
     """Make lines for RViz's Camera and 3D displays. The first marker deletes those of the previous explanation.
+
+    Each namespace has one marker for each layer, so that displays can show supporting and opposing neurons separately.
 
     Args:
         header: Header of the image. RViz drops markers that are stamped later than TF.
         boxes: The boxes to draw, in pixels of the image.
         info: The calibration, with a valid P.
         image_size: Size (width, height) of the image.
+        text: Text above the first box, which is the explained window, or at the top of the image if there is no room;
+            lines are separated by newlines. "" for none.
     """
-    array = MarkerArray(markers=[Marker(header=header, ns=NAMESPACE, action=Marker.DELETEALL)])
-    for layer in sorted({box.layer for box in boxes}):
-        of_layer = [box for box in boxes if box.layer == layer]
-        marker = Marker(header=header, ns=NAMESPACE, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
+    array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
+    for namespace, layer in sorted({(box.namespace, box.layer) for box in boxes}):
+        chosen = [box for box in boxes if (box.namespace, box.layer) == (namespace, layer)]
+        marker = Marker(header=header, ns=namespace, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
         marker.pose.orientation = Quaternion(w=1.0)
         marker.scale.x = LINE * DISTANCE / info.p[0]
-        marker.color = colour(of_layer[0])
-        for box in of_layer:
+        marker.color = colour(chosen[0])
+        for box in chosen:
             for u, v in box.lines:
-                x, y, z = unproject(info, u, v, image_size)
-                marker.points.append(Point(x=x, y=y, z=z))
+                marker.points.append(_point(info, u, v, image_size))
+        array.markers.append(marker)
+    if text and boxes:
+        window, height, lines = boxes[0], CAPITALS * image_size[1], text.count("\n") + 1
+        marker = Marker(header=header, ns=TEXT, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=text)
+        # The centre of a text is at its position. If there is no room above the window, the text is inside of it.
+        half = LINE_SPACING * height * (lines + 1) / 2
+        centre = max(window.y - half, half)
+        marker.pose.position = _point(info, window.x + window.width / 2, centre, image_size)
+        marker.pose.orientation = Quaternion(w=1.0)
+        # P may refer to a larger image.
+        marker.scale.z = CAPITALS * (info.roi.height or info.height or image_size[1]) * DISTANCE / info.p[5]
+        marker.color = colour(window)
         array.markers.append(marker)
     return array
+
+
+def _point(info: CameraInfo, u: float, v: float, image_size: tuple[int, int]) -> Point:
+    x, y, z = unproject(info, u, v, image_size)
+    return Point(x=x, y=y, z=z)
 
 
 def annotations(header: Header, boxes: Sequence[Outline]) -> ImageMarker:
@@ -128,7 +223,7 @@ def annotations(header: Header, boxes: Sequence[Outline]) -> ImageMarker:
     marker = ImageMarker(header=header, ns=NAMESPACE, type=ImageMarker.LINE_LIST, action=ImageMarker.ADD, scale=2.0)
     for box in boxes:
         marker.points += [Point(x=float(u), y=float(v)) for u, v in box.lines]
-        marker.outline_colors += [colour(box)] * 4
+        marker.outline_colors += [colour(box)] * (len(box.lines) // 2)
     return marker
 
 

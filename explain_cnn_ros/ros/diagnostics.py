@@ -22,7 +22,14 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 
 def report(
-    name: str, now: Time, state: str, enabled: bool, source: ImageSource, statistics: Statistics, worker: Worker | None
+    name: str,
+    now: Time,
+    state: str,
+    enabled: bool,
+    source: ImageSource,
+    statistics: Statistics,
+    worker: Worker | None,
+    summary: str = "",
 ) -> DiagnosticArray:
     """Make a report of four statuses: images, classification, explanations and device.
 
@@ -34,6 +41,7 @@ def report(
         source: The source of the images.
         statistics: Statistics of the node.
         worker: The worker; None if no network is loaded.
+        summary: The last explanation in words; "" if there is none.
     """
     array = DiagnosticArray()
     array.header.stamp = now.to_msg()
@@ -41,7 +49,7 @@ def report(
     array.status = [
         _images(name, source, statistics, counts),
         _classification(name, state, enabled, statistics, counts),
-        _explanations(name, statistics, counts, worker),
+        _explanations(name, statistics, counts, worker, summary),
         _device(name, worker),
     ]
     return array
@@ -102,7 +110,9 @@ def _classification(
     )
 
 
-def _explanations(name: str, statistics: Statistics, counts: dict[str, int], worker: Worker | None) -> DiagnosticStatus:
+def _explanations(
+    name: str, statistics: Statistics, counts: dict[str, int], worker: Worker | None, summary: str
+) -> DiagnosticStatus:
     return _status(
         f"{name}: explanations",
         OK,
@@ -113,6 +123,7 @@ def _explanations(name: str, statistics: Statistics, counts: dict[str, int], wor
             ("joined to one that waited", counts.get("explanations joined", 0)),
             ("refused, since too many waited", counts.get("explanations refused", 0)),
             ("seconds, median", statistics.percentile("explained", 0.5)),
+            ("last", summary or "-"),
         ],
     )
 

@@ -10,6 +10,7 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros.bags.sources import Frame
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import SUPPORTING
 from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame
 from explain_cnn_ros.ros.requests import ClassifiedFrame
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -27,11 +28,10 @@ class MessageEncoder:
 
     Args:
         classifier: The classifier that decided.
-        metric: Metric whose patches the overlay shows. The first metric of the explanation stands in for one that it
-            lacks.
+        metric: Metric whose patches are drawn: see `ExplainedFrame.drawn_metric`.
     """
 
-    def __init__(self, classifier: PersonClassifier, metric: str = "activation_precision") -> None:
+    def __init__(self, classifier: PersonClassifier, metric: str = SUPPORTING) -> None:
         self._model, self._metric = classifier.model_hash, metric
 
     def encode(

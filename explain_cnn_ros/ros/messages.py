@@ -9,7 +9,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, RankedNeuron, Silencing
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
@@ -119,6 +119,7 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
             msg.LayerSimilarity(layer=int(layer), jaccard=float(value))
             for layer, value in explanation.set_similarity_by_layer.items()
         ],
+        proofs=[_proof_message(proof) for proof in explanation.proofs],
         silencing=[
             msg.Silencing(
                 metric=silencing.metric,
@@ -133,6 +134,21 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
         timings=[msg.Timing(step=step, seconds=float(seconds)) for step, seconds in explanation.timings.items()],
         model=explanation.model_hash,
         device=explanation.device,
+    )
+
+
+def _proof_message(proof: Proof) -> msg.Proof:
+    return msg.Proof(
+        metric=proof.metric,
+        neurons=int(proof.neurons),
+        predicted=float(proof.predicted),
+        measured=float(proof.measured),
+        error=float(proof.error),
+        agreeing=int(proof.agreeing),
+        together=float(proof.together),
+        share=float(proof.share),
+        probability=float(proof.probability),
+        disagrees=bool(proof.disagrees),
     )
 
 
@@ -156,6 +172,7 @@ def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
         score=float(neuron.score),
         score_low=float(low),
         score_high=float(high),
+        silenced=math.nan if neuron.silenced is None else float(neuron.silenced),
         patch=[msg.Patch(x=patch.x, y=patch.y, width=patch.width, height=patch.height)] if patch else [],
     )
 
@@ -191,7 +208,11 @@ def explanation_from(message: msg.Explanation) -> Explanation:
             )
             for silencing in message.silencing
         ),
+        proofs=tuple(Proof(**{name: getattr(proof, name) for name in _PROOF}) for proof in message.proofs),
     )
+
+
+_PROOF = tuple(msg.Proof.get_fields_and_field_types())
 
 
 def _shortest(value: Any) -> Any:
@@ -213,6 +234,7 @@ def _ranking_from(message: msg.LayerRanking) -> LayerRanking:
                 if neuron.patch
                 else None,
                 None if math.isnan(neuron.score_low) else (neuron.score_low, neuron.score_high),
+                None if math.isnan(neuron.silenced) else neuron.silenced,
             )
             for neuron in message.neurons
         ),

@@ -33,6 +33,7 @@ from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, Reques
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.spinning import until_stopped
 from explain_cnn_ros.ros.statistics import Statistics
+from explain_cnn_ros.ros.summary import summary
 from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -89,6 +90,8 @@ class ExplainNode(LifecycleNode):
         self._enabled = True
         self._newest: ClassifiedFrame | None = None
         self._explained_at: Time | None = None
+        self._summary = ""  # of the last explanation
+        self._stand_ins: set[tuple[str, str]] = set()
         self._outputs = Outputs(self, lambda: self.active, self._on_failed)
         self._source = ImageSource(
             self, lambda: self.active, lambda: self.parameters.current, self.statistics, self._on_image
@@ -281,7 +284,19 @@ class ExplainNode(LifecycleNode):
         if not self._outputs.publish(explained):
             return None
         self.statistics.add("explained", explanation.seconds)
+        self._summary = summary(explanation)
+        stamp = frame.header.stamp
+        self.get_logger().info(f"explained {stamp.sec}.{stamp.nanosec:09d} ({trigger}): {self._summary}")
+        self._report_stand_in(metric, explained.metrics[0])
         return explained.message
+
+    def _report_stand_in(self, metric: str, drawn: str) -> None:
+        """Log once for each pair of metrics that one is drawn instead of the other, which explanations lack."""
+        if metric != drawn and (metric, drawn) not in self._stand_ins:
+            self._stand_ins.add((metric, drawn))
+            self.get_logger().info(
+                f"overlay_metric is {metric}, but the explanation has no ranking by it: {drawn} is drawn instead"
+            )
 
     # Services.
 
@@ -356,6 +371,7 @@ class ExplainNode(LifecycleNode):
                 self._source,
                 self.statistics,
                 self._worker,
+                self._summary,
             )
         )
 

@@ -19,12 +19,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.draw.boxes import shown_metrics
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.ros.boxes import Outline, annotations, is_calibrated, markers, outlines
 from explain_cnn_ros.ros.images import to_compressed, to_message
 from explain_cnn_ros.ros.messages import classification_message, explanation_message
 from explain_cnn_ros.ros.requests import ClassifiedFrame
+from explain_cnn_ros.ros.summary import legend
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class ExplainedFrame:
         frame: The frame.
         explanation: The explanation of its decision.
         trigger: Cause of the explanation.
-        drawn_metric: Metric whose patches are drawn. The first metric of the explanation stands in for one that it
-            lacks.
+        drawn_metric: Metric whose patches are drawn; with influence, those of opposing neurons as well. The first
+            metric of the explanation stands in for one that it lacks.
         camera_info: Calibration of the camera; None if it is not known.
     """
 
@@ -46,10 +48,11 @@ class ExplainedFrame:
     drawn_metric: str
     camera_info: CameraInfo | None = None
 
-    @property
-    def _metric(self) -> str:
-        metrics = self.explanation.settings.metrics
-        return self.drawn_metric if self.drawn_metric in metrics else metrics[0]
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics whose patches are drawn."""
+        available = self.explanation.settings.metrics
+        return shown_metrics(self.explanation, self.drawn_metric if self.drawn_metric in available else available[0])
 
     @cached_property
     def message(self) -> msg.Explanation:
@@ -59,7 +62,7 @@ class ExplainedFrame:
     @cached_property
     def outlines(self) -> list[Outline]:
         """The explained window and the patches of the selected neurons."""
-        return outlines(self.explanation, self._metric)
+        return outlines(self.explanation, self.metrics)
 
     @cached_property
     def picture(self) -> NDArray[np.uint8]:
@@ -70,7 +73,7 @@ class ExplainedFrame:
         return draw_overlay(
             self.frame.image,
             self.explanation,
-            self._metric,
+            self.metrics,
             regions=self.frame.decision.regions,
             trigger=self.trigger,
             keep_size=True,
@@ -130,7 +133,8 @@ def _markers(explained: ExplainedFrame) -> MarkerArray | None:
     info = explained.camera_info
     if info is None or not is_calibrated(info):
         return None
-    return markers(explained.frame.header, explained.outlines, info, explained.explanation.image_size)
+    text = "\n".join(legend(explained.explanation, explained.metrics))
+    return markers(explained.frame.header, explained.outlines, info, explained.explanation.image_size, text)
 
 
 def _overlay(explained: ExplainedFrame) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from explain_cnn_ros.explain.metrics import metric_names
+from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, option, options
 from explain_cnn_ros.scan.decider import DecisionSettings
@@ -68,12 +68,18 @@ class NodeParameters(DecisionSettings):
     )
     preset: str = option(
         "",
-        "Named settings of the noise, which replace parameters of explain: paper (as in the paper), authors (ramp "
-        "noise), stable (orthogonal noise, n = 14, whose rankings hardly depend on the seed), stable_fine (orthogonal "
-        "noise of finer structure, n = 50); empty: none.",
+        "Named settings, which replace parameters of explain, also those that were set: paper (the six metrics and the "
+        "noise of the paper), authors (the same with the noise of the authors' code), stable (orthogonal noise, n = "
+        "14, whose rankings hardly depend on the seed), stable_fine (orthogonal noise of finer structure, n = 50), "
+        "live (influence of the image alone, without perturbations); empty: none.",
         choices=("", *PRESETS),
     )
-    overlay_metric: str = option("activation_precision", "Metric whose patches are drawn.", choices=metric_names)
+    overlay_metric: str = option(
+        SUPPORTING,
+        "Metric whose patches are drawn. With influence, the patches of opposing neurons are drawn as well, in another "
+        "style. The first metric of an explanation stands in for one that it lacks.",
+        choices=metric_names,
+    )
     explain: ExplainSettings = field(default_factory=ExplainSettings)
 
 
@@ -110,9 +116,28 @@ def build(values: dict[str, Any]) -> NodeParameters:
         except ValueError as error:
             raise ValueError(f"{group}.{error}") from error
     built = NodeParameters(**nested[""], **parts)
-    if built.preset:
-        return dataclasses.replace(built, explain=dataclasses.replace(built.explain, **PRESETS[built.preset]))
-    return built
+    if not built.preset:
+        return built
+    try:
+        explain = dataclasses.replace(built.explain, **PRESETS[built.preset])
+    except ValueError as error:
+        raise ValueError(f"with the preset {built.preset}, explain.{error}") from error
+    return dataclasses.replace(built, explain=explain)
+
+
+def replaced(values: dict[str, Any]) -> list[str]:
+    """Return the full names of the parameters that were set, but have no effect because the preset replaces them.
+
+    Args:
+        values: Values of all parameters by full name; they are valid.
+    """
+    found = []
+    for leaf, value in PRESETS.get(values["preset"], {}).items():
+        name = f"explain.{leaf}"
+        given = tuple(values[name]) if isinstance(value, tuple) else values[name]
+        if given not in (value, getattr(ExplainSettings(), leaf)):
+            found.append(name)
+    return found
 
 
 def descriptor(default: Any, described: Option) -> ParameterDescriptor:
@@ -140,7 +165,7 @@ class ParameterServer:
     """Declares the parameters on a node, and refuses changes that are not valid.
 
     Args:
-        node: The node.
+        node: The node. Its log says which parameters have no effect because a preset replaces them.
 
     Attributes:
         current: The parameters in force. A change replaces the object.
@@ -153,7 +178,8 @@ class ParameterServer:
         self._node = node
         for name, (default, described) in declared().items():
             node.declare_parameter(name, default, descriptor(default, described))
-        self.current = build(self._values())
+        self._replaced: list[str] = []
+        self._apply()
         node.add_on_set_parameters_callback(self._validate)
         node.add_post_set_parameters_callback(self._apply)
 
@@ -169,5 +195,12 @@ class ParameterServer:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _apply(self, _: list[Parameter]) -> None:
-        self.current = build(self._values())
+    def _apply(self, _: Sequence[Parameter] = ()) -> None:
+        values = self._values()
+        self.current = build(values)
+        before, self._replaced = self._replaced, replaced(values)
+        if self._replaced and self._replaced != before:
+            self._node.get_logger().warning(
+                f"the preset {self.current.preset} replaces {', '.join(self._replaced)}: what was set there has no "
+                "effect; set preset to '' to use it"
+            )

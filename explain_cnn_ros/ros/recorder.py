@@ -1,4 +1,4 @@
-"""Records the explanations of a running node: overlays, explanations as JSON, and a contact sheet of each.
+"""Records the explanations of a running node: overlays, explanations as JSON, and sheets of each.
 
 record_explanations --output DIR --node explain_node --image camera/image_raw/compressed
 """
@@ -28,9 +28,10 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
-from explain_cnn_ros.draw.contact_sheet import contact_sheet
+from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 from explain_cnn_ros.ros.spinning import until_stopped
+from explain_cnn_ros.ros.summary import summary
 
 #: Number of frames, and of classifications, that are stored for later explanations of them.
 CACHE_SIZE = 200
@@ -64,7 +65,11 @@ class StampedCache(OrderedDict[Stamp, Any]):
 
 
 class Recorder(Node):
-    """Writes `NNN_explanation.json`, `NNN_overlay.png`, `NNN_sheet.png` and `classifications.csv`.
+    """Writes `NNN_explanation.json`, pictures and `classifications.csv`.
+
+    The pictures are `NNN_overlay.png`, as the node draws it; `NNN_slide.png` with what speaks for the decision and what
+    against it, if influence was computed; and `NNN_sheet.png` with the other metrics. The JSON is the explanation, with
+    a `summary` in words.
 
     If a file cannot be written, or a message is invalid, that is logged and the recording continues.
 
@@ -139,17 +144,18 @@ class Recorder(Node):
             "stamp": f"{stamp[0]}.{stamp[1]:09d}",
             "frame_id": message.header.frame_id,
             "trigger": message.trigger,
+            "summary": summary(explanation),
             **explanation.to_dict(),
         }
         (self.output / f"{name}_explanation.json").write_text(json.dumps(record, indent=1) + "\n")
         frame = self._frames.get(stamp)
         if frame is None:
-            self.get_logger().warning(f"no contact sheet of explanation {name}: its frame did not arrive here")
+            self.get_logger().warning(f"no sheets of explanation {name}: its frame did not arrive here")
             return
         classification = self._classifications.get(stamp)
         regions = [region_from(r) for r in classification.regions] if classification else None
-        sheet = contact_sheet(to_rgb(frame), explanation, regions=regions, trigger=message.trigger)
-        write_png(self.output / f"{name}_sheet.png", sheet)
+        for kind, sheet in sheets(to_rgb(frame), explanation, regions, trigger=message.trigger).items():
+            write_png(self.output / f"{name}_{kind}.png", sheet)
 
     def _on_overlay(self, message: Image) -> None:
         stamp = stamp_of(message.header)

@@ -88,6 +88,13 @@ class Watcher(Node):
         self.model = message
 
     @property
+    def summary(self) -> list[str]:
+        """The last explanation in words, by the last report; empty before the first."""
+        values = {item.key: item.value for status in self.report for item in status.values}
+        words = values.get("last", "-")
+        return [] if words == "-" else words.split("; ")
+
+    @property
     def alive(self) -> bool:
         """Whether the node has reported recently."""
         return bool(self.report) and time.monotonic() - self.heard < GONE
@@ -125,10 +132,9 @@ def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
             f"  {'decision':<15} {'person' if c.person else 'no person'}, P(person) {c.probability:.3f} "
             f"{bar(c.probability)} threshold {c.threshold:.2f}" + (", low confidence" if c.low_confidence else "")
         )
-    if watcher.explanation is not None:
-        first, *others = explanation_lines(watcher.explanation)
-        lines.append(f"  {'explanation':<15} {first}")
-        lines += [f"{'':<18}{line}" for line in others]
+    explained = [] if watcher.explanation is None else explanation_lines(watcher.explanation)
+    for i, line in enumerate([*explained, *watcher.summary]):
+        lines.append(f"  {'' if i else 'explanation':<15} {line}")
     return [line if colour else line[:width] for line in lines]
 
 

@@ -56,7 +56,7 @@ def test_constants_are_the_names_that_the_library_uses():
     pytest.importorskip("torch")
     from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG
     from explain_cnn_ros.explain.perturbation import NOISES
-    from explain_cnn_ros.explain.settings import ACTIVATIONS, DECONVNET_STARTS, DECONVNETS, OUTPUTS, WEIGHTS
+    from explain_cnn_ros.explain.settings import ACTIVATIONS, DECONVNET_STARTS, DECONVNETS, OUTPUTS, PROOFS, WEIGHTS
     from explain_cnn_ros.model.precision import PRECISIONS
     from tools.document import own_metrics
 
@@ -67,6 +67,7 @@ def test_constants_are_the_names_that_the_library_uses():
     assert constants(msg.ExplainSettings, "WEIGHTS_") == set(WEIGHTS)
     assert constants(msg.ExplainSettings, "DECONVNET_START_") == set(DECONVNET_STARTS)
     assert constants(msg.ExplainSettings, "DECONVNET_") == {*DECONVNETS, *DECONVNET_STARTS}
+    assert constants(msg.ExplainSettings, "PROOF_") == set(PROOFS)
     assert constants(msg.ExplainSettings, "COMPUTE_PRECISION_") == set(PRECISIONS) - {"auto"}
     assert constants(msg.Explanation, "TRIGGER_") == {"service", WRONG, LOW_CONFIDENCE, CHOSEN, PERIODIC}
 
@@ -78,7 +79,7 @@ def test_a_ranked_neuron_has_one_patch_at_most():
 
 def example() -> msg.Explanation:
     """An explanation with something in every nested message, and with what is special: negative and empty."""
-    dead = msg.RankedNeuron(layer=5, channel=255, score=-0.25)
+    dead = msg.RankedNeuron(layer=5, channel=255, score=-0.25, silenced=-1e-300)
     alive = msg.RankedNeuron(layer=5, channel=7, score=1e-300, patch=[msg.Patch(x=0, y=4, width=24, height=25)])
     ranking = msg.LayerRanking(
         metric=msg.LayerRanking.METRIC_ACTIVATION_PRECISION,
@@ -93,6 +94,7 @@ def example() -> msg.Explanation:
         region=msg.Region(x=-8, y=-16, width=64, height=128, probability=0.5),
         settings=msg.ExplainSettings(seed=-(2**62), layers=[3, 5, 9], metrics=["weight_sum"]),
         rankings=[ranking],
+        proofs=[msg.Proof(metric=msg.LayerRanking.METRIC_INFLUENCE, neurons=35, share=-0.1, disagrees=True)],
         set_similarity_by_layer=[msg.LayerSimilarity(layer=5, jaccard=0.5)],
         timings=[msg.Timing(step="total", seconds=0.125)],
         model="0123456789ab",

@@ -26,6 +26,7 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.msg import Classification, Explanation, ModelInfo, Region
 from explain_cnn_ros.ros.messages import explanation_from
 from explain_cnn_ros.ros.parameters import NodeParameters
+from explain_cnn_ros.ros.summary import summary
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.srv import Explain
 
@@ -113,8 +114,20 @@ def test_explains_the_newest_frame_when_asked(shared_graph, raw_image, frame):
     for ranking in mine.rankings:
         other = theirs.layer_ranking(ranking.metric, ranking.layer)
         assert other.neurons == tuple(
-            type(n)(n.layer, n.channel, pytest.approx(n.score, rel=1e-3), n.patch) for n in ranking.neurons
+            type(n)(
+                n.layer,
+                n.channel,
+                pytest.approx(n.score, rel=1e-3),
+                n.patch,
+                None,
+                None if n.silenced is None else pytest.approx(n.silenced, rel=1e-3, abs=1e-4),
+            )
+            for n in ranking.neurons
         )
+    assert [proof.metric for proof in theirs.proofs] == ["influence", "counter_influence"]
+    for proof, other in zip(mine.proofs, theirs.proofs, strict=True):
+        assert (other.neurons, other.agreeing) == (proof.neurons, proof.agreeing)
+        assert other.share == pytest.approx(proof.share, abs=1e-3)
     overlay = overlays[0]
     assert overlay.header == message.header
     assert (overlay.width, overlay.height, overlay.encoding) == (320, 240, "rgb8")
@@ -159,11 +172,16 @@ def test_bad_frames_are_named_and_survived(shared_graph, raw_image, frame):
     """Broken frames on the topic are counted by reason; the good one after them is classified."""
     classifications = shared_graph.collect(Classification, "/explain_node/classification")
     publisher = shared_graph.publisher(Image, "/image")
-    truncated, unknown, empty = raw_image(frame), raw_image(frame), raw_image(frame)
+    truncated, unknown, empty = (raw_image(frame, stamp=9) for _ in range(3))
     truncated.data = truncated.data[:1000]
     unknown.encoding = "jpeg2000"
     empty.width = empty.height = empty.step = 0
     empty.data = type(empty.data)("B")
+
+    def stamps() -> set[int]:
+        """Stamps of the decisions, without those of an earlier test's frames, which may arrive late."""
+        return {c.header.stamp.sec for c in classifications} - {7}
+
     summaries = ("truncated", "encoding", "zero_size")
 
     def all_named() -> bool:
@@ -177,9 +195,9 @@ def test_bad_frames_are_named_and_survived(shared_graph, raw_image, frame):
     assert re.search(
         r"frame rejected: .*(truncated|unknown|empty).* in total: encoding \d+, truncated \d+", shared_graph.log
     )
-    assert classifications == []
-    publish_until(shared_graph, publisher, raw_image(frame, stamp=8), classifications)
-    assert classifications[0].header.stamp.sec == 8
+    assert stamps() == set()
+    shared_graph.wait_for(lambda: publisher.publish(raw_image(frame, stamp=8)) or stamps(), "a decision")
+    assert stamps() == {8}
 
 
 def test_bad_requests_get_a_clear_answer(shared_graph, raw_image, frame):
@@ -240,7 +258,7 @@ def test_parameters_are_checked_when_they_change(shared_graph):
     assert not set_parameter("explain.sigma", -1.0).successful
     refused = set_parameter("explain.metrics", ["entropy"])
     assert not refused.successful
-    assert "explain.metrics is 'entropy': it must be one of activation_output_correlation" in refused.reason
+    assert "explain.metrics is 'entropy': it must be one of influence, counter_influence" in refused.reason
     assert not set_parameter("device", "cuda").successful
 
 
@@ -293,6 +311,7 @@ def test_diagnostics_say_what_happens(shared_graph, raw_image, frame):
         0 < float(values["median of the decision itself (ms)"]) <= float(values["95 % from arrival to decision (ms)"])
     )
     assert int(found["explanations"][1]["explained"]) == int(before["explanations"]["explained"]) + 1
+    assert found["explanations"][1]["last"] in shared_graph.log
     assert found["device"][1]["model"] == PersonClassifier.load(device="cpu").model_hash
 
 
@@ -341,6 +360,57 @@ def test_set_enabled(shared_graph, raw_image, frame):
     assert 99 not in stamps
 
 
+def test_an_explanation_is_one_line_of_the_log(shared_graph, raw_image, frame):
+    """It says what speaks for and against the decision, and which metric is drawn instead of a missing one, once."""
+    reports = shared_graph.collect(DiagnosticArray, "/diagnostics")
+
+    def explain(**fields: Any) -> str:
+        """Return the line about a new explanation, by the log and by the diagnostics."""
+        answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=raw_image(frame), **fields))
+        assert answer.success, answer.message
+        words = summary(explanation_from(answer.explanation))
+        line = f"explained 7.000000123 (service): {words}"
+        shared_graph.wait_for(lambda: line in shared_graph.log, line)
+        shared_graph.wait_for(lambda: reports and statuses(reports)["explanations"][1]["last"] == words, "the report")
+        return words
+
+    missing = "overlay_metric is influence, but the explanation has no ranking by it: weight_sum is drawn instead"
+    words = explain()
+    assert re.match(r"(no )?person: P\(person\) .*; for it: .* 10 neurons .*; against it: .* \d+ neurons ", words)
+    assert missing not in shared_graph.log
+    for _ in range(2):
+        assert explain(metrics=["weight_sum", "activation_sum"]).endswith("weight sum, activation sum, without a proof")
+    shared_graph.wait_for(lambda: missing in shared_graph.log, "the metric that is drawn")
+    assert shared_graph.log.count(missing) == 1
+
+
+def test_presets_and_requests(shared_graph, raw_image, frame):
+    """The preset live gives influence of the image alone. Parameters that it replaces are named, once."""
+
+    def explain(**fields: Any) -> Any:
+        return shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=raw_image(frame), **fields))
+
+    warning = "the preset live replaces explain.perturbations: what was set there has no effect; set preset to ''"
+    assert shared_graph.set_parameters("/explain_node", preset="live")[0].successful
+    shared_graph.wait_for(lambda: warning in shared_graph.log, "a warning")
+    answer = explain()
+    assert answer.success, answer.message
+    explanation = answer.explanation
+    assert (explanation.perturbations, explanation.settings.perturbations) == (0, 0)
+    assert list(explanation.settings.metrics) == ["influence", "counter_influence"]
+    assert [(p.metric, p.neurons > 0, math.isnan(p.measured)) for p in explanation.proofs] == [
+        ("influence", True, True),
+        ("counter_influence", True, True),
+    ]
+    assert list(explain(metrics=["counter_influence"]).explanation.settings.metrics) == ["counter_influence"]
+    assert "without perturbations (0)" in explain(metrics=["activation_precision"]).message
+    assert shared_graph.set_parameters("/explain_node", preset="paper")[0].successful
+    request = {"top_n": 2, "metrics": ["activation_sum"]}
+    assert list(explain(**request).explanation.settings.metrics) == ["activation_sum"]
+    assert shared_graph.set_parameters("/explain_node", preset="")[0].successful
+    assert shared_graph.log.count(warning) == 1
+
+
 def test_boxes_for_viewers_and_the_cameras_calibration(shared_graph, raw_image, frame):
     """Markers project to the patches, annotations are the patches; all with the image's own stamp."""
     arrays = shared_graph.collect(MarkerArray, "/explain_node/markers")
@@ -381,7 +451,7 @@ def test_boxes_for_viewers_and_the_cameras_calibration(shared_graph, raw_image, 
     corners = {(p.x, p.y) for p in outlines[-1].points}
     for layer, x, y, width, height in patches:
         assert {(x, y), (x + width, y), (x + width, y + height), (x, y + height)} <= corners
-        (marker,) = [m for m in markers if m.id == layer]
+        (marker,) = [m for m in markers if (m.ns, m.id) == ("activation_sum", layer)]
         pixels = np.array([(300 * p.x / p.z + 160, 310 * p.y / p.z + 120) for p in marker.points])
         for corner in ((x, y), (x + width, y + height)):
             assert np.abs(pixels - corner).max(1).min() < 0.5
@@ -409,6 +479,7 @@ def test_status_and_its_exit_code(shared_graph, raw_image, frame):
     classifications = shared_graph.collect(Classification, "/explain_node/classification")
     publisher = shared_graph.publisher(Image, "/image")
     publish_until(shared_graph, publisher, raw_image(frame), classifications, 3)
+    assert shared_graph.call(Explain, "/explain_node/explain", Explain.Request()).success
     process = shared_graph.start("--once", module=status)
     publish_until(shared_graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
 
@@ -419,7 +490,7 @@ def test_status_and_its_exit_code(shared_graph, raw_image, frame):
 
     shared_graph.wait_for(ended, "another screen")
     assert process.returncode == 0, shared_graph.log
-    for text in ("frames/s", "decisions/s", "topic /image", "P(person)", "vgg16"):
+    for text in ("frames/s", "decisions/s", "topic /image", "P(person)", "vgg16", "for it: these", "against it: "):
         assert text in shared_graph.log
 
 

@@ -17,12 +17,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float32, Header, Int32
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
+from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.msg import Classification, Explanation
 from explain_cnn_ros.ros import outputs as outputs_module
+from explain_cnn_ros.ros.boxes import outlines
 from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame, Output, Outputs, when_subscribed
 from explain_cnn_ros.ros.requests import ClassifiedFrame
+from explain_cnn_ros.ros.summary import legend
 from explain_cnn_ros.scan.decider import Decider
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -190,12 +193,41 @@ def test_a_camera_without_calibration_has_no_markers(explained: ExplainedFrame) 
     assert info.convert(explained).header == explained.frame.header
 
 
-def test_a_metric_that_the_explanation_lacks(explained: ExplainedFrame) -> None:
-    first = explained.explanation.settings.metrics[0]
-    other = ExplainedFrame(explained.frame, explained.explanation, "service", "entropy")
-    expected = ExplainedFrame(explained.frame, explained.explanation, "service", first)
-    assert other.outlines == expected.outlines
-    assert np.array_equal(other.picture, expected.picture)
+@pytest.mark.parametrize(
+    ("metrics", "chosen", "drawn"),
+    [
+        (("influence", "counter_influence", "weight_sum"), "influence", ("influence", "counter_influence")),
+        (("weight_sum", "counter_influence", "influence"), "influence", ("influence", "counter_influence")),
+        (("influence", "counter_influence", "weight_sum"), "counter_influence", ("counter_influence",)),
+        (("influence", "counter_influence", "weight_sum"), "weight_sum", ("weight_sum",)),
+        (("influence", "weight_sum"), "influence", ("influence",)),
+        (("weight_sum", "activation_sum"), "influence", ("weight_sum",)),
+        (("counter_influence",), "influence", ("counter_influence",)),
+        (("weight_sum", "influence"), "activation_sum", ("weight_sum",)),
+        (("influence", "counter_influence"), "activation_sum", ("influence", "counter_influence")),
+    ],
+)
+def test_the_metrics_that_are_drawn(
+    explained: ExplainedFrame,
+    thin_classifier: Any,
+    metrics: tuple[str, ...],
+    chosen: str,
+    drawn: tuple[str, ...],
+) -> None:
+    """The first metric of an explanation stands in for one that it lacks; both sides of influence are drawn."""
+    frame = explained.frame
+    explanation = Explainer(thin_classifier, ExplainSettings(perturbations=0, layers=(5,), metrics=metrics)).explain(
+        frame.image
+    )
+    it = ExplainedFrame(frame, explanation, "service", chosen, CALIBRATION)
+    assert it.metrics == drawn
+    expected = draw_overlay(
+        frame.image, explanation, drawn, regions=frame.decision.regions, trigger="service", keep_size=True
+    )
+    assert np.array_equal(it.picture, expected)
+    assert it.outlines == outlines(explanation, drawn)
+    text = next(output for output in OUTPUTS if output.topic == "~/markers").convert(it).markers[-1].text
+    assert text == "\n".join(legend(explanation, drawn))
 
 
 def test_an_output_that_fails_and_the_others(

@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.ros.messages import settings_message
-from explain_cnn_ros.ros.parameters import NodeParameters, build, declared
+from explain_cnn_ros.ros.parameters import NodeParameters, build, declared, replaced
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +51,51 @@ def test_wrong_values_are_named(name, value, text):
     values = {key: default for key, (default, _) in declared().items()}
     with pytest.raises(ValueError, match=re.escape(text)):
         build(values | {name: value})
+
+
+def values_with(**changes):
+    """The values of all parameters; `__` stands for the dot in a name."""
+    defaults = {key: default for key, (default, _) in declared().items()}
+    return defaults | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_replaces_what_it_names_and_nothing_else(preset):
+    built = build(values_with(preset=preset, explain__top_n=3, explain__metrics=["weight_sum"], explain__sigma=0.3))
+    expected = {"top_n": 3, "metrics": ("weight_sum",), "sigma": 0.3} | PRESETS[preset]
+    assert built.explain == ExplainSettings(**expected)
+
+
+def test_the_preset_of_the_paper_has_the_papers_metrics_only():
+    for chosen in (["influence"], list(ExplainSettings().metrics)):
+        assert build(values_with(preset="paper", explain__metrics=chosen)).explain.metrics == PAPER_METRICS
+
+
+def test_parameters_without_effect_are_known():
+    """Those that were set to something else than their default, which the preset does not have either."""
+    assert replaced(values_with(preset="live")) == []
+    assert replaced(values_with(explain__metrics=["weight_sum"])) == []
+    chosen = {"explain__metrics": ["weight_sum"], "explain__proof": "none", "explain__top_n": 3}
+    assert replaced(values_with(preset="live", **chosen)) == ["explain.metrics", "explain.proof"]
+    assert replaced(values_with(preset="stable", **chosen)) == []
+    assert replaced(values_with(preset="live", explain__metrics=["influence", "counter_influence"])) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"explain__perturbations": 0}, "it must be without perturbations (0), some of influence, counter_influence"),
+        ({"explain__perturbations": 1}, "explain.perturbations is 1: it must be 0, or at least 2"),
+        ({"explain__proof": "some"}, "explain.proof is 'some': it must be one of each, together, none"),
+        (
+            {"preset": "paper", "explain__perturbations": 10, "explain__perturbations_max": 20},
+            "with the preset paper, explain.perturbations_max is 20: it must be 0, or at least perturbations (50)",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named(changes, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        build(values_with(**changes))
 
 
 def test_every_parameter_has_a_description():

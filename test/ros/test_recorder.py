@@ -61,19 +61,27 @@ def test_writes_explanation_overlay_sheet_and_table(graph, sample_frames, tmp_pa
 
     graph.wait_for(drawn, "a sheet")
     number = sheets[0].name[:3]
-    written = [tmp_path / "out" / f"{number}_{kind}" for kind in ("explanation.json", "overlay.png", "sheet.png")]
+    written = [
+        tmp_path / "out" / f"{number}_{kind}" for kind in ("explanation.json", "overlay.png", "slide.png", "sheet.png")
+    ]
     graph.wait_for(lambda: all(path.exists() for path in written), "the files")
     assert graph.stop(recorder) == 0
 
     record = json.loads(written[0].read_text())
     assert (record["stamp"], record["frame_id"], record["trigger"]) == ("42.000000000", "camera", "service")
     assert record["settings"]["perturbations"] == 4
-    assert len(record["rankings"]) == 12
+    assert [(r["metric"], r["layer"]) for r in record["rankings"]] == [
+        (metric, layer) for metric in ExplainSettings().metrics for layer in (5, 8)
+    ]
+    assert record["summary"].startswith("no person: P(person) ")
+    assert "; for it: these 10 neurons carry " in record["summary"]
     overlay = cv2.imread(str(written[1]))
     original = cv2.imdecode(np.frombuffer(sample_frames[0], np.uint8), cv2.IMREAD_COLOR)
     assert overlay.shape == original.shape
     assert (overlay != original).any()
-    assert cv2.imread(str(written[2])).shape == (1080, 1920, 3)
+    slide, sheet = (cv2.imread(str(path)) for path in written[2:])
+    assert slide.shape == sheet.shape == (1080, 1920, 3)
+    assert (slide != sheet).any()
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[0]["probability"]) == pytest.approx(classifications[0].probability, abs=1e-5)
