@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from explain_cnn_ros.analysis.commands import DEFAULT_PRESET
 from explain_cnn_ros.analysis.job import (
     AnalysisError,
     Distribute,
@@ -34,7 +35,8 @@ from explain_cnn_ros.analysis.job import (
 from explain_cnn_ros.analysis.labels import read_labels
 from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric_names
+from explain_cnn_ros.analysis.silencing import effect_lines
+from explain_cnn_ros.explain.metrics import metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, options
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -119,11 +121,18 @@ def _add_explanation(result: argparse.ArgumentParser) -> None:
         help=f"{options(ScanSettings)['person_height_min'].description} [%(default)s]",
     )
     result.add_argument(
-        "--preset", choices=tuple(PRESETS), default="stable", help="Noise of the explanations [%(default)s]."
+        "--preset",
+        choices=tuple(PRESETS),
+        default=DEFAULT_PRESET,
+        help="Noise and metrics of the explanations: stable and stable_fine have repeatable noise and all metrics; "
+        "paper and authors have the paper's six metrics; live has influence of the image alone [%(default)s].",
     )
     result.add_argument("--perturbations", type=int, help="Number of perturbed copies of the image [of the preset].")
     result.add_argument(
-        "--metrics", nargs="+", choices=metric_names(), default=PAPER_METRICS, help=described["metrics"].description
+        "--metrics",
+        nargs="+",
+        choices=metric_names(),
+        help=f"{described['metrics'].description} [those of the preset]",
     )
     result.add_argument(
         "--layers", nargs="+", type=int, default=ExplainSettings().layers, help=described["layers"].description
@@ -156,10 +165,11 @@ def job_of(arguments: argparse.Namespace) -> Job:
         ValueError: An argument is out of range; the message names it and what is expected.
     """
     explain: dict[str, Any] = {
-        "metrics": tuple(arguments.metrics),
         "layers": tuple(arguments.layers),
         "top_n": arguments.top_n,
     }
+    if arguments.metrics is not None:
+        explain["metrics"] = tuple(arguments.metrics)
     if arguments.perturbations is not None:
         explain["perturbations"] = arguments.perturbations
     names = [f.name for f in dataclasses.fields(AnalysisSettings) if f.name not in ("scan", "explain")]
@@ -215,6 +225,8 @@ def conclude(job: Job, outcome: Outcome) -> int:
     wrong = f"{s['wrong']} of {s['labelled']} wrong, " if s["labelled"] else ""
     found = f"{s['frames']} frames, {s['person']} with a person"
     print(f"{found}, {wrong}{s['doubtful']} doubtful, {s['explained']} explained")
+    for line in effect_lines(outcome.effects):
+        print(line)
     for problem in outcome.problems:
         print(f"analyze: {problem}", file=sys.stderr)
     print(f"results are in {job.output}: open {job.output / 'report.html'}")

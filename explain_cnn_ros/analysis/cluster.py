@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from explain_cnn_ros.analysis.engine import Analyzer, Recording
-from explain_cnn_ros.analysis.inputs import chosen_frames, finish, reading
+from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.inputs import chosen_frames, finish, reading, recording_of
 from explain_cnn_ros.analysis.job import AnalysisError, EncoderFactory, Job, Outcome, ProgressReporter
 from explain_cnn_ros.analysis.parts import PART_FRAMES, Part, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
@@ -69,7 +69,7 @@ class AnalysisActor:
         if task.source not in self._sources:
             self._sources[task.source] = open_source(self._job.inputs[task.source], self._job.settings)
         source = self._sources[task.source]
-        recording = Recording(source.name, source.start, task.chosen)
+        recording = recording_of(source, self._job.settings, task.chosen)
         stop = task.parts * PART_FRAMES or None
         frames = decoded(itertools.islice(source.entries(task.first * PART_FRAMES, task.near), stop))
         parts = []

@@ -17,10 +17,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from explain_cnn_ros.analysis.intervals import lift
 from explain_cnn_ros.analysis.legend import legend
 from explain_cnn_ros.analysis.manifest import read_manifest
 from explain_cnn_ros.analysis.pages import render
-from explain_cnn_ros.analysis.recurrence import lift
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.labels import Label, label_of
 from explain_cnn_ros.analysis.parts import Part
-from explain_cnn_ros.analysis.rows import Row, decision_row, frame_row, known, neuron_rows, patch_rows, picture_row
+from explain_cnn_ros.analysis.rows import (
+    Row,
+    decision_row,
+    frame_row,
+    known,
+    neuron_rows,
+    patch_rows,
+    picture_row,
+    proof_rows,
+    window_row,
+)
 from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG, AnalysisSettings
-from explain_cnn_ros.analysis.tables import ALL, table_of
+from explain_cnn_ros.analysis.tables import OF_PART, table_of
 from explain_cnn_ros.bags.sources import Frame
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.metrics import SUPPORTING
+from explain_cnn_ros.explain.network_adapter import Channels, Layer
+from explain_cnn_ros.explain.silencing import silence
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider, Decision
 
@@ -54,11 +68,13 @@ class Recording:
         name: Name of the recording in the tables.
         start: Log time of its first message, in ns.
         chosen: Numbers of frames that are explained in any case.
+        stride: The windows of every `stride`-th frame and of wrong ones are stored, if silencing needs them.
     """
 
     name: str
     start: int
     chosen: frozenset[int] = frozenset()
+    stride: int = 1
 
 
 class Analyzer:
@@ -69,6 +85,11 @@ class Analyzer:
         settings: Settings of the analysis.
         labels: Times at which there was a person, or none.
         encoder: Encoder of the results as ROS messages; None for no messages.
+
+    Attributes:
+        classifier: The classifier.
+        settings: Settings of the analysis.
+        layers: The layers of the network, by number.
     """
 
     def __init__(
@@ -81,11 +102,32 @@ class Analyzer:
         self.classifier, self.settings, self._labels, self._encoder = classifier, settings, labels, encoder
         self._decider = Decider(classifier, settings)
         self._explainer = Explainer(classifier, settings.explain)
+        self.layers: Mapping[int, Layer] = self._explainer.adapter.layers
 
     @property
     def threshold(self) -> float:
         """The decision is "person" if P(person) is at least this."""
         return self._decider.threshold
+
+    @property
+    def silences(self) -> bool:
+        """Whether windows are decided again with neurons silenced, if there are wrong decisions."""
+        return bool(self._labels) and self.settings.silence_neurons > 0 and SUPPORTING in self.settings.explain.metrics
+
+    @torch.inference_mode()
+    def silence(self, window: NDArray[np.uint8], sets: Sequence[Channels]) -> list[float]:
+        """Decide a window with neurons silenced.
+
+        Args:
+            window: uint8 [H, W, 3] RGB, of the classifier's size.
+            sets: Sets of neurons, as channels by layer. Each set is silenced in a pass of its own.
+
+        Returns:
+            P(person) for each set.
+        """
+        explainer = self._explainer
+        pixels = explainer.classifier.to_pixels(window[None])
+        return silence(explainer.adapter, pixels, sets, explainer.settings.compute_precision).probabilities
 
     def analyze(self, recording: Recording, frames: Iterable[Frame]) -> Part:
         """Analyse frames of a recording.
@@ -102,7 +144,7 @@ class Analyzer:
         while batch := list(itertools.islice(stream, BATCH)):
             for frame, decision in zip(batch, self._decide(batch), strict=True):
                 self._add(rows, recording, frame, decision)
-        return {name: table_of(name, rows[name]) for name in ALL}
+        return {name: table_of(name, rows[name]) for name in OF_PART}
 
     def _decide(self, frames: Sequence[Frame]) -> list[Decision | None]:
         """Decide frames together. Frames that cannot be decoded have no decision."""
@@ -123,10 +165,14 @@ class Analyzer:
         explanation = self._explain(frame.image, decision, row) if trigger else None
         if explanation is not None:
             row |= {"trigger": trigger, "set_similarity": known(explanation.set_similarity)}
+            row["output"] = known(explanation.output)
             stamped = key | {"stamp": frame.stamp}
             rows["neurons"] += [stamped | neuron for neuron in neuron_rows(explanation)]
             rows["patches"] += [stamped | patch for patch in patch_rows(explanation)]
+            rows["proofs"] += [stamped | proof for proof in proof_rows(explanation)]
             rows["pictures"].append(key | picture_row(frame.image))
+        if self.silences and (wrong or frame.index % recording.stride == 0):
+            rows["windows"].append(key | window_row(self._explainer.window(frame.image, decision.region)))
         if self._encoder is not None:
             for topic, kind, data in self._encoder.encode(frame, decision, explanation, trigger):
                 rows["messages"].append({"topic": topic, "type": kind, "log_time": frame.log_time, "data": data})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from explain_cnn_ros.analysis.engine import Recording
 from explain_cnn_ros.analysis.job import Job
 from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
 from explain_cnn_ros.analysis.provenance import fingerprint_or_none
@@ -126,6 +127,18 @@ def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
         source: The input.
     """
     store.finish(number, frames, source.problems, fingerprint_or_none(Path(source.name)))
+
+
+def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:
+    """Return what the analysis needs to know about a source.
+
+    Args:
+        source: The source.
+        settings: Settings of the analysis.
+        chosen: Numbers of the frames that are explained in any case; None to find them by `explain_at`.
+    """
+    found = chosen_frames(source, settings) if chosen is None else chosen
+    return Recording(source.name, source.start, found, settings.window_stride(source.total))
 
 
 def chosen_frames(source: Source, settings: AnalysisSettings) -> frozenset[int]:

@@ -57,27 +57,29 @@ class Outcome:
         problems: Inputs that could not be read and results that could not be written, a sentence each.
         complete: Whether every input was read to its end, and the results were written.
         interrupted: Whether Ctrl-C ended the analysis.
+        effects: Effects of silencing the neurons that pushed the wrong way, as in the manifest; see `silencing.Effect`.
     """
 
     summary: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     complete: bool = False
     interrupted: bool = False
+    effects: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ProgressReporter:
     """Is notified of the progress of an analysis. This one does nothing."""
 
     def begin(self, total: int, done: int) -> None:
-        """Begin an analysis.
+        """Begin an analysis, or its second pass, in which frames are decided again with neurons silenced.
 
         Args:
             total: Maximum number of frames of all inputs whose number is known.
-            done: Number of frames that were analysed before.
+            done: Number of frames that were processed before.
         """
 
     def advance(self, frames: int, explained: int) -> None:
-        """Add frames that are analysed.
+        """Add frames that are analysed, or decided again.
 
         Args:
             frames: Number of frames.
@@ -88,7 +90,7 @@ class ProgressReporter:
         """Report a message for the user."""
 
     def end(self) -> None:
-        """End the analysis of frames; the results are written afterwards."""
+        """End the pass that `begin` began. It may be called more than once."""
 
 
 EncoderFactory = Callable[[PersonClassifier], Encoder | None]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: Seconds below this are counted from the start of the recording, others from 1970.
 RELATIVE_MAX = 1e8
@@ -30,6 +32,11 @@ class Label:
     end: float
     person: bool
     source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values for JSON. An interval without a beginning or an end has null there."""
+        times = {"start": self.start, "end": self.end}
+        return dataclasses.asdict(self) | {n: time if math.isfinite(time) else None for n, time in times.items()}
 
     def covers(self, source: str, log_time: int, recording_start: int) -> bool:
         """Whether a frame lies in this interval.

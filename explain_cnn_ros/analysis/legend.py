@@ -8,11 +8,11 @@ from typing import Any
 from explain_cnn_ros.draw.captions import metric_caption, metric_title
 from explain_cnn_ros.draw.style import layer_style
 from explain_cnn_ros.explain.metrics import metric_names
-from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
+from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
 
-#: The metric that pages show first, if an analysis has it: the most stable one of those that read perturbations.
-FIRST_METRIC = "activation_precision"
+#: The metric that pages show first, if an analysis has it.
+FIRST_METRIC = SUPPORTING
 
 
 def legend(metrics: Collection[str], layers: Collection[int], settings: ExplainSettings | None) -> dict[str, Any]:

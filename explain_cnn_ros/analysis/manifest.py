@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -94,6 +93,6 @@ def _identity(job: Job, model: str) -> dict[str, Any]:
     return {
         "settings": job.settings.to_dict(),
         "inputs": [str(path) for path in job.inputs],
-        "labels": json.loads(json.dumps([dataclasses.asdict(label) for label in job.labels])),
+        "labels": [label.to_dict() for label in job.labels],
         "model": model,
     }

@@ -17,6 +17,9 @@ from explain_cnn_ros.files import replace_text
 #: Number of frames of a part.
 PART_FRAMES = 64
 
+#: Name of the table with the results of silencing. Parts get it when all recordings have been read.
+SILENCING = "silencing"
+
 Part = dict[str, pa.Table]
 
 
@@ -98,15 +101,67 @@ class PartStore:
         """Return the numbers of the parts of a recording that exist, in order."""
         return sorted(int(path.name.partition("-")[2]) for path in self.folder.glob(f"{source:05d}-???????"))
 
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the numbers of all parts, (recording, part), in the order of the recordings."""
+        names = sorted(path.name for path in self.folder.glob("?????-???????"))
+        return [(int(name[:5]), int(name[6:])) for name in names]
+
+    def read(self, source: int, number: int, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read one table of a part.
+
+        Args:
+            source: Number of the recording.
+            number: Number of the part in the recording, counted from 0.
+            name: Name of the table.
+            columns: Names of the columns; None for all.
+        """
+        return pq.read_table(self._path(source, number) / f"{name}.parquet", columns=columns)
+
+    def begin_silencing(self, sets: str) -> None:
+        """Prepare the store for the results of silencing, and remove those that belong to other sets of neurons.
+
+        Args:
+            sets: A text that describes the sets.
+        """
+        path = self.folder / "silencing.json"
+        if not path.is_file() or path.read_text(encoding="utf-8") != sets:
+            for stale in self.folder.glob(f"?????-???????/{SILENCING}.parquet"):
+                stale.unlink()
+            replace_text(path, sets)
+
+    def has_silencing(self, source: int, number: int) -> bool:
+        """Whether a part has results of silencing."""
+        return (self._path(source, number) / f"{SILENCING}.parquet").is_file()
+
+    def write_silencing(self, source: int, number: int, table: pa.Table) -> None:
+        """Add the results of silencing to a part.
+
+        Args:
+            source: Number of the recording.
+            number: Number of the part in the recording, counted from 0.
+            table: The table "silencing".
+
+        Raises:
+            OSError: The table cannot be written. Nothing of it is left.
+        """
+        final = self._path(source, number) / f"{SILENCING}.parquet"
+        partial = final.with_name(final.name + ".partial")
+        try:
+            pq.write_table(table, partial, compression="zstd")
+            partial.rename(final)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
     def frames(self, source: int) -> int:
         """Return the number of frames in the parts of a recording."""
         paths = [self._path(source, number) / "frames.parquet" for number in self.numbers(source)]
         return sum(pq.read_metadata(path).num_rows for path in paths)
 
     def tables(self, name: str) -> Iterator[pa.Table]:
-        """Yield one table, part by part, in the order of the recordings."""
-        for path in sorted(self.folder.glob("?????-???????")):
-            yield pq.read_table(path / f"{name}.parquet", schema=pa.schema(_schema(name)))
+        """Yield one table, part by part, in the order of the recordings, of the parts that have it."""
+        for path in sorted(self.folder.glob(f"?????-???????/{name}.parquet")):
+            yield pq.read_table(path, schema=pa.schema(_schema(name)))
 
     def remove(self) -> None:
         """Remove the store."""

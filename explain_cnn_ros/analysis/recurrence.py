@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-#: Normal quantile of 95 % intervals.
-Z95 = 1.96
+from explain_cnn_ros.analysis.intervals import lift
 
 
 @dataclass(frozen=True)
@@ -39,26 +37,6 @@ class Recurrence:
     lift: float
     low: float
     high: float
-
-
-def lift(a: int, of_a: int, b: int, of_b: int) -> tuple[float, float, float]:
-    """Compute the ratio of the shares a / of_a and b / of_b with its 95 % confidence interval (Katz et al. 1978).
-
-    Half a frame with the neuron and half a frame without it are added to both groups, so that the interval is finite
-    even if the neuron is selected in no frame or in all.
-
-    Args:
-        a: Number of frames of the first group with the neuron.
-        of_a: Number of frames of the first group.
-        b: Number of frames of the second group with the neuron.
-        of_b: Number of frames of the second group.
-
-    Returns:
-        The ratio, and the lower and the upper end of its interval.
-    """
-    ratio = (a + 0.5) / (of_a + 1) / ((b + 0.5) / (of_b + 1))
-    deviation = math.sqrt(1 / (a + 0.5) - 1 / (of_a + 1) + 1 / (b + 0.5) - 1 / (of_b + 1))
-    return ratio, ratio * math.exp(-Z95 * deviation), ratio * math.exp(Z95 * deviation)
 
 
 @dataclass

@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explain_cnn_ros.analysis.commands import suggestions
+from explain_cnn_ros.analysis.job import Job
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.report_content import collect
-from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 
 NAME = "report.html"
 
 
-def write_report(store: PartStore, manifest: dict[str, Any], settings: ExplainSettings, output: Path) -> None:
+def write_report(store: PartStore, manifest: dict[str, Any], job: Job) -> None:
     """Write report.html.
 
     Args:
         store: The store with the parts of the analysis.
         manifest: Manifest of the analysis, with its summary and its problems.
-        settings: Settings of the explanations.
-        output: Folder for the report.
+        job: The job.
 
     Raises:
         OSError: The report cannot be written.
@@ -29,5 +29,6 @@ def write_report(store: PartStore, manifest: dict[str, Any], settings: ExplainSe
     title = "Analysis of " + ", ".join(Path(name).name for name in manifest["inputs"][:3])
     if len(manifest["inputs"]) > 3:
         title += f" and {len(manifest['inputs']) - 3} more"
-    page = render("report", title, {"manifest": manifest} | collect(store, manifest["threshold"], settings))
-    replace_text(output / NAME, page)
+    found = collect(store, manifest["threshold"], job.settings.explain, manifest["wrong_way"]["neurons"])
+    page = render("report", title, {"manifest": manifest, "commands": suggestions(job)} | found)
+    replace_text(job.output / NAME, page)

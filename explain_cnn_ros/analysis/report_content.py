@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -16,8 +18,13 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.legend import legend
 from explain_cnn_ros.analysis.parts import PartStore
-from explain_cnn_ros.analysis.recurrence import Recurrence, Selections
+from explain_cnn_ros.analysis.recurrence import Selections
+from explain_cnn_ros.analysis.rows import proof_of
 from explain_cnn_ros.analysis.settings import LOW_CONFIDENCE, WRONG
+from explain_cnn_ros.analysis.silencing import spread
+from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, MISSED
+from explain_cnn_ros.draw.captions import proof_text, proof_warning
+from explain_cnn_ros.explain.metrics import SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 #: Maximum numbers of points of a curve, of marks on it, of frames with a picture, of recurring neurons of a metric, and
@@ -32,6 +39,9 @@ HEAT = (32, 24)
 
 #: Path of the recording, and number of the frame.
 Key = tuple[str, int]
+
+#: A gallery of patches: name of the metric, or the kind of wrong decisions; layer; channel.
+_Gallery = tuple[str, int, int]
 
 #: x, y, width and height, in pixels of the image.
 Box = tuple[int, int, int, int]
@@ -53,7 +63,9 @@ class Shown:
         size: Width and height of the image, in pixels.
         similarity: Set similarity; None if it is unknown.
         image: The picture, a data URI; "" until the picture is loaded.
+        output: Output of the explained region; None if it is unknown.
         rankings: The neurons, by metric and layer.
+        proofs: Text and warning about the proof of each metric.
     """
 
     source: str
@@ -67,7 +79,9 @@ class Shown:
     size: tuple[int, int]
     similarity: float | None
     image: str = ""
+    output: float | None = None
     rankings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    proofs: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,13 +105,19 @@ class Curves:
     start: int = 0
 
 
-def collect(store: PartStore, threshold: float, settings: ExplainSettings) -> dict[str, Any]:
+def collect(
+    store: PartStore,
+    threshold: float,
+    settings: ExplainSettings,
+    wrong_way: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Collect the data of the report, as plain values for JSON.
 
     Args:
         store: The store with the parts of the analysis.
         threshold: The decision is "person" if P(person) is at least this.
         settings: Settings of the explanations.
+        wrong_way: The neurons that pushed the wrong way, by kind of wrong decisions.
     """
     curves, explained = _frames(store)
     shown = _chosen(explained)
@@ -106,7 +126,10 @@ def collect(store: PartStore, threshold: float, settings: ExplainSettings) -> di
     recurring = {
         metric: selections.recurring(metric, NEURONS) for metric in sorted({metric for metric, *_ in selections.counts})
     }
-    galleries = _add_pictures(store, explained, shown, recurring)
+    _add_proofs(store, shown)
+    wanted = {(r.metric, r.layer, r.channel) for found in recurring.values() for r in found}
+    wanted |= {(kind, n["layer"], n["channel"]) for kind, found in wrong_way.items() for n in found}
+    galleries = _add_pictures(store, explained, shown, wanted)
     with_picture = [s for s in shown.values() if s.image]
     numbers = {(s.source, s.frame): i for i, s in enumerate(with_picture)}
     return legend(recurring, selections.names, settings) | {
@@ -117,18 +140,23 @@ def collect(store: PartStore, threshold: float, settings: ExplainSettings) -> di
                 "frames": len(c.times),
                 "errors": c.errors,
                 "band": _band(np.array(c.times), np.array(c.probabilities)),
-                "marks": [m | {"shown": numbers.get((source, m["frame"]))} for m in _thinned(c.marks, MARKS)],
-                "similarity": _thinned(c.similarity, POINTS),
+                "marks": [m | {"shown": numbers.get((source, m["frame"]))} for m in spread(c.marks, MARKS)],
+                "similarity": spread(c.similarity, POINTS),
             }
             for source, c in curves.items()
         ],
         "shown": [asdict(s) for s in with_picture],
         "groups": {"attention": selections.frames[True], "confident": selections.frames[False]},
         "recurring": {
-            metric: [asdict(r) | {"gallery": galleries[metric, r.layer, r.channel]} for r in found]
+            metric: [asdict(r) | {"gallery": galleries.get((metric, r.layer, r.channel), [])} for r in found]
             for metric, found in recurring.items()
         },
+        "wrong_way_galleries": {
+            kind: [galleries.get((kind, n["layer"], n["channel"]), []) for n in found]
+            for kind, found in wrong_way.items()
+        },
         "heat": heat.to_dict(),
+        "heat_size": _usual_size(explained),
         "explained": len(explained),
     }
 
@@ -173,6 +201,7 @@ def _shown(row: dict[str, Any], seconds: float) -> Shown:
         region=(row["region_x"], row["region_y"], row["region_width"], row["region_height"]),
         size=(row["width"], row["height"]),
         similarity=row["set_similarity"],
+        output=_short(row["output"]),
     )
 
 
@@ -182,19 +211,10 @@ def _chosen(explained: dict[Key, Shown]) -> dict[Key, Shown]:
     doubtful = [k for k, s in explained.items() if s.trigger == LOW_CONFIDENCE]
     others = [k for k, s in explained.items() if not _needs_attention(s.trigger)]
     room = max(SHOWN - len(others), SHOWN * 2 // 3)
-    attention = _thinned(wrong, room)
-    attention += _thinned(doubtful, room - len(attention))
-    chosen = set(attention + _thinned(others, SHOWN - len(attention)))
+    attention = spread(wrong, room)
+    attention += spread(doubtful, room - len(attention))
+    chosen = set(attention + spread(others, SHOWN - len(attention)))
     return {key: s for key, s in explained.items() if key in chosen}
-
-
-def _thinned(items: list[Any], count_max: int) -> list[Any]:
-    """Return at most `count_max` of the items, evenly spaced."""
-    if len(items) <= count_max:
-        return list(items)
-    if count_max <= 0:
-        return []
-    return [items[i] for i in np.linspace(0, len(items) - 1, count_max).round().astype(int)]
 
 
 def _band(times: NDArray[np.float64], values: NDArray[np.float64]) -> list[tuple[float, float, float]]:
@@ -236,10 +256,17 @@ class _Heat:
         return dict(found)
 
 
-def _boxes(patches: pa.Table) -> dict[tuple[str, int, int, int], Box]:
-    """Return the patches by recording, frame, layer and channel."""
-    columns = [patches[c].to_pylist() for c in ("source", "frame", "layer", "channel", "x", "y", "width", "height")]
-    return {tuple(values[:4]): tuple(values[4:]) for values in zip(*columns, strict=True)}
+def _usual_size(explained: Mapping[Key, Shown]) -> tuple[int, int]:
+    """Return the most frequent width and height of the explained images, in pixels."""
+    sizes = Counter(s.size for s in explained.values())
+    return sizes.most_common(1)[0][0] if sizes else HEAT
+
+
+def _boxes(patches: pa.Table) -> dict[tuple[str, int, str, int, int], Box]:
+    """Return the patches by recording, frame, metric, layer and channel."""
+    names = ("source", "frame", "metric", "layer", "channel", "x", "y", "width", "height")
+    columns = [patches[name].to_pylist() for name in names]
+    return {tuple(values[:5]): tuple(values[5:]) for values in zip(*columns, strict=True)}
 
 
 def _add_neurons(
@@ -254,7 +281,7 @@ def _add_neurons(
             key = (row["source"], row["frame"])
             metric, layer, channel = row["metric"], row["layer"], row["channel"]
             attention = _needs_attention(explained[key].trigger)
-            box = boxes.get((*key, layer, channel))
+            box = boxes.get((*key, metric, layer, channel))
             selections.add(metric, layer, row["layer_name"], channel, attention)
             if box is not None:
                 heat.add(metric, attention, box, explained[key].size)
@@ -266,7 +293,17 @@ def _add_neuron(shown: Shown, row: dict[str, Any], box: Box | None) -> None:
     by_layer = shown.rankings.setdefault(row["metric"], {})
     empty = {"name": row["layer_name"], "stability": row["stability"], "unstable": row["unstable"], "neurons": []}
     ranking = by_layer.setdefault(str(row["layer"]), empty)
-    ranking["neurons"].append([row["channel"], _short(row["score"]), *(box or ())])
+    ranking["neurons"].append([row["channel"], _short(row["score"]), _short(row["silenced"]), *(box or ())])
+
+
+def _add_proofs(store: PartStore, shown: dict[Key, Shown]) -> None:
+    """Add the texts about the proofs to the shown frames."""
+    for table in store.tables("proofs"):
+        for row in table.to_pylist():
+            frame = shown.get((row["source"], row["frame"]))
+            if frame is not None:
+                proof = proof_of(row)
+                frame.proofs[proof.metric] = {"text": proof_text(proof), "warning": proof_warning(proof)}
 
 
 def _short(value: float | None) -> float | None:
@@ -275,40 +312,46 @@ def _short(value: float | None) -> float | None:
 
 
 def _add_pictures(
-    store: PartStore,
-    explained: dict[Key, Shown],
-    shown: dict[Key, Shown],
-    recurring: dict[str, list[Recurrence]],
-) -> dict[tuple[str, int, int], list[str]]:
-    """Load the pictures of the shown frames, and cut the patches of the recurring neurons out of all pictures.
+    store: PartStore, explained: dict[Key, Shown], shown: dict[Key, Shown], wanted: Collection[_Gallery]
+) -> dict[_Gallery, list[str]]:
+    """Load the pictures of the shown frames, and cut the patches of galleries out of all pictures.
+
+    Args:
+        store: The store with the parts of the analysis.
+        explained: All explained frames.
+        shown: The frames whose pictures are loaded.
+        wanted: The galleries.
 
     Returns:
-        The patches as data URIs, by metric, layer and channel. Those of frames that need attention come first.
+        The patches of each gallery as data URIs. Those of frames that need attention come first.
     """
-    wanted = {(r.layer, r.channel) for found in recurring.values() for r in found}
-    crops: dict[tuple[int, int], list[tuple[bool, str]]] = defaultdict(list)
+    crops: dict[_Gallery, list[tuple[bool, str]]] = defaultdict(list)
     for pictures, patches in zip(store.tables("pictures"), store.tables("patches"), strict=True):
-        boxes: dict[Key, list[tuple[tuple[int, int], Box]]] = defaultdict(list)
-        for (source, frame, layer, channel), box in _boxes(patches).items():
-            if (layer, channel) in wanted:
-                boxes[source, frame].append(((layer, channel), box))
+        boxes: dict[Key, list[tuple[_Gallery, Box]]] = defaultdict(list)
+        for (source, frame, metric, layer, channel), box in _boxes(patches).items():
+            kind = _wrong_kind(explained[source, frame]) if metric == SUPPORTING else ""
+            for gallery in ((metric, layer, channel), (kind, layer, channel)):
+                if gallery in wanted:
+                    boxes[source, frame].append((gallery, box))
         for row in pictures.to_pylist():
             key = (row["source"], row["frame"])
             attention = _needs_attention(explained[key].trigger)
-            needed = [(n, box) for n, box in boxes[key] if sum(a >= attention for a, _ in crops[n]) < PATCHES]
+            needed = [(g, box) for g, box in boxes[key] if sum(a >= attention for a, _ in crops[g]) < PATCHES]
             if key not in shown and not needed:
                 continue
             picture: Any = cv2.imdecode(np.frombuffer(row["jpeg"], np.uint8), cv2.IMREAD_COLOR)
             if key in shown:
                 shown[key].image = _jpeg(_fitted(picture, SIDE), 72)
-            for neuron, box in needed:
-                crops[neuron].append((attention, _jpeg(_patch(picture, box, row["scale"]), 80)))
-    ordered = {n: [image for _, image in sorted(found, key=lambda c: not c[0])[:PATCHES]] for n, found in crops.items()}
-    return {
-        (r.metric, r.layer, r.channel): ordered.get((r.layer, r.channel), [])
-        for found in recurring.values()
-        for r in found
-    }
+            for gallery, box in needed:
+                crops[gallery].append((attention, _jpeg(_patch(picture, box, row["scale"]), 80)))
+    return {g: [image for _, image in sorted(found, key=lambda c: not c[0])[:PATCHES]] for g, found in crops.items()}
+
+
+def _wrong_kind(frame: Shown) -> str:
+    """Return the kind of a wrong decision; "" if the decision is right or has no label."""
+    if frame.label is None or frame.label == frame.person:
+        return ""
+    return MISSED if frame.label else FALSE_ALARM
 
 
 def _fitted(picture: NDArray[np.uint8], side: int) -> Any:

@@ -24,7 +24,7 @@ RECORDING = "explanations"
 
 
 def write_tables(store: PartStore, output: Path) -> None:
-    """Write frames.parquet, neurons.parquet and patches.parquet, in the order of the recordings.
+    """Write the tables, each into a file of its name, in the order of the recordings.
 
     Raises:
         OSError: A table cannot be written. An existing file is left as it is.

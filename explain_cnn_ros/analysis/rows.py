@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.tables import PICTURE_SIDE
 from explain_cnn_ros.bags.sources import Frame
-from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.explanation import Explanation, Proof
 from explain_cnn_ros.scan.decider import Decision
 
 Row = dict[str, Any]
@@ -65,27 +66,51 @@ def neuron_rows(explanation: Explanation) -> Iterable[Row]:
                 "score": neuron.score,
                 "score_low": known(low),
                 "score_high": known(high),
+                "silenced": known(neuron.silenced),
                 "stability": known(ranking.stability),
                 "unstable": ranking.unstable,
             }
 
 
 def patch_rows(explanation: Explanation) -> Iterable[Row]:
-    """Yield a row for each selected neuron that has a patch, once if several metrics select it."""
-    seen = set()
+    """Yield a row for each selected neuron that has a patch. Its patch may depend on the metric that selects it."""
     for ranking in explanation.rankings:
         for neuron in ranking.neurons:
-            if neuron.patch is not None and (neuron.layer, neuron.channel) not in seen:
-                seen.add((neuron.layer, neuron.channel))
-                patch = neuron.patch
+            if neuron.patch is not None:
                 yield {
+                    "metric": ranking.metric,
                     "layer": neuron.layer,
                     "channel": neuron.channel,
-                    "x": patch.x,
-                    "y": patch.y,
-                    "width": patch.width,
-                    "height": patch.height,
+                    **dataclasses.asdict(neuron.patch),
                 }
+
+
+def proof_rows(explanation: Explanation) -> Iterable[Row]:
+    """Yield a row for each proof."""
+    for proof in explanation.proofs:
+        yield {
+            name: known(value) if isinstance(value, float) else value
+            for name, value in dataclasses.asdict(proof).items()
+        }
+
+
+def proof_of(row: Row) -> Proof:
+    """Return the proof that a row describes; the opposite of `proof_rows`."""
+    values: list[Any] = [row[field.name] for field in dataclasses.fields(Proof)]
+    numbers: list[Any] = [math.nan if value is None else value for value in values]
+    return Proof(*numbers)
+
+
+def window_row(window: NDArray[np.uint8]) -> Row:
+    """Return a window, uint8 [H, W, 3] RGB, as a PNG file."""
+    _, png = cv2.imencode(".png", np.ascontiguousarray(window[..., ::-1]))
+    return {"png": png.tobytes()}
+
+
+def window_of(row: Row) -> NDArray[np.uint8]:
+    """Return the window of a row; the opposite of `window_row`."""
+    window: Any = cv2.imdecode(np.frombuffer(row["png"], np.uint8), cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(window[..., ::-1])
 
 
 def picture_row(image: NDArray[np.uint8]) -> Row:

@@ -11,8 +11,8 @@ import torch
 
 from explain_cnn_ros.analysis import manifest as manifests
 from explain_cnn_ros.analysis import report, results
-from explain_cnn_ros.analysis.engine import Analyzer, Recording
-from explain_cnn_ros.analysis.inputs import Inputs, chosen_frames, finish, reading
+from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.inputs import Inputs, finish, reading, recording_of
 from explain_cnn_ros.analysis.job import (
     AnalysisError,
     Distribute,
@@ -24,6 +24,8 @@ from explain_cnn_ros.analysis.job import (
 )
 from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
+from explain_cnn_ros.analysis.report_content import NEURONS
+from explain_cnn_ros.analysis.silencing import silence_wrong_way, wrong_way_summary
 from explain_cnn_ros.bags.sources import Source, SourceError
 from explain_cnn_ros.bags.writer import partial_folder, write_recording
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -84,7 +86,8 @@ def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressRepo
     # The process may have been killed while it removed the parts.
     shutil.rmtree(job.parts, ignore_errors=True)
     progress.say(f"the analysis in {job.output} is complete already: nothing is left to do")
-    return Outcome(previous["summary"], previous["problems"], complete=True)
+    effects = previous.get("wrong_way", {}).get("effects", [])
+    return Outcome(previous["summary"], previous["problems"], complete=True, effects=effects)
 
 
 def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tuple[dict[str, Any], PartStore]:
@@ -106,7 +109,7 @@ def _analyze_inputs(
     outcome: Outcome,
     distribute: Distribute | None,
 ) -> None:
-    """Analyse the rest of the open inputs."""
+    """Analyse the rest of the open inputs, and silence neurons when all inputs were read to their end."""
     unfinished = inputs.unfinished(store)
     try:
         progress.begin(*inputs.progress(store))
@@ -118,7 +121,10 @@ def _analyze_inputs(
                     inputs.lose(number, str(error))
         elif unfinished:
             distribute(job, unfinished, store, progress, outcome)
-        outcome.complete = inputs.finished(store)
+        if inputs.finished(store):
+            progress.end()
+            silence_wrong_way(analyzer, store, progress)
+            outcome.complete = True
     except KeyboardInterrupt:
         outcome.interrupted = True
     except OSError as error:
@@ -139,7 +145,7 @@ def _analyze(analyzer: Analyzer, number: int, source: Source, store: PartStore, 
     """
     first = next(part for part in itertools.count() if not store.has(number, part))
     with reading(source):
-        recording = Recording(source.name, source.start, chosen_frames(source, analyzer.settings))
+        recording = recording_of(source, analyzer.settings)
     total = first * PART_FRAMES
     with closing(decoded(source.entries(total))) as frames:
         for part_number in itertools.count(first):
@@ -163,14 +169,17 @@ def _conclude(
     outcome.problems += errors
     if not outcome.summary["frames"] and outcome.complete:
         outcome.problems.append("there is no frame within the given times")
+    wrong_way = wrong_way_summary(store, NEURONS)
+    outcome.effects = wrong_way["effects"]
     manifest |= {"status": _status(outcome), "summary": outcome.summary, "problems": outcome.problems}
+    manifest["wrong_way"] = wrong_way
     recording = job.output / results.RECORDING
     try:
         progress.say("writing tables, recording and report")
         results.write_tables(store, job.output)
         if not write_recording(results.messages(store), recording):
             progress.say("no recording is written: ROS, which encodes its messages, is not installed")
-        report.write_report(store, manifest, job.settings.explain, job.output)
+        report.write_report(store, manifest, job)
         manifests.write_manifest(job.output, manifest)
         if outcome.complete:
             store.remove()

@@ -36,6 +36,20 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         1_000_000_000,
     )
     explain_all: bool = option(False, "Explain every frame.")
+    silence_neurons: int = option(
+        10,
+        "Silence the neurons that pushed most towards wrong decisions, at most this many together, and decide the "
+        "frames again; 0: do not. This needs labels and the metric influence.",
+        0,
+        100,
+    )
+    silence_frames: int = option(
+        400,
+        "Maximum number of frames of each recording that are decided again with neurons silenced, spread evenly. It "
+        "holds for wrong decisions, for right ones and for frames without a label.",
+        1,
+        1_000_000_000,
+    )
     threads: int = option(
         0, "Number of threads of PyTorch; 0: its default. The last digits of results depend on it.", 0, 1024
     )
@@ -45,6 +59,14 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(all(t >= 0 for t in self.explain_at), "explain_at", self.explain_at, "times of at least 0, in seconds")
+
+    def window_stride(self, total: int) -> int:
+        """Return k, so that the window of every k-th frame of a recording is stored for silencing.
+
+        Args:
+            total: Maximum number of frames of the recording; 0 if it is not known.
+        """
+        return max(1, total // self.silence_frames)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values, for JSON."""

@@ -44,6 +44,11 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
             pa.float32(),
             f"Jaccard index of the neurons that {_SIMILAR} select; null if it is unknown.",
         ),
+        "output": (
+            pa.float32(),
+            "Output of the explained region: the margin (logit of person minus logit of background), unless the "
+            "settings choose another output; null if the frame was not explained.",
+        ),
         "error": (pa.string(), "Reason why the frame could not be decoded or explained; null without an error."),
     },
     "neurons": {
@@ -55,9 +60,18 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "layer_name": (pa.string(), "Name of the convolution, as in the paper on VGG."),
         "rank": (pa.int32(), "Rank of the neuron, counted from 1, the most important one."),
         "channel": (pa.int32(), "Channel of the layer, counted from 0."),
-        "score": (pa.float32(), "Score by the metric; higher is more important."),
+        "score": (
+            pa.float32(),
+            "Score by the metric. Influence is signed: positive argues for the person, negative against it. By "
+            "the other metrics, a higher score is more important.",
+        ),
         "score_low": (pa.float32(), "Lower end of the 95 % confidence interval of the score; null if it is unknown."),
         "score_high": (pa.float32(), "Upper end of the 95 % confidence interval of the score; null if it is unknown."),
+        "silenced": (
+            pa.float32(),
+            "Measured fall of the output if only this neuron is silenced; null unless the metric is influence and "
+            "proof is each.",
+        ),
         "stability": (
             pa.float32(),
             "Jaccard index of the rankings by the two halves of the perturbations; null for metrics that do not read "
@@ -69,6 +83,7 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "source": (pa.string(), "As in frames."),
         "frame": (pa.int64(), "As in frames."),
         "stamp": (pa.int64(), "As in frames."),
+        "metric": (pa.string(), "Metric that selected the neuron, as in neurons."),
         "layer": (pa.int32(), "Layer of the neuron, as in neurons."),
         "channel": (pa.int32(), "Channel of the neuron, as in neurons."),
         "x": (pa.int32(), "Left edge of the patch, in pixels of the image."),
@@ -76,15 +91,69 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "width": (pa.int32(), "Width of the patch, in pixels of the image."),
         "height": (pa.int32(), "Height of the patch, in pixels of the image."),
     },
+    "proofs": {
+        "source": (pa.string(), "As in frames."),
+        "frame": (pa.int64(), "As in frames."),
+        "stamp": (pa.int64(), "As in frames."),
+        "metric": (pa.string(), "Metric whose neurons were silenced: influence or counter_influence."),
+        "neurons": (pa.int32(), "Number of selected neurons over all layers."),
+        "predicted": (pa.float32(), "Sum of the predicted falls of the output, one neuron at a time."),
+        "measured": (
+            pa.float32(),
+            "Sum of the measured falls of the output, one neuron at a time; null unless proof is each.",
+        ),
+        "error": (
+            pa.float32(),
+            "Sum of the absolute differences of the two for each neuron, divided by the sum of the absolute measured "
+            "falls; null unless proof is each.",
+        ),
+        "agreeing": (
+            pa.int32(),
+            "Number of neurons whose measured fall has the predicted sign; 0 unless proof is each.",
+        ),
+        "together": (pa.float32(), "Measured fall of the output with all of them silenced at once."),
+        "share": (
+            pa.float32(),
+            "The same as a share of the output; null if the output argues for the other decision than the threshold's.",
+        ),
+        "probability": (pa.float32(), "P(person) with all of them silenced at once."),
+        "disagrees": (
+            pa.bool_(),
+            "Whether predicted and measured falls differ too much to rely on the scores.",
+        ),
+    },
+    "silencing": {
+        "source": (pa.string(), "As in frames."),
+        "frame": (pa.int64(), "As in frames."),
+        "kind": (
+            pa.string(),
+            "Wrong decisions that the silenced neurons argued for: missed (persons) or false_alarm; null if no neuron "
+            "is silenced.",
+        ),
+        "neurons": (pa.int32(), "Number of silenced neurons; 0: the window as it is."),
+        "random": (pa.bool_(), "Whether the silenced neurons are random ones of the same layers, for comparison."),
+        "label": (pa.bool_(), "As in frames."),
+        "probability": (pa.float32(), "P(person) of the decided region with the neurons silenced."),
+        "person": (pa.bool_(), "The decision with the neurons silenced."),
+    },
 }
 
-#: Tables that parts hold in addition: the explained frames, and ROS messages.
+#: Tables that are computed when all parts are there.
+_LATER = ("silencing",)
+
+#: Tables that parts hold in addition: the explained frames, the windows that are decided again with neurons silenced,
+#: and ROS messages.
 _INTERNAL: dict[str, dict[str, tuple[pa.DataType, str]]] = {
     "pictures": {
         "source": (pa.string(), "As in frames."),
         "frame": (pa.int64(), "As in frames."),
         "scale": (pa.float32(), "Size of the picture relative to the image."),
         "jpeg": (pa.binary(), "The picture, a JPEG file."),
+    },
+    "windows": {
+        "source": (pa.string(), "As in frames."),
+        "frame": (pa.int64(), "As in frames."),
+        "png": (pa.binary(), "The decided region in the size of the network's windows, a PNG file."),
     },
     "messages": {
         "topic": (pa.string(), "Topic of the message."),
@@ -95,6 +164,9 @@ _INTERNAL: dict[str, dict[str, tuple[pa.DataType, str]]] = {
 }
 
 ALL = COLUMNS | _INTERNAL
+
+#: The tables of a part.
+OF_PART = tuple(name for name in ALL if name not in _LATER)
 
 
 def description(table: str, column: str) -> str:

@@ -54,7 +54,9 @@ def test_a_metric_that_is_not_registered_is_shown_by_its_name() -> None:
     assert list(texts["metrics"]) == ["activation_precision", "bygone_metric"]
     assert texts["metrics"]["bygone_metric"] == {"title": "bygone metric", "caption": ""}
     assert texts["metrics"]["activation_precision"]["caption"] == "steady under noise"
+    # Influence comes first, wherever it stands.
     assert texts["first_metric"] == "activation_precision"
+    assert legend({"activation_precision", "influence"}, {3}, None)["first_metric"] == "influence"
     assert texts["layers"][3] == {"colour": "#ff463c", "width": 1}
     assert legend(set(), set(), None)["first_metric"] == ""
 

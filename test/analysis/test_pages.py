@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from explain_cnn_ros.analysis.compare import main as compare
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.rows import proof_of
+from explain_cnn_ros.draw.captions import proof_text
+from explain_cnn_ros.explain.settings import ExplainSettings
 
 pytest.importorskip("selenium")
 
@@ -23,9 +27,23 @@ CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("no Chromium here: apt install chromium chromium-driver", allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(600)
+
+#: The minus sign of the pages.
+MINUS = "\N{MINUS SIGN}"
+
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,900"),
+)
+
+
+#: Explanations with signed influence and two other metrics.
+EXPLAIN = ExplainSettings(
+    perturbations=2,
+    layers=(3, 5),
+    metrics=("influence", "counter_influence", "activation_precision", "activation_sum"),
+    top_n=3,
 )
 
 
@@ -49,9 +67,17 @@ def output(studio, tmp_path_factory) -> Path:
     first[7] = b"nothing"
     second = [studio.jpeg(50 + i) for i in range(8)]
     bags = [studio.record(folder / "front", first), studio.record(folder / "rear", second)]
-    labels = [Label(0, 1.0, True, "front")]
-    studio.analyse(folder / "out", *bags, labels=labels, explain_every=3)
-    studio.analyse(folder / "again", *bags, labels=labels, explain_every=4, threshold=0.02)
+    labels = [Label(0, 1.0, True, "front"), Label(1.0, 1.7, False, "front")]
+    settings = {"labels": labels, "explain": EXPLAIN, "silence_neurons": 4}
+    studio.analyse(folder / "out", *bags, explain_every=3, **settings)
+    studio.analyse(folder / "again", *bags, explain_every=4, threshold=0.02, **settings)
+    studio.analyse(folder / "unlabelled", bags[1], explain_every=3)
+    studio.analyse(folder / "unexplained", bags[1], explain_every=0, confidence_threshold=0.0)
+    studio.analyse(folder / "empty", bags[1], start=1e6)
+    right = [Label(0, 1e6, bool(row["person"])) for row in studio.rows(folder / "unexplained")[:1]]
+    studio.analyse(folder / "right", bags[1], labels=right, end=0.05)
+    paper = ExplainSettings(perturbations=2, layers=(3,), metrics=("activation_sum",), top_n=2)
+    studio.analyse(folder / "paper", bags[0], labels=labels, explain=paper)
     assert compare([str(folder / "out"), str(folder / "again"), "--output", str(folder / "compare.html")]) == 0
     return folder
 
@@ -119,12 +145,12 @@ def test_metric_and_layer_are_the_readers_choice(report, studio, output) -> None
     neurons, patches = (studio.table(out, name).to_pylist() for name in ("neurons", "patches"))
     caption = text(report, "caption")
     frame, source = int(caption.partition("frame ")[2].partition(" ")[0]), caption.split(" ")[3].rstrip(",")
-    boxes = {
-        (p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
-        for p in patches
-        if (p["frame"], p["source"]) == (frame, source)
-    }
-    for metric in ("activation_sum", "activation_precision"):
+    for metric in ("activation_sum", "activation_precision", "influence", "counter_influence"):
+        boxes = {
+            (p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
+            for p in patches
+            if (p["frame"], p["source"], p["metric"]) == (frame, source, metric)
+        }
         Select(report.find_element(By.ID, "metric")).select_by_value(metric)
         for layer in ("all", "3", "5"):
             Select(report.find_element(By.ID, "layer")).select_by_value(layer)
@@ -136,12 +162,114 @@ def test_metric_and_layer_are_the_readers_choice(report, studio, output) -> None
             ]
             assert expected
             found = report.find_elements(By.CSS_SELECTOR, "#neurons tr")
-            assert [int(row.find_elements(By.TAG_NAME, "td")[1].text) for row in found] == [c for _, c in expected]
+            shown = [(int(row.get_attribute("data-layer")), int(row.get_attribute("data-channel"))) for row in found]
+            assert shown == expected
             drawn = [
                 tuple(int(rect.get_attribute(side)) for side in ("x", "y", "width", "height"))
                 for rect in report.find_elements(By.CSS_SELECTOR, "#boxes rect")[1:]
             ]
             assert drawn == [boxes[n] for n in expected if n in boxes]
+
+
+def test_supporting_and_opposing_neurons_together(report, studio, output) -> None:
+    """Signed scores, shares of the margin, proofs and lines that do not depend on colours."""
+    select = Select(report.find_element(By.ID, "metric"))
+    select.select_by_value("both")
+    Select(report.find_element(By.ID, "layer")).select_by_value("all")
+    caption = text(report, "caption")
+    key = {"frame": int(caption.partition("frame ")[2].partition(" ")[0]), "source": caption.split(" ")[3].rstrip(",")}
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [row for row in studio.rows(output / "out", name) if key.items() <= row.items()]
+
+    (frame,), neurons, proofs = rows("frames"), rows("neurons"), rows("proofs")
+    neurons = [n for n in neurons if n["metric"] in ("influence", "counter_influence")]
+    table = report.find_elements(By.CSS_SELECTOR, "#neurons tr[data-channel]")
+    assert [int(row.get_attribute("data-channel")) for row in table] == [n["channel"] for n in neurons]
+    for row, neuron in zip(table, neurons, strict=True):
+        _, score, share, silenced = (cell.text for cell in row.find_elements(By.TAG_NAME, "td"))
+        assert float(score.replace(MINUS, "-")) == pytest.approx(neuron["score"], rel=1e-3)
+        assert float(silenced.replace(MINUS, "-")) == pytest.approx(neuron["silenced"], rel=1e-3)
+        if (frame["output"] > 0) == frame["person"]:
+            assert float(share.rstrip(" %")) == pytest.approx(100 * neuron["score"] / frame["output"], abs=0.06)
+    assert [th.text[2:] for th in report.find_elements(By.CSS_SELECTOR, "#neurons tr.group th")] == [
+        "support the decision",
+        "oppose the decision",
+    ]
+    for line, proof in zip(text(report, "proofs").split("\n"), proofs, strict=True):
+        assert proof_text(proof_of(proof)) in line
+        assert ("⚠" in line) == proof["disagrees"]
+    with_patch = {(p["metric"], p["layer"], p["channel"]) for p in rows("patches")}
+    dashes = [r.get_attribute("stroke-dasharray") for r in report.find_elements(By.CSS_SELECTOR, "#boxes rect")[1:]]
+    drawn = [n for n in neurons if (n["metric"], n["layer"], n["channel"]) in with_patch]
+    assert [bool(dash) for dash in dashes] == [n["metric"] == "counter_influence" for n in drawn]
+
+
+def test_the_neurons_that_pushed_the_wrong_way(report, output) -> None:
+    found = json.loads((output / "out" / "analysis.json").read_text())["wrong_way"]
+    kinds = [kind for kind in ("missed", "false_alarm") if found["neurons"][kind]]
+    assert len(kinds) == 2
+    for kind in kinds:
+        Select(report.find_element(By.ID, "kind")).select_by_value(kind)
+        rows = report.find_elements(By.CSS_SELECTOR, "#wrong-way tr")
+        assert len(rows) == len(found["neurons"][kind])
+        for row, neuron in zip(rows, found["neurons"][kind], strict=True):
+            cells = [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+            assert cells[0] == f"{neuron['layer_name']}, {neuron['channel']}"
+            assert cells[1] == f"{neuron['wrong']['selected']} of {neuron['wrong']['frames']}"
+        assert rows[0].find_elements(By.CSS_SELECTOR, ".gallery img")
+        effects = [e for e in found["effects"] if e["kind"] == kind]
+        rows = report.find_elements(By.CSS_SELECTOR, "#silencing tr")
+        assert len(rows) == len(effects) > 1
+        for row, effect in zip(rows, effects, strict=True):
+            cells = [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+            low, high = (f"{100 * end:.0f}" for end in effect["turned_right_interval"])
+            assert cells[1].startswith(f"{effect['turned_right']} of {effect['wrong']} ")
+            assert f"({low} to {high} %)" in cells[1]
+            assert cells[2].startswith(f"{effect['turned_wrong']} of {effect['right']} ")
+            assert cells[3] == f"{effect['changed']} of {effect['unlabelled']}"
+            assert ("random" in cells[0]) == effect["random"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "texts"),
+    [
+        ("unlabelled", "wrong-way-empty", ("There are no labels", "start,end,person", "--labels labels.csv")),
+        ("unexplained", "no-frames", ("No frame was explained: none was doubtful", "--explain-every 5")),
+        ("unexplained", "recurring-empty", ("0 confident ones were explained", "explain-cnn analyze")),
+        ("empty", "no-frames", ("No frame was analysed", "explain-cnn analyze")),
+        ("empty", "wrong-way-empty", ("There are no frames",)),
+        ("right", "wrong-way-empty", ("All 1 labelled frames were decided rightly",)),
+        ("paper", "wrong-way-empty", ("influence of their neurons was not computed", "explain-cnn analyze")),
+    ],
+)
+def test_pages_with_nothing_say_what_to_do(browser, output, name, place, texts) -> None:
+    browser.get((output / name / "report.html").as_uri())
+    assert browser.get_log("browser") == []
+    assert all(t in text(browser, place) for t in texts)
+    assert not browser.find_element(By.ID, "wrong-way-area").is_displayed()
+
+
+@pytest.mark.parametrize("width", [1280, 800, 360])
+def test_no_table_scrolls_sideways(browser, output, width) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get((output / "out/report.html").as_uri())
+        wide = """return [...document.querySelectorAll('.scroll, table, main')].filter(
+            e => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1
+            ).map(e => e.outerHTML.slice(0, 80))"""
+        for metric in ("both", "activation_sum"):
+            Select(browser.find_element(By.ID, "metric")).select_by_value(metric)
+            assert browser.execute_script(wide) == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        # The heat map has the shape of the frames, 160 x 120, and is not larger.
+        for box in browser.execute_script("""return [...document.querySelectorAll('#heat svg')].map(
+                e => e.getBoundingClientRect()).map(r => [r.width, r.height])"""):
+            assert box[0] <= 160
+            assert box[0] / box[1] == pytest.approx(160 / 120, rel=0.02)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_another_recording(report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from explain_cnn_ros.analysis import report_content
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.report_content import collect
-from explain_cnn_ros.analysis.tables import ALL, table_of
+from explain_cnn_ros.analysis.tables import OF_PART, table_of
+from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, KINDS, MISSED, wrong_ways
+from explain_cnn_ros.explain.explanation import Proof
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 WIDTH, HEIGHT = 320, 240
@@ -30,7 +33,7 @@ def store(tmp_path: Path) -> Callable[..., PartStore]:
         parts = PartStore(tmp_path / "parts")
         _, jpeg = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
         for number, first in enumerate(range(0, frames, part)):
-            rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ALL}
+            rows: dict[str, list[dict[str, Any]]] = {name: [] for name in OF_PART}
             for i in range(first, min(first + part, frames)):
                 key, wrong = {"source": source, "frame": i}, i % 3 == 0
                 trigger = ("wrong" if wrong else "periodic") if i % explained == 0 else None
@@ -49,9 +52,10 @@ def store(tmp_path: Path) -> Callable[..., PartStore]:
                     scored = {"metric": "activation_sum", "rank": rank, "score": 1.5, "unstable": False}
                     rows["neurons"].append(key | {"stamp": i} | neuron | scored)
                     del neuron["layer_name"]
-                    rows["patches"].append(key | {"stamp": i} | neuron | place | {"width": 40, "height": 30})
+                    box = {"metric": "activation_sum"} | place | {"width": 40, "height": 30}
+                    rows["patches"].append(key | {"stamp": i} | neuron | box)
                 rows["pictures"].append(key | {"scale": 1.0, "jpeg": jpeg.tobytes()})
-            parts.write(0, number, {name: table_of(name, rows[name]) for name in ALL})
+            parts.write(0, number, {name: table_of(name, rows[name]) for name in OF_PART})
         return parts
 
     return fill
@@ -118,3 +122,68 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     data = collect(PartStore(tmp_path / "parts"), 0.5, ExplainSettings())
     assert data["curves"] == data["shown"] == []
     assert data["groups"] == {"attention": 0, "confident": 0}
+
+
+@pytest.fixture
+def wrong_store(tmp_path: Path) -> PartStore:
+    """Twelve frames of one brightness each: a missed person, a false alarm, a person that is found, and so on."""
+    parts = PartStore(tmp_path / "parts")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in OF_PART}
+    for i in range(12):
+        label, person = ((True, False), (False, True), (True, True))[i % 3]
+        key = {"source": "walk", "frame": i}
+        rows["frames"].append(
+            key
+            | {"stamp": i, "log_time": i * 10**8, "width": WIDTH, "height": HEIGHT, "probability": 0.5}
+            | {"person": person, "label": label, "wrong": label != person, "doubtful": False}
+            | {"trigger": "periodic" if label == person else "wrong", "output": 2.0 if person else -2.0}
+            | {"region_x": 0, "region_y": 0, "region_width": WIDTH, "region_height": HEIGHT}
+        )
+        for metric, score in (("influence", 1.0), ("counter_influence", -1.0)):
+            scored = {"metric": metric, "layer": 5, "layer_name": "conv3_1", "channel": 7, "rank": 1}
+            signed = score if person else -score
+            rows["neurons"].append(key | scored | {"score": signed, "silenced": 0.9 * signed, "unstable": False})
+        box = {"layer": 5, "channel": 7, "x": 0, "y": 0, "width": 40, "height": 30}
+        rows["patches"].append(key | {"metric": "influence"} | box)
+        rows["patches"].append(key | {"metric": "counter_influence"} | box | {"x": 200})
+        # The left half shows the number of the frame, the right half is white.
+        picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+        picture[:, : WIDTH // 2] = 20 * i
+        rows["pictures"].append(key | {"scale": 1.0, "jpeg": cv2.imencode(".jpg", picture)[1].tobytes()})
+        proof = Proof("influence", 35, 1.0, 0.9, 0.1 if i else 0.42, 35, 1.42, 0.71, 0.6, not i)
+        rows["proofs"].append(key | dataclasses.asdict(proof))
+    parts.write(0, 0, {name: table_of(name, rows[name]) for name in OF_PART})
+    return parts
+
+
+def brightness(image: str) -> float:
+    decoded: Any = cv2.imdecode(np.frombuffer(base64.b64decode(image.partition(",")[2]), np.uint8), 0)
+    return float(decoded.mean())
+
+
+def test_galleries_of_wrong_ways_have_the_wrong_frames_of_their_kind(wrong_store: PartStore) -> None:
+    found = wrong_ways(wrong_store)
+    listed = {kind: [dataclasses.asdict(n) for n in found.neurons(kind, 10)] for kind in KINDS}
+    assert [[n["channel"] for n in listed[kind]] for kind in KINDS] == [[7], [7]]
+    data = collect(wrong_store, 0.5, ExplainSettings(), listed)
+    for kind, frames in ((MISSED, (0, 3, 6, 9)), (FALSE_ALARM, (1, 4, 7, 10))):
+        (gallery,) = data["wrong_way_galleries"][kind]
+        assert [brightness(image) for image in gallery] == pytest.approx([20 * i for i in frames], abs=2)
+    # The patches of the opposing neuron lie elsewhere.
+    (opposing,) = data["recurring"]["counter_influence"]
+    assert all(brightness(image) > 250 for image in opposing["gallery"])
+
+
+def test_shown_frames_have_signed_scores_and_proofs(wrong_store: PartStore) -> None:
+    data = collect(wrong_store, 0.5, ExplainSettings())
+    assert data["first_metric"] == "influence"
+    assert data["heat_size"] == (WIDTH, HEIGHT)
+    for shown in data["shown"]:
+        sign = 1 if shown["person"] else -1
+        assert shown["output"] == 2.0 * sign
+        assert shown["rankings"]["influence"]["5"]["neurons"] == [[7, sign, 0.9 * sign, 0, 0, 40, 30]]
+        assert shown["rankings"]["counter_influence"]["5"]["neurons"] == [[7, -sign, -0.9 * sign, 200, 0, 40, 30]]
+        proof = shown["proofs"]["influence"]
+        assert proof["text"] == "these 35 neurons carry 71 % of the margin"
+        assert ("42 %" in proof["warning"]) == (shown["frame"] == 0)
+        assert bool(proof["warning"]) == (shown["frame"] == 0)

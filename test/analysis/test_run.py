@@ -20,7 +20,8 @@ from explain_cnn_ros.analysis.tables import COLUMNS, description
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.explain.explainer import Explainer
-from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric_names
+from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, OPPOSING, PAPER_METRICS, SUPPORTING, metric_names
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -58,13 +59,13 @@ def test_tables_say_what_the_classifier_and_the_explainer_say(studio, bag, undis
             [n["score"] for n in mine], [n.score for r in explanation.rankings for n in r.neurons], rtol=1e-4
         )
         boxes = {
-            (n.layer, n.channel): dataclasses.astuple(n.patch)
+            (r.metric, n.layer, n.channel): dataclasses.astuple(n.patch)
             for r in explanation.rankings
             for n in r.neurons
             if n.patch is not None
         }
         found = {
-            (p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
+            (p["metric"], p["layer"], p["channel"]): (p["x"], p["y"], p["width"], p["height"])
             for p in patches
             if p["frame"] == row["frame"]
         }
@@ -252,6 +253,10 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
 
 def test_metrics_of_the_command_are_those_of_the_registry() -> None:
     arguments = parser().parse_args(["bag", "--output", "out"])
-    assert job_of(arguments).settings.explain.metrics == PAPER_METRICS
+    assert job_of(arguments).settings.explain.metrics == DEFAULT_METRICS
+    for preset, metrics in (("paper", PAPER_METRICS), ("live", (SUPPORTING, OPPOSING)), ("stable", DEFAULT_METRICS)):
+        arguments = parser().parse_args(["bag", "--output", "out", "--preset", preset])
+        assert job_of(arguments).settings.explain == ExplainSettings.preset(preset)
+        assert job_of(arguments).settings.explain.metrics == metrics
     every = parser().parse_args(["bag", "--output", "out", "--metrics", *metric_names()])
     assert job_of(every).settings.explain.metrics == metric_names()

@@ -19,10 +19,17 @@ function draw(name, attributes = {}, ...children) {
 }
 
 const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
 const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(0)} %` : "–");
 const words = (name) => name.replaceAll("_", " ");
 const title = (metric) => data.metrics[metric]?.title ?? words(metric);
 const caption = (metric) => data.metrics[metric]?.caption ?? "";
+/** Return the dashes that leave only the corners of a box, a quarter of each side, beginning at its top left. */
+function corners(width, height) {
+  const [a, b] = [width / 4, height / 4];
+  return [a, 2 * a, a + b, 2 * b, b + a, 2 * a, a + b, 2 * b, b];
+}
+
 /** Layers differ in colour and in the dashes of their lines. */
 const layerColour = (layer) => data.layers[layer].colour;
 const layerDash = (layer) => ["", "7 2", "2 2"][data.layers[layer].width - 1];
