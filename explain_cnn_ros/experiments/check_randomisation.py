@@ -3,10 +3,11 @@
     explain-cnn check-randomisation IMAGE... [--weights FILE] [--preset stable] [--output FILE]
 
 IMAGE is an image file or a folder of image files. Each step re-initialises one more layer, and the images are explained
-again. 'same neurons' is the Jaccard index of the neurons that a metric selects before and after. 'same area' is the
-intersection over union of the pixels that their patches cover. Both are means over images and layers. A metric that
-still selects the same neurons when the network knows nothing any more does not explain what the network knows
-(Adebayo et al. 2018, Sanity Checks for Saliency Maps).
+again: influence and the paper's metrics explain the decision that the trained network shows. 'same neurons' is the
+Jaccard index of the neurons that a metric selects before and after. 'same area' is the intersection over union of the
+pixels that their patches cover. Both are means over images and layers. A metric that still selects the same neurons
+when the network knows nothing any more does not explain what the network knows (Adebayo et al. 2018, Sanity Checks for
+Saliency Maps).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments.randomisation import check, table
-from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.experiments.selectors import settings_with
+from explain_cnn_ros.explain.settings import PRESETS
 from explain_cnn_ros.files import replace_text
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     try:
-        settings = ExplainSettings.preset(arguments.preset, top_n=arguments.top_n, seed=arguments.seed)
+        settings = settings_with(arguments.preset, top_n=arguments.top_n, seed=arguments.seed)
         images = read_images(arguments.images)
         classifier = PersonClassifier.load(arguments.weights, arguments.device)
         rows = check(classifier, images, settings, arguments.seed)

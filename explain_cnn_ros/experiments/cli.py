@@ -19,6 +19,7 @@ import cv2
 
 from explain_cnn_ros.bags.sources import SourceError
 from explain_cnn_ros.experiments import commands
+from explain_cnn_ros.experiments.patch_accuracy import SPLITS
 from explain_cnn_ros.explain.settings import PRESETS
 from explain_cnn_ros.scan.decider import REGIONS
 
@@ -43,13 +44,19 @@ def parser() -> argparse.ArgumentParser:
 
     _add_patches(add("patches", commands.patches, "Table 1: position and information of the patches of each metric."))
     _add_convergence(add("convergence", commands.converge, "Figures 2 and 3: the metrics during a training."))
+    text = "Figures 2 and 3 over several runs of convergence, which differ in their seeds."
+    _add_summary(add("convergence-summary", commands.summarise_convergence, text, data=False))
     text = "Figure 4: a panel for each metric, with the boxes of its neurons."
     _add_localization(add("localization", commands.localize, text, data=False))
     causal = add("causal", commands.silence, "Effect of silencing the selected neurons, and agreement of the metrics.")
-    _add_windows(causal, 60)
-    _add_weights(causal)
+    _add_windows(causal, 100)
+    _add_networks(causal)
     _add_stability(add("stability", commands.stabilise, "Agreement of the rankings of different seeds."))
     _add_regions(add("regions", commands.compare_regions, "Best regions of the metrics, of LIME and of Grad-CAM."))
+    text = "Points in which the paper, its published code and this package differ, and what each of them does."
+    differences = add("differences", commands.compare_differences, text)
+    _add_windows(differences, 20)
+    _add_networks(differences)
     text = "Causal and stability in one figure: which metric to use, with how many perturbations."
     _add_guide(add("guide", commands.guide, text))
     return built
@@ -57,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, help="Weights file [the weights that ship with the package].")
+
+
+def _add_networks(command: argparse.ArgumentParser) -> None:
+    text = (
+        "Weights file; may be given several times: there is a table for each network, and their mean and range "
+        "[the weights that ship with the package]."
+    )
+    command.add_argument("--weights", type=Path, action="append", help=text)
 
 
 def _add_preset(command: argparse.ArgumentParser) -> None:
@@ -76,7 +91,13 @@ def _add_windows(command: argparse.ArgumentParser, count: int, text: str = "pers
 
 def _add_patches(command: argparse.ArgumentParser) -> None:
     _add_weights(command)
-    _add_split(command, 150, 75)
+    _add_split(command, 60, 40)
+    text = "Splits of the patches between training and test: by photo, by patch, or by patch of few pictures [all]."
+    command.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS), help=text)
+    text = "Steps of the secondary classifiers, except by patch of few pictures [%(default)s]."
+    command.add_argument("--steps", type=int, default=200, help=text)
+    text = "Number of pictures of the split by patch of few pictures, half of them persons [%(default)s]."
+    command.add_argument("--pictures", type=int, default=2, help=text)
     _add_preset(command)
 
 
@@ -88,6 +109,11 @@ def _add_convergence(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="Seed of the training [%(default)s].")
     command.add_argument("--steps", type=int, default=150, help="Steps of the secondary classifiers [%(default)s].")
     command.add_argument("--architecture", default="vgg16", help="Architecture of the network [%(default)s].")
+
+
+def _add_summary(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="Folders of runs of convergence.")
+    command.add_argument("--output", type=Path, required=True, help="Folder for the tables and figures.")
 
 
 def _add_localization(command: argparse.ArgumentParser) -> None:
@@ -107,24 +133,24 @@ def _add_localization(command: argparse.ArgumentParser) -> None:
 
 def _add_stability(command: argparse.ArgumentParser) -> None:
     _add_windows(command, 8)
-    _add_weights(command)
+    _add_networks(command)
     command.add_argument("--seeds", type=int, default=3, help="Number of seeds of the noise [%(default)s].")
 
 
 def _add_regions(command: argparse.ArgumentParser) -> None:
     _add_windows(command, 40, "persons")
-    _add_weights(command)
+    _add_networks(command)
     command.add_argument("--samples", type=int, default=200, help="Number of samples of LIME [%(default)s].")
     command.add_argument("--seeds", type=int, default=2, help="Number of seeds of the noise and of LIME [%(default)s].")
 
 
 def _add_guide(command: argparse.ArgumentParser) -> None:
-    _add_windows(command, 60)
+    _add_windows(command, 100)
     command.add_argument(
         "--stability-windows", type=int, default=8, help="--windows of the experiment stability [%(default)s]."
     )
     command.add_argument("--seeds", type=int, default=3, help="--seeds of the experiment stability [%(default)s].")
-    _add_weights(command)
+    _add_networks(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,14 +2,17 @@
 
     explain-cnn experiments convergence --data DIR --output DIR
 
-For each checkpoint of a training, the experiment measures the accuracy of the network on photos that the training does
-not use, the accuracy of secondary classifiers on the patches of each metric's top 5, and the Jaccard index of the
-selections of correlation and precision, by layer and over all layers. It does so with the noise of the paper and with
-the growing noise of the authors' code.
+For each checkpoint of a training, the experiment measures the accuracy of the network on validation photos, the
+accuracy of secondary classifiers on the patches of each metric's top 5, and the Jaccard index of the selections of
+correlation and precision, by layer and over all layers. It does so with the noise of the paper and with the growing
+noise of the authors' code. Each run trains one network; `summary` compares runs with different seeds:
+
+    explain-cnn experiments convergence-summary RUN... --output DIR
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,21 +27,43 @@ from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import ExtractedPatches, PatchesByLayer, extract_all
 from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings, accuracies
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
+from explain_cnn_ros.experiments.provenance import as_json
 from explain_cnn_ros.experiments.secondary import SecondarySettings, spread
-from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS, RANDOM, selector
+from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS, RANDOM, selector, settings_with
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
-from explain_cnn_ros.explain.metrics import PAPER_METRICS
+from explain_cnn_ros.explain.metrics import PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.evaluation import accuracy, probabilities
 
 #: Presets of the noise, and the metrics that are computed with each.
-NOISES = {"paper": PAPER_METRICS, "authors": PERTURBED_METRICS}
+NOISES: dict[str, tuple[str, ...]] = {"paper": (SUPPORTING, *PAPER_METRICS), "authors": PERTURBED_METRICS}
 
 #: The selections whose patches secondary classifiers are trained on.
 SELECTORS = (*(selector(name, preset) for preset, names in NOISES.items() for name in names), RANDOM)
+
+
+#: Values at the first and at the last of 62 epochs, from arrays in the authors' plot_convergence.py, which draws the
+#: quantities of the paper's Figures 2 and 3.
+PAPER_ENDS = {
+    "network": (0.352, 0.89),
+    "activation_precision": (0.60, 0.85),
+    "activation_output_correlation": (0.488, 0.81),
+    "overlap": (0.16, 0.40),
+}
+
+#: Spearman's correlation of the network's accuracy with the overlap over the 62 epochs of the same arrays.
+PAPER_RANK_CORRELATION = 0.41
+
+
+def jaccard_of_overlap(overlap: float) -> float:
+    """Convert the authors' overlap, the intersection over the sum of both sizes, to the Jaccard index.
+
+    The paper defines the similarity as the Jaccard index. The published code (calc_overlap) divides by the sum.
+    """
+    return overlap / (1 - overlap)
 
 
 @dataclass(frozen=True)
@@ -65,7 +90,7 @@ class ConvergenceRow:
     Attributes:
         step: Number of training steps.
         epoch: Number of epochs.
-        accuracy: Balanced accuracy of the network on windows of photos that its training does not use.
+        accuracy: Balanced accuracy of the network on validation windows.
         secondary: Mean and standard deviation over seeds of the secondary classifiers' accuracy, by selector.
         similarity: Jaccard index of the selections of correlation and precision over all layers, by noise; mean over
             windows.
@@ -94,7 +119,7 @@ def measure(
     Args:
         checkpoints: The checkpoints.
         examples: The windows.
-        validation: Held-out images of persons and of backgrounds, uint8 [H, W, 3] RGB.
+        validation: Validation images of persons and of backgrounds, uint8 [H, W, 3] RGB.
         settings: Settings of the experiment.
         folder: Folder of the caches.
         device: Device of the networks.
@@ -135,7 +160,7 @@ def _extract(
     report: Callable[[str, int, int], None],
 ) -> dict[str, ExtractedPatches]:
     """Extract the patches of all windows with one noise."""
-    explain = ExplainSettings.preset(preset, metrics=NOISES[preset], top_n=settings.top_n, layers=settings.layers)
+    explain = settings_with(preset, metrics=NOISES[preset], top_n=settings.top_n, layers=settings.layers)
     return extract_all(
         Explainer(classifier, explain),
         examples,
@@ -161,7 +186,7 @@ def _secondary(
     found = {}
     for done, name in enumerate(SELECTORS):
         report("secondary classifiers", done, len(SELECTORS))
-        found[name] = spread(accuracies(examples, patches[name], settings.top_n, settings.accuracy, path))
+        found[name] = spread(accuracies(examples, patches[name], settings.top_n, settings.accuracy, path).seeds)
     return found
 
 
@@ -219,7 +244,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def to_markdown(table: Sequence[ConvergenceRow]) -> str:
-    """Return two tables in Markdown: the accuracies and the similarities."""
+    """Return tables in Markdown: the accuracies, the similarities, and the first and last row beside the paper's."""
     accuracies_of_rows = [
         [
             f"{row.epoch:.2g}",
@@ -243,5 +268,120 @@ def to_markdown(table: Sequence[ConvergenceRow]) -> str:
         (
             markdown.table(("epoch", "network", *(name.replace("_", " ") for name in SELECTORS)), accuracies_of_rows),
             markdown.table(("epoch", "noise", "all layers", *(f"layer {layer}" for layer in layers)), similarities),
+            "Beside the paper's Figures 2 and 3, first and last epoch:\n",
+            markdown.table(("quantity", "paper", "here"), _beside_the_paper(table)),
         )
     )
+
+
+def _beside_the_paper(table: Sequence[ConvergenceRow]) -> list[tuple[str, str, str]]:
+    first, last = table[0], table[-1]
+
+    def accuracies_of(name: str) -> tuple[str, str, str]:
+        ours = (first.secondary[name][0], last.secondary[name][0])
+        return f"secondary classifier, {name}", _percents(PAPER_ENDS[name]), _percents(ours)
+
+    paper = tuple(jaccard_of_overlap(overlap) for overlap in PAPER_ENDS["overlap"])
+    lines = [
+        ("network, accuracy", _percents(PAPER_ENDS["network"]), _percents((first.accuracy, last.accuracy))),
+        accuracies_of("activation_precision"),
+        accuracies_of("activation_output_correlation"),
+    ]
+    for preset in first.similarity:
+        ours = f"{first.similarity[preset].value:.3f} to {last.similarity[preset].value:.3f}"
+        lines.append((f"similarity (Jaccard index), {preset} noise", f"{paper[0]:.2f} to {paper[1]:.2f}", ours))
+        rho = rank_correlation_with_accuracy(table, preset)
+        lines.append(
+            (f"rank correlation of accuracy and similarity, {preset} noise", f"{PAPER_RANK_CORRELATION}", f"{rho:.2f}")
+        )
+    return lines
+
+
+def _percents(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
+def rank_correlation_with_accuracy(table: Sequence[ConvergenceRow], preset: str) -> float:
+    """Compute the rank correlation of the network's accuracy with the similarity over the checkpoints."""
+    return rank_correlation([row.accuracy for row in table], [row.similarity[preset].value for row in table])
+
+
+def plain(table: Sequence[ConvergenceRow], chance: float) -> dict[str, Any]:
+    """Convert a table to plain values, which `read_run` reads.
+
+    Args:
+        table: The checkpoints.
+        chance: The Jaccard index of random selections.
+    """
+    return {"chance": chance, "checkpoints": as_json(table)}
+
+
+def read_run(folder: Path) -> tuple[list[ConvergenceRow], float]:
+    """Read the table of a run.
+
+    Args:
+        folder: The --output of the experiment.
+
+    Returns:
+        The checkpoints, and the Jaccard index of random selections.
+
+    Raises:
+        FileNotFoundError: The run has not ended, or there is none.
+    """
+    path = folder / "convergence.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run the experiment convergence with --output {folder} first")
+
+    def row(record: dict[str, Any]) -> ConvergenceRow:
+        return ConvergenceRow(
+            record["step"],
+            record["epoch"],
+            record["accuracy"],
+            {name: (mean, deviation) for name, (mean, deviation) in record["secondary"].items()},
+            {preset: Estimate(**estimate) for preset, estimate in record["similarity"].items()},
+            {
+                preset: {int(layer): Estimate(**estimate) for layer, estimate in by_layer.items()}
+                for preset, by_layer in record["similarity_by_layer"].items()
+            },
+        )
+
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return [row(record) for record in rows["checkpoints"]], rows["chance"]
+
+
+def summary(runs: Sequence[Sequence[ConvergenceRow]]) -> list[ConvergenceRow]:
+    """Summarise runs with different seeds of the training.
+
+    Args:
+        runs: The tables of the runs, with the same checkpoints.
+
+    Returns:
+        A table with means over runs. The deviations of the secondary classifiers' accuracies are over runs, and the
+        intervals of the similarities reach from the smallest to the largest run.
+
+    Raises:
+        ValueError: There are fewer than two runs, or they have different checkpoints.
+    """
+    if len(runs) < 2 or len({tuple(row.step for row in run) for run in runs}) > 1:
+        raise ValueError(
+            "a summary needs at least two runs with the same checkpoints: give the same --epochs and --within"
+        )
+
+    def over(estimates: Sequence[Estimate]) -> Estimate:
+        values = [estimate.value for estimate in estimates]
+        return Estimate(float(np.mean(values)), min(values), max(values))
+
+    return [
+        ConvergenceRow(
+            rows[0].step,
+            rows[0].epoch,
+            float(np.mean([row.accuracy for row in rows])),
+            {name: spread([row.secondary[name][0] for row in rows]) for name in rows[0].secondary},
+            {preset: over([row.similarity[preset] for row in rows]) for preset in rows[0].similarity},
+            {
+                preset: {layer: over([row.similarity_by_layer[preset][layer] for row in rows]) for layer in by_layer}
+                for preset, by_layer in rows[0].similarity_by_layer.items()
+            },
+        )
+        for rows in zip(*runs, strict=True)
+    ]

@@ -54,13 +54,17 @@ def extract(explainer: Explainer, example: Example, random: bool) -> dict[str, A
         rng = np.random.default_rng(int.from_bytes(example.name.encode(), "big") % 2**63)
         drawn = draw_neurons(explainer, rng)
     # The window is the whole frame, so pixels of the window are pixels of the frame.
-    located = explainer.locate(ranked, [*ranked.neurons, *drawn])
+    located = explainer.locate_selected(ranked)
     patches = {
-        name: {layer: [_box(located.get(Neuron(layer, c))) for c in ranked.channels[name, layer]] for layer in layers}
+        name: {
+            layer: [_box(located.get((name, Neuron(layer, c)))) for c in ranked.channels[name, layer]]
+            for layer in layers
+        }
         for name in explainer.settings.metrics
     }
     if random:
-        patches[RANDOM] = {layer: [_box(located.get(n)) for n in drawn if n.layer == layer] for layer in layers}
+        of_random = explainer.locate(ranked, drawn)
+        patches[RANDOM] = {layer: [_box(of_random.get(n)) for n in drawn if n.layer == layer] for layer in layers}
     similarity, by_layer = ranked.set_similarity()
     return {"patches": patches, "set_similarity": similarity, "set_similarity_by_layer": by_layer}
 

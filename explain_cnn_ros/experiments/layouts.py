@@ -1,7 +1,8 @@
 """The layouts of data on disk, and the errors if a part of one is missing.
 
 - Windows: `train/pos` and `train/neg`, or `96X160H96/Train/pos` and `Train/neg` of INRIAPerson. They have no
-  annotations; the person stands in the middle.
+  annotations; the person stands in the middle. Test windows that are copies or near copies of training windows are
+  dropped.
 - INRIAPerson as it is distributed (Dalal & Triggs 2005): photos in `Train/pos` and `Test/pos`, with PASCAL annotations
   in `Train/annotations` and `Test/annotations`, and person-free photos in `Train/neg` and `Test/neg`.
 - A folder with `boxes.csv`: columns image, x, y, width, height in pixels, with a line for each person. A line with an
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +25,17 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
-from explain_cnn_ros.training.datasets import Photo, list_images, read_inria, share_of
+from explain_cnn_ros.training.datasets import Photo, list_images, read_inria, share_of, split
+from explain_cnn_ros.training.duplicates import without_duplicates
 
 Image = NDArray[np.uint8]
 
 #: Size (width, height) of the classifier's window, in pixels.
 WINDOW = (64, 128)
 
-#: Share of the photos that the secondary classifier is tested on. The training of the weights that ship does not use
-#: these photos, because it splits them by the same number.
+#: Share of the photos that the secondary classifier is tested on. The weights that ship were not trained on these
+#: photos, because the training splits them by the same number. However, the photos are their validation: the best round
+#: was chosen on them.
 TEST_SHARE = 0.15
 
 #: Box (x, y, width, height) of the person in an INRIA window: in the middle, 96 pixels tall, and as wide as persons of
@@ -64,7 +68,7 @@ class WindowSource:
         name: Name of the window, unique in its data.
         file: The image file.
         person: Whether the window shows a person.
-        is_test: Whether its photo belongs to the test photos.
+        is_test: Whether its photo belongs to the test photos of the experiments.
         cut: Cuts the window out of the image, and returns it with the person's box in it.
     """
 
@@ -107,8 +111,18 @@ def read_sources(root: Path) -> list[WindowSource]:
     return [
         WindowSource(p.path.name, p, box is not None, share_of(p.photo) < TEST_SHARE, partial(_middle, box=box))
         for photos, box in ((inria.persons, PERSON_BOX), (inria.backgrounds, None))
-        for p in photos
+        for p in _without_duplicates(photos)
     ]
+
+
+def _without_duplicates(photos: list[Photo]) -> list[Photo]:
+    """Return windows without the test windows that are copies or near copies of training windows."""
+    training, test = split(photos, TEST_SHARE)
+    kept = without_duplicates(test, training)
+    if len(kept) < len(test):
+        count = len(test) - len(kept)
+        print(f"dropped {count} of {len(test)} test windows as duplicates of training windows", file=sys.stderr)
+    return sorted([*training, *kept], key=lambda p: p.path)
 
 
 def read_pascal(path: Path) -> list[Box]:

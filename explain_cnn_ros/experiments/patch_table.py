@@ -2,8 +2,11 @@
 
     explain-cnn experiments patches --data DIR --output DIR
 
-The table adds measures that do not saturate, and four baselines: random neurons, random boxes of the same sizes, boxes
-of the same sizes in the middle of the window, and an untrained network.
+The table has the paper's numbers beside ours. Patches are the boxes around all nonzero pixels of a reconstruction, as
+in the authors' published code, and around its strong pixels only. Further measures of localization do not saturate. The
+secondary classifiers are evaluated with three splits of the patches; see `patch_accuracy`. There are rows that the
+paper does not have: influence, random neurons, random boxes of the same sizes, boxes of the same sizes in the middle of
+the window, and an untrained network.
 """
 
 from __future__ import annotations
@@ -22,7 +25,13 @@ from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import PatchesByLayer, extract_all
 from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.localization import Box, Localization, localization
-from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings, accuracies, boxes_of
+from explain_cnn_ros.experiments.patch_accuracy import (
+    SPLITS,
+    PatchAccuracySettings,
+    SecondaryAccuracy,
+    accuracies,
+    boxes_of,
+)
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
 from explain_cnn_ros.experiments.secondary import spread
 from explain_cnn_ros.experiments.selectors import RANDOM
@@ -35,6 +44,23 @@ SIZES_OF = "activation_precision"
 
 UNTRAINED, ELSEWHERE, MIDDLE = "untrained network", "random boxes", "boxes in the middle"
 
+#: Table 1 of the paper (Lengerich et al. 2017), "averaged over a set of 5 test images": patch localization and accuracy
+#: of the secondary classifier, by metric and N.
+PAPER_TABLE = {
+    ("weight_sum", 5): (0.94, 0.607),
+    ("weight_sum", 20): (0.82, 0.703),
+    ("weight_variance", 5): (0.91, 0.787),
+    ("weight_variance", 20): (0.80, 0.948),
+    ("activation_sum", 5): (0.92, 0.734),
+    ("activation_sum", 20): (0.79, 0.862),
+    ("activation_variance", 5): (0.91, 0.711),
+    ("activation_variance", 20): (0.80, 0.857),
+    ("activation_output_correlation", 5): (0.93, 0.705),
+    ("activation_output_correlation", 20): (0.85, 0.931),
+    ("activation_precision", 5): (0.96, 0.94),
+    ("activation_precision", 20): (0.91, 0.901),
+}
+
 #: Patches by layer, by window.
 PatchesByWindow = dict[str, PatchesByLayer]
 
@@ -46,16 +72,16 @@ class PatchTableRow:
     Attributes:
         name: Metric or baseline.
         top_n: Number of neurons of each layer.
-        localization: How well the patches match the persons of the test photos.
-        accuracy: Balanced accuracy of the secondary classifier, mean over its seeds.
-        deviation: Standard deviation of the accuracy over seeds.
+        nonzero: How well the boxes around all nonzero pixels match the persons of the test photos.
+        strong: The same of the boxes around the strong pixels.
+        accuracies: Accuracy of the secondary classifiers by split; they see the boxes around the strong pixels.
     """
 
     name: str
     top_n: int
-    localization: Localization
-    accuracy: float
-    deviation: float
+    nonzero: Localization
+    strong: Localization
+    accuracies: Mapping[str, SecondaryAccuracy]
 
 
 @dataclass(frozen=True)
@@ -66,11 +92,13 @@ class PatchTableSettings:
         explain: Settings of the explanations; their `top_n` is not used.
         top_ns: Numbers of neurons of each layer.
         accuracy: Settings of the secondary classifiers.
+        splits: Splits of the patches of the secondary classifiers, some of `SPLITS`.
     """
 
     explain: ExplainSettings
     top_ns: tuple[int, ...] = (5, 20)
     accuracy: PatchAccuracySettings = field(default_factory=PatchAccuracySettings)
+    splits: tuple[str, ...] = SPLITS
 
 
 def measure(
@@ -89,12 +117,19 @@ def measure(
         folder: Folder of the caches.
         progress: Receives reports of the progress.
     """
-    sets = _patch_sets(classifier, examples, settings, folder, progress)
+    persons = [e for e in examples if e.person and e.is_test]
+    strong = _patch_sets(classifier, examples, settings, folder / "patches", progress)
+    whole = dataclasses.replace(settings, explain=dataclasses.replace(settings.explain, patch_share=0.0))
+    nonzero = _patch_sets(classifier, persons, whole, folder / "nonzero", progress)
     rows = []
-    for count, (name, top_n) in enumerate(itertools.product(sets, settings.top_ns)):
-        progress("secondary classifiers", count, len(sets) * len(settings.top_ns))
-        values = accuracies(examples, sets[name], top_n, settings.accuracy, folder / "secondary.json")
-        rows.append(PatchTableRow(name, top_n, _localization(examples, sets[name], top_n), *spread(values)))
+    for count, (name, top_n) in enumerate(itertools.product(strong, settings.top_ns)):
+        progress("secondary classifiers", count, len(strong) * len(settings.top_ns))
+        of_splits = {
+            split: accuracies(examples, strong[name], top_n, settings.accuracy, folder / "secondary.json", split)
+            for split in settings.splits
+        }
+        of_nonzero, of_strong = (_localization(persons, sets[name], top_n) for sets in (nonzero, strong))
+        rows.append(PatchTableRow(name, top_n, of_nonzero, of_strong, of_splits))
     return rows
 
 
@@ -102,23 +137,31 @@ def _patch_sets(
     classifier: PersonClassifier,
     examples: Sequence[Example],
     settings: PatchTableSettings,
-    folder: Path,
+    cache: Path,
     progress: ProgressCallback,
 ) -> dict[str, PatchesByWindow]:
-    """Return the patches of each metric and baseline, in the order of the table."""
+    """Return the patches of each metric and baseline, in the order of the table.
+
+    Args:
+        classifier: The classifier.
+        examples: The windows.
+        settings: Settings of the experiment.
+        cache: Path of the caches without their endings.
+        progress: Receives reports of the progress.
+    """
     explain = dataclasses.replace(settings.explain, top_n=max(settings.top_ns))
     trained = extract_all(
         Explainer(classifier, explain),
         examples,
-        folder / "patches.jsonl",
-        lambda done, total: progress("explaining", done, total),
+        cache.with_suffix(".jsonl"),
+        lambda done, total: progress(f"explaining ({cache.name})", done, total),
     )
     # One metric is enough for the untrained network.
     untrained = extract_all(
         Explainer(classifier.untrained(), dataclasses.replace(explain, metrics=(SIZES_OF,))),
         examples,
-        folder / "patches-untrained.jsonl",
-        lambda done, total: progress("explaining with the untrained network", done, total),
+        cache.with_name(f"{cache.name}-untrained.jsonl"),
+        lambda done, total: progress(f"explaining with the untrained network ({cache.name})", done, total),
         random=False,
     )
     sets: dict[str, PatchesByWindow] = {}
@@ -144,24 +187,35 @@ def _moved(window: str, patches: PatchesByLayer, move: Callable[[Box, np.random.
     return moved
 
 
-def _localization(examples: Sequence[Example], patches: Mapping[str, PatchesByLayer], top_n: int) -> Localization:
-    """Compare the patches with the persons of the test photos."""
-    pairs = [
-        (box, example.box)
-        for example in examples
-        if example.box is not None and example.is_test
-        for box in boxes_of(patches[example.name], top_n)
-    ]
-    return localization([box for box, _ in pairs], [person for _, person in pairs])
+def _localization(persons: Sequence[Example], patches: Mapping[str, PatchesByLayer], top_n: int) -> Localization:
+    """Compare the patches with the persons."""
+    pairs = [(box, example) for example in persons for box in boxes_of(patches[example.name], top_n)]
+    people = [example.box for _, example in pairs if example.box is not None]
+    return localization([box for box, _ in pairs], people, [example.photo for _, example in pairs])
 
 
 def to_markdown(rows: Sequence[PatchTableRow]) -> str:
     """Return the table in Markdown."""
-    header = ("neurons by", "top N", "patches that touch the person", "share of a patch inside", "middle inside")
-    return markdown.table((*header, "secondary classifier, accuracy"), map(_cells, rows))
+    header = ["neurons by", "top N", "touch the person: paper", "all nonzero pixels", "strong pixels"]
+    header += ["share of a patch inside", "middle inside", "secondary classifier: paper"]
+    return markdown.table([*header, *(f"by {split}" for split in rows[0].accuracies)], map(_cells, rows))
 
 
 def _cells(row: PatchTableRow) -> list[object]:
-    found = row.localization
-    shares = [f"{100 * share:.1f} %" for share in (found.touching, found.inside, found.pointing)]
-    return [row.name, row.top_n, *shares, f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f} %"]
+    paper = PAPER_TABLE.get((row.name, row.top_n))
+    return [
+        row.name,
+        row.top_n,
+        f"{100 * paper[0]:.0f} %" if paper else "—",
+        row.nonzero.touching.percent,
+        *(measure.percent for measure in (row.strong.touching, row.strong.inside, row.strong.pointing)),
+        f"{100 * paper[1]:.1f} %" if paper else "—",
+        *(_accuracy(found) for found in row.accuracies.values()),
+    ]
+
+
+def _accuracy(found: SecondaryAccuracy) -> str:
+    """Return the accuracy with its interval over photos, and the standard deviation over seeds."""
+    if len(found.seeds) < 2:
+        return found.overall.percent
+    return f"{found.overall.percent} ± {100 * spread(found.seeds)[1]:.1f}"

@@ -40,8 +40,11 @@ def command_line(arguments: argparse.Namespace) -> str:
         value = getattr(arguments, action.dest, None)
         if value is None or value == action.default or action.dest in ("help", "output", "device"):
             continue
-        values = value if isinstance(value, list) else [value]
-        words += [*action.option_strings[:1], *(v.name if isinstance(v, Path) else str(v) for v in values)]
+        values = [v.name if isinstance(v, Path) else str(v) for v in (value if isinstance(value, list) else [value])]
+        if isinstance(action, argparse._AppendAction):
+            words += [word for v in values for word in (action.option_strings[0], v)]
+        else:
+            words += [*action.option_strings[:1], *values]
     return " ".join(words)
 
 

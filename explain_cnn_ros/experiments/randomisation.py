@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from explain_cnn_ros.experiments import markdown
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking
 from explain_cnn_ros.explain.selection import jaccard
@@ -43,6 +44,9 @@ def check(
 ) -> list[RandomisationRow]:
     """Explain images again after each stage of the re-initialisation.
 
+    The decision that is explained stays the one that the trained network shows, whatever the changed network decides.
+    Otherwise influence would select the other side's neurons whenever the decision flips.
+
     Args:
         classifier: The trained classifier.
         images: uint8 [H, W, 3] RGB. Each is explained as a whole.
@@ -57,7 +61,11 @@ def check(
     total = stages(classifier)
     for stage, changed in tqdm(randomised(classifier, seed), total=total, desc="layers", unit="layer"):
         explainer = Explainer(changed, settings)
-        after = [explainer.explain(image) for image in images]
+        # P(person) is always at least 0 and never 2, so the decision is the one that was shown before.
+        after = [
+            explainer.explain(image, threshold=0.0 if shown.person else 2.0)
+            for image, shown in zip(images, before, strict=True)
+        ]
         for name in settings.metrics:
             pairs = [similarity(one, other, name) for one, other in zip(before, after, strict=True)]
             rows.append(RandomisationRow(stage, name, mean([p[0] for p in pairs]), mean([p[1] for p in pairs])))
@@ -101,14 +109,13 @@ def mean(values: Sequence[float]) -> float:
 
 
 def table(rows: Sequence[RandomisationRow]) -> str:
-    """Return the rows as text: a line for each stage, two columns for each metric."""
+    """Return the same neurons and the same area in Markdown: a row for each stage, and a column for each metric."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
-    lines = [f"{'random from':<12}" + "".join(f"{metric:>31}" for metric in metrics)]
-    lines.append(f"{'the top to':<12}" + f"{'same neurons':>20}{'same area':>11}" * len(metrics))
-    for stage in dict.fromkeys(row.stage for row in rows):
-        of_stage = {row.metric: row for row in rows if row.stage == stage}
-        lines.append(
-            f"{stage:<12}"
-            + "".join(f"{of_stage[m].same_neurons:>20.2f}{of_stage[m].same_area:>11.2f}" for m in metrics)
-        )
-    return "\n".join(lines)
+    by_key = {(row.stage, row.metric): row for row in rows}
+    stages_of_rows = list(dict.fromkeys(row.stage for row in rows))
+    text = []
+    for title, field in (("same neurons", "same_neurons"), ("same area", "same_area")):
+        header = ["random from the top to", *(name.replace("_", " ") for name in metrics)]
+        lines = [[f"`{s}`", *(f"{getattr(by_key[s, m], field):.2f}" for m in metrics)] for s in stages_of_rows]
+        text.append(f"{title}:\n\n" + markdown.table(header, lines))
+    return "\n".join(text)

@@ -1,7 +1,9 @@
 """The secondary classifier: a small network that decides from patches alone whether they show a person.
 
-As in the paper, it has three hidden layers of 64 channels with max pooling between them, and patches are resized to one
-size. Its accuracy says whether the patches contain the information that distinguishes persons from backgrounds.
+As the paper describes it (section 5.1), it has three hidden layers of 64 channels with max pooling between them, and
+patches are resized to one size. The published code does not resize patches: it sets the rest of the image to zero. The
+paper states neither the size of the patches nor the settings of the training; these are ours. The accuracy says whether
+the patches contain the information that distinguishes persons from backgrounds.
 """
 
 from __future__ import annotations
@@ -112,6 +114,22 @@ def train(
 
 
 @torch.inference_mode()
+def correct(model: nn.Sequential, patches: NDArray[np.uint8], persons: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether the decision about each patch is right, bool [N].
+
+    Args:
+        model: The network.
+        patches: uint8 [N, 32, 32, 3].
+        persons: Whether each patch belongs to a person, [N].
+    """
+    return np.concatenate(
+        [
+            model(to_input(patches[i : i + 512])).argmax(1).numpy().astype(bool) == persons[i : i + 512]
+            for i in range(0, len(patches), 512)
+        ]
+    )
+
+
 def balanced_accuracy(model: nn.Sequential, patches: NDArray[np.uint8], persons: NDArray[np.bool_]) -> float:
     """Compute the mean of the accuracies on patches of persons and on patches of backgrounds.
 
@@ -120,12 +138,7 @@ def balanced_accuracy(model: nn.Sequential, patches: NDArray[np.uint8], persons:
         patches: uint8 [N, 32, 32, 3].
         persons: Whether each patch belongs to a person, [N].
     """
-    right = np.concatenate(
-        [
-            model(to_input(patches[i : i + 512])).argmax(1).numpy().astype(bool) == persons[i : i + 512]
-            for i in range(0, len(patches), 512)
-        ]
-    )
+    right = correct(model, patches, persons)
     return float((right[persons].mean() + right[~persons].mean()) / 2)
 
 

@@ -2,12 +2,14 @@
 
     explain-cnn experiments stability --data DIR --output DIR
 
-Only the metrics that depend on the noise are measured. The other metrics select the same neurons with every seed.
+Only the metrics that depend on the noise are measured. The other metrics, and influence of the image alone, select the
+same neurons with every seed. Influence of the image alone has rows of its own, with 0 perturbations.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from explain_cnn_ros.experiments import bootstrap, markdown, results_cache
 from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
-from explain_cnn_ros.experiments.selectors import PERTURBED_METRICS
+from explain_cnn_ros.experiments.selectors import INFLUENCE_METRICS, LIVE, NOISY_METRICS
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
@@ -53,11 +55,12 @@ class StabilityRow:
 
     Attributes:
         preset: Preset of the noise.
-        sigma: Standard deviation of the noise.
-        perturbations: Number of perturbations. Balanced noise rounds it up to whole blocks.
+        sigma: Standard deviation of the noise; 0 without noise.
+        perturbations: Number of perturbations. Balanced noise rounds it up to whole blocks. 0: the image alone.
         metric: Name of the metric.
         seeds: Jaccard index of the selections with two seeds.
-        halves: The stability that explanations report: the Jaccard index of both halves of the perturbations.
+        halves: The stability that explanations report: the Jaccard index of both halves of the perturbations. NaN
+            without perturbations.
     """
 
     preset: str
@@ -95,7 +98,7 @@ def measure(
         progress: Receives reports of the progress.
 
     Returns:
-        A row for each setting of the noise and each metric that depends on the noise.
+        A row for each setting of the noise and each metric that depends on the noise, and rows of the image alone.
     """
     explainers = {
         (preset, sigma): [
@@ -105,7 +108,8 @@ def measure(
                     preset,
                     sigma=sigma,
                     seed=seed,
-                    metrics=PERTURBED_METRICS,
+                    metrics=NOISY_METRICS,
+                    proof="none",
                     top_n=settings.top_n,
                     layers=settings.layers,
                 ),
@@ -145,17 +149,15 @@ def _compare(
     found = []
     for rankings in zip(*of_seeds, strict=True):
         entry: dict[str, Any] = {"perturbations": rankings[0].perturbations}
-        for name in PERTURBED_METRICS:
+        for name in NOISY_METRICS:
             keys = [(name, layer) for layer in layers]
             pairs = [
-                jaccard(set(one.channels[key]), set(other.channels[key]))
+                _jaccard(set(one.channels[key]), set(other.channels[key]))
                 for key in keys
                 for one, other in itertools.combinations(rankings, 2)
             ]
-            entry[name] = [
-                float(np.mean(pairs)),
-                float(np.nanmean([r.stability[key] for r in rankings for key in keys])),
-            ]
+            halves = [r.stability[key] for r in rankings for key in keys if not np.isnan(r.stability[key])]
+            entry[name] = [float(np.mean(pairs)), float(np.mean(halves)) if halves else float("nan")]
         found.append(entry)
     return found
 
@@ -163,14 +165,21 @@ def _compare(
 def _rows(records: Mapping[str, Any], examples: Sequence[Example], settings: StabilitySettings) -> list[StabilityRow]:
     photos, found = [e.photo for e in examples], []
     for i, (preset, sigma, counts) in enumerate(points(settings)):
-        for j, name in itertools.product(range(len(counts)), PERTURBED_METRICS):
+        for j, name in itertools.product(range(len(counts)), NOISY_METRICS):
             entries = [records[e.name][i][j] for e in examples]
             if j and entries[0]["perturbations"] == records[examples[0].name][i][j - 1]["perturbations"]:
                 continue  # both numbers are rounded up to the same number of blocks
             seeds = bootstrap.mean([entry[name][0] for entry in entries], photos)
             halves = float(np.nanmean([entry[name][1] for entry in entries]))
             found.append(StabilityRow(preset, sigma, entries[0]["perturbations"], name, seeds, halves))
+    # By definition: without noise, there is no seed.
+    found += [StabilityRow(LIVE, 0.0, 0, name, Estimate(1.0, 1.0, 1.0), math.nan) for name in INFLUENCE_METRICS]
     return found
+
+
+def _jaccard(one: set[int], other: set[int]) -> float:
+    """Return the Jaccard index of two selections; 1 if both are empty."""
+    return jaccard(one, other) if one or other else 1.0
 
 
 def stable_from(table: Sequence[StabilityRow], preset: str, metric: str, target: float) -> int | None:
@@ -185,7 +194,7 @@ def stable_from(table: Sequence[StabilityRow], preset: str, metric: str, target:
     Returns:
         The number; None if the ranking with the most perturbations is not stable.
     """
-    own = PRESETS[preset]["sigma"]
+    own = PRESETS[preset].get("sigma", 0.0)
     line = sorted(
         (row.perturbations, row.seeds.value)
         for row in table
@@ -201,5 +210,10 @@ def stable_from(table: Sequence[StabilityRow], preset: str, metric: str, target:
 
 def to_markdown(table: Sequence[StabilityRow]) -> str:
     """Return the table in Markdown."""
-    lines = [(r.preset, f"{r.sigma:g}", r.perturbations, r.metric, r.seeds, f"{r.halves:.2f}") for r in table]
+    lines = [
+        (r.preset, f"{r.sigma:g}", r.perturbations, r.metric, r.seeds, f"{r.halves:.2f}")
+        if r.perturbations
+        else ("none (the image alone)", "—", 0, r.metric, "1 by definition: there is no seed", "—")
+        for r in table
+    ]
     return markdown.table(("noise", "sigma", "n", "metric", "seeds", "halves"), lines)

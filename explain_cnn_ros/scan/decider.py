@@ -30,8 +30,7 @@ class DecisionSettings:
 
     regions: str = option(
         "whole",
-        "Windows of a frame: whole (the frame is resized to one window, as in the paper) or scan (the frame "
-        "is searched for persons).",
+        "Windows of a frame: whole (the frame is resized to one window) or scan (the frame is searched for persons).",
         choices=REGIONS,
     )
     threshold: float = option(

@@ -1,7 +1,8 @@
-"""The images of a training: those that it is trained on, and those that are held out."""
+"""The images of a training: those that it is trained on, those of the validation, and those of the test."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from explain_cnn_ros.training import datasets
 from explain_cnn_ros.training.batches import TrainingImages
+from explain_cnn_ros.training.duplicates import without_duplicates
 from explain_cnn_ros.training.settings import TrainSettings
 
 #: Share of the held-out person-free photos on which the threshold is chosen. The others are the test photos.
@@ -24,10 +26,10 @@ class TrainingData:
 
     Attributes:
         images: Images that the training windows are cut from.
-        persons: Held-out windows of persons.
-        backgrounds: Held-out windows or photos without persons.
-        threshold_photos: Held-out person-free photos on which the threshold is chosen.
-        test_photos: Held-out person-free photos of the final test.
+        persons: Validation windows of persons: held out of the training, but the best round is chosen on them.
+        backgrounds: Validation windows or photos without persons.
+        threshold_photos: Held-out person-free photos on which the best round and the threshold are chosen.
+        test_photos: Held-out person-free photos on which nothing is chosen.
         description: Numbers of the images, for the metadata of the weights.
     """
 
@@ -42,6 +44,8 @@ class TrainingData:
 def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> TrainingData:
     """Read all images into memory and split them by photo.
 
+    Held-out images that are copies or near copies of training images are dropped; their numbers are printed.
+
     Args:
         inria: Folder of the INRIA person data; see `datasets.read_inria`.
         background: Folder of person-free photos; None for none.
@@ -49,7 +53,7 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> 
 
     Raises:
         FileNotFoundError: Data are missing; the message says which, and where to get them.
-        ValueError: An image cannot be read.
+        ValueError: An image cannot be read, or all held-out images of a kind are copies of training images.
     """
     windows = datasets.read_inria(inria)
     persons, held_persons = datasets.split(windows.persons, settings.held_out)
@@ -58,17 +62,24 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> 
     held_photos: list[datasets.Photo] = []
     if background is not None:
         photos, held_photos = datasets.split(datasets.read_photos(background), settings.background_held_out)
+    before = [len(part) for part in (held_persons, held_backgrounds, held_photos)]
+    held_persons = without_duplicates(held_persons, persons)
+    held_backgrounds = without_duplicates(held_backgrounds, backgrounds)
+    held_photos = without_duplicates(held_photos, photos)
+    after = [len(part) for part in (held_persons, held_backgrounds, held_photos)]
+    dropped = "{} persons, {} backgrounds, {} photos".format(*(b - a for b, a in zip(before, after, strict=True)))
+    print(f"dropped as duplicates of training images: {dropped}", file=sys.stderr)
     count = round(len(held_photos) * THRESHOLD_SHARE)
     description = (
         f"INRIA person: {len(persons)} persons, {len(backgrounds)} backgrounds; {len(photos)} person-free photos. "
-        f"Held out by photo: {len(held_persons)} persons, {len(held_backgrounds)} backgrounds, "
-        f"{len(held_photos)} photos"
+        f"Held out by photo: {after[0]} persons, {after[1]} backgrounds, {after[2]} photos; "
+        f"dropped as duplicates of training images: {dropped}"
     )
     return TrainingData(
         TrainingImages(_read(persons, "persons"), _read(backgrounds, "backgrounds"), _read(photos, "photos")),
-        _read(held_persons, "held-out persons"),
-        _read(held_backgrounds, "held-out backgrounds"),
-        _read(held_photos[:count], "held-out photos"),
+        _read(held_persons, "validation persons"),
+        _read(held_backgrounds, "validation backgrounds"),
+        _read(held_photos[:count], "threshold photos"),
         _read(held_photos[count:], "test photos"),
         description,
     )

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier on held-out photos, and the choice of its threshold."""
+"""Evaluation of a classifier on images that it was not trained on, and the choice of its threshold."""
 
 from __future__ import annotations
 

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = arguments.output / f"{settings.architecture}_inria.safetensors"
     classifier.save(weights)
     replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
+    print("accuracy on the validation windows, on which the best round was chosen, and alarms on the test photos:")
     print(json.dumps(classifier.info.accuracy, indent=1))
     print(f"weights: {weights}, threshold {classifier.threshold}")
     return 0

@@ -211,7 +211,7 @@ class Trainer:
         return loss + self.settings.offset_weight * distance / of_person.sum().clamp_min(1) / error.shape[1]
 
     def evaluate(self, loss: float) -> None:
-        """Add the accuracy on held-out windows to the history, and print it.
+        """Add the accuracy on validation windows to the history, and print it.
 
         Args:
             loss: Running mean of the loss.
@@ -272,13 +272,18 @@ class Trainer:
         self.save()
 
     def score_round(self) -> dict[str, float]:
-        """Return the figures of a round: accuracy, alarms, and accuracy on persons where alarms are at their limit."""
+        """Return the figures by which a round is chosen: accuracy on validation windows, alarms, and both together.
+
+        Returns:
+            The accuracy at P = 0.5, the share of photos with an alarm, and the accuracy on persons at the threshold at
+            which the share of photos with an alarm is at its limit.
+        """
         classifier = self.classifier()
         persons = probabilities(classifier, self.data.persons)
         backgrounds = probabilities(classifier, self.data.backgrounds)
         figures = {"step": float(self.step), **accuracy(persons, backgrounds, 0.5)}
         if self.data.threshold_photos:
-            # Half of the photos are enough to judge a round. All of them choose the threshold in the end.
+            # Half of the photos are enough to choose a round. All of them choose the threshold in the end.
             maxima = scan_maxima(classifier, self.data.threshold_photos[::2], "alarms")
             figures["photos_with_alarm_at_0.5"] = float((maxima >= 0.5).mean())
             threshold = choose_threshold(maxima, self.settings.alarms)
@@ -287,7 +292,11 @@ class Trainer:
         return figures
 
     def finish(self) -> PersonClassifier:
-        """Return the classifier of the current network with its threshold and its accuracy on held-out data."""
+        """Return the classifier of the current network with its threshold and its accuracy.
+
+        The accuracy on windows is that of the validation, on which the best round was chosen. The share of photos with
+        an alarm is that of the test photos, on which nothing was chosen.
+        """
         assert self.best is not None
         # The figures are those of the network that is shipped: folded, rounded to half precision, run in float32.
         network = fold_batch_norm(self.network.eval()).half().float()

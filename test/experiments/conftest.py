@@ -56,6 +56,7 @@ def quick_classifier() -> PersonClassifier:
 @pytest.fixture(scope="session")
 def deep_classifier(vgg_like: Callable[..., nn.Sequential]) -> PersonClassifier:
     """VGG-16 of few channels with random weights and biases; shared: do not modify it."""
+    torch.manual_seed(0)
     small = VGGClassifier("vgg11", hidden=8)
     small.features = vgg_like(dtype=torch.float32)
     channels = [module.out_channels for module in small.features if isinstance(module, nn.Conv2d)]

@@ -23,6 +23,20 @@ def test_windows_of_a_photo_count_as_one() -> None:
     assert (ten.value, ten.low, ten.high) == pytest.approx((one.value, one.low, one.high))
 
 
+def test_the_permutation_test_over_photos() -> None:
+    """Ten photos whose differences have one sign: two of the 2 ** 10 choices of signs are as far from zero."""
+    photos = [str(i) for i in range(10)]
+    assert bootstrap.paired_p(np.ones(10), photos) == pytest.approx(2 / 2**10, abs=1e-3)
+    # Two windows of one photo have one sign: as if there were five.
+    assert bootstrap.paired_p(np.ones(10), [str(i // 2) for i in range(10)]) == pytest.approx(2 / 2**5, abs=0.01)
+    assert bootstrap.paired_p([1.0, -1.0], ["a", "b"]) == 1.0
+
+
+def test_what_was_not_measured_is_no_number() -> None:
+    assert str(bootstrap.NOT_MEASURED) == bootstrap.NOT_MEASURED.percent == "—"
+    assert bootstrap.Estimate(0.5, 0.25, 1.0).percent == "50 % (25 to 100)"
+
+
 def test_a_ratio_is_of_the_sums() -> None:
     found = bootstrap.ratio([1, 3], [2, 2], ["a", "b"])
     assert (found.value, found.low, found.high) == (1.0, 0.5, 1.5)

@@ -1,8 +1,8 @@
-"""The neurons that are silenced are those that explanations select; the table is computed by hand."""
+"""The neurons that are silenced are those that explanations select, and the outputs are those of single passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,81 +10,137 @@ import pytest
 import torch
 
 from explain_cnn_ros.experiments import causal
-from explain_cnn_ros.experiments.causal import SELECTORS, CausalSettings
+from explain_cnn_ros.experiments.baselines import draw_matched, mean_activations
+from explain_cnn_ros.experiments.causal import MAIN_SELECTORS, SELECTORS, CausalSettings
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.selectors import selector
+from explain_cnn_ros.experiments.selectors import INFLUENCE_METRICS, NOISY_METRICS, RANDOM, parts, selector
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
-QUICK = CausalSettings(top_ns=(1, 2), draws=2, layers=(2, 3))
+INFLUENCE_SELECTORS = [selector(name, preset) for preset in ("paper", "live") for name in INFLUENCE_METRICS]
+
+QUICK = CausalSettings(top_ns=(1, 2), compared_n=2, draws=2, further_draws=2, layers=(2, 3))
+
+
+def as_channels(of_layers: Mapping[str, list[int]], n: int) -> dict[int, list[int]]:
+    return {int(layer): channels[:n] for layer, channels in of_layers.items()}
 
 
 def test_the_neurons_that_explanations_select_are_silenced(
     quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
 ) -> None:
-    windows = examples(1)
-    records = causal.measure(quick_classifier, windows, QUICK, tmp_path)
-    classifier = quick_classifier
+    windows, reference, classifier = examples(1), examples(4)[2:], quick_classifier
+    records = causal.measure(classifier, windows, reference, QUICK, tmp_path)
+    adapter = adapt(classifier)
+    means = {
+        layer: activation.mean((0, 2, 3))
+        for layer, activation in adapter.trace(
+            classifier.to_pixels(np.stack([e.image for e in reference])), (2, 3)
+        ).activations.items()
+    }
     for example in windows:
         record = records[example.name]
         pixels = classifier.to_pixels(example.image[None])
 
-        def output(channels: dict[int, list[int]], pixels: torch.Tensor = pixels) -> float:
-            logits = adapt(classifier).silence(pixels, [channels])[0]
+        def output(
+            channels: dict[int, list[int]],
+            values: dict[int, torch.Tensor] | None = None,
+            pixels: torch.Tensor = pixels,
+        ) -> float:
+            logits = adapter.silence(pixels, [channels], values=values)[0]
             return float(logits[1] - logits[0])
 
         assert record["output"] == pytest.approx(output({}), rel=1e-4, abs=1e-4)
-        assert list(record["selected"]) == list(record["channels"])
+        assert record["person"] == (classifier.probability(example.image[None])[0] >= classifier.threshold)
         assert sorted(record["selected"]) == sorted(SELECTORS)
-        for preset, selectors in (("paper", ("weight_sum", "activation_precision")), ("authors", ())):
-            settings = ExplainSettings.preset(preset, top_n=2, layers=(2, 3))
+        for preset, names in (
+            ("paper", (*INFLUENCE_METRICS, "weight_sum", "activation_precision", "activation_output_correlation")),
+            ("authors", ("activation_output_correlation",)),
+            ("live", INFLUENCE_METRICS),
+        ):
+            settings = ExplainSettings.preset(preset, top_n=2, layers=(2, 3), metrics=names)
             explanation = Explainer(classifier, settings).explain(example.image)
-            for metric in (*selectors, "activation_output_correlation"):
-                name = selector(metric, preset)
+            for name in names:
+                chosen = {layer: [x.channel for x in explanation.ranking(name, layer)] for layer in (2, 3)}
+                own = selector(name, preset)
+                assert as_channels(record["channels"][own], 2) == chosen
                 for i, n in enumerate(QUICK.top_ns):
-                    chosen = {layer: [x.channel for x in explanation.ranking(metric, layer)][:n] for layer in (2, 3)}
-                    assert record["selected"][name][i] == pytest.approx(output(chosen), rel=1e-4, abs=1e-4)
-        assert np.shape(record["random"]) == (2, 2)
-    assert causal.measure(quick_classifier, windows, QUICK, tmp_path / "again") == records
-
-
-def synthetic(outputs: list[tuple[float, float, list[float]]]) -> tuple[dict[str, object], list[Example]]:
-    """Windows whose output, output without each selector's neuron, and without random ones are given."""
-    image = np.zeros((128, 64, 3), np.uint8)
-    windows = [Example(f"{i}", f"p{i}", image, (0, 0, 1, 1) if i % 2 == 0 else None, True) for i in range(len(outputs))]
-    records = {
-        str(i): {
-            "output": before,
-            "selected": {name: [after] for name in SELECTORS},
-            "random": [[value] for value in random],
-            "channels": {},
+                    top = {layer: channels[:n] for layer, channels in chosen.items()}
+                    assert record["selected"][own][i] == pytest.approx(output(top), rel=1e-4, abs=1e-4)
+        for own in MAIN_SELECTORS:
+            top = as_channels(record["channels"][own], 2)
+            assert record["mean_selected"][own] == pytest.approx(output(top, means), rel=1e-3, abs=1e-4)
+            by_layer = [output({layer: channels}) for layer, channels in top.items()]
+            assert record["layers_selected"][own] == pytest.approx(by_layer, rel=1e-4, abs=1e-4)
+        other = ExplainSettings.preset("paper", seed=causal.OTHER_SEED, top_n=2, layers=(2, 3), metrics=NOISY_METRICS)
+        ranked = Explainer(classifier, other).rank(example.image)
+        assert {name: as_channels(c, 2) for name, c in record["other_seed"].items()} == {
+            name: ranked.of_metric(name) for name in NOISY_METRICS
         }
-        for i, (before, after, random) in enumerate(outputs)
-    }
-    return records, windows
+        assert list(record["single"]) == [*INFLUENCE_SELECTORS, RANDOM]
+        for own in INFLUENCE_SELECTORS:
+            top = as_channels(record["channels"][own], 2)
+            single = [output({layer: [c]}) for layer, channels in top.items() for c in channels]
+            assert record["single"][own] == pytest.approx(single, rel=1e-4, abs=1e-4)
+        assert len(record["single"][RANDOM]) == 4
+        assert np.shape(record["random"]) == (2, 2)
+        assert np.shape(record["layers_random"]) == (2, 2)
+        assert np.shape(record["mean_random"]) == (2,)
+        assert {name: len(outputs) for name, outputs in record["matched"].items()} == dict.fromkeys(MAIN_SELECTORS, 2)
+    assert causal.measure(classifier, windows, reference, QUICK, tmp_path / "again") == records
 
 
-def test_the_table_by_hand() -> None:
-    """A person that falls below the threshold of 0.5, and a background that rises by 1."""
-    records, windows = synthetic([(2.0, -1.0, [1.0, 3.0]), (-4.0, -3.0, [-4.0, -6.0])])
-    row = causal.rows(records, windows, CausalSettings(top_ns=(1,)), 0.5)[0]
-    assert row.influence.value == pytest.approx((3 + 1) / 2)
-    assert row.times_random.value == pytest.approx((3 + 1) / (1 + 1))
-    assert row.against.value == pytest.approx((3 + 1) / 2)
-    assert row.against_random.value == pytest.approx((0 - 1) / 2)
-    assert (row.flips.value, row.flips_random.value) == (0.5, 0.0)
-    assert "| 1 | 2.00 (1.00 to 3.00) | 2.00 (1.00 to 3.00) |" in causal.to_markdown([row])
+def test_the_means_count_for_the_cache(
+    quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
+) -> None:
+    """Other windows of reference give other results, and a file of their own."""
+    one, other = examples(4)[2:3], examples(4)[3:]
+    found = [causal.measure(quick_classifier, examples(1), r, QUICK, tmp_path)["0.png"] for r in (one, other)]
+    assert found[0]["selected"] == found[1]["selected"]
+    assert found[0]["mean_selected"] != found[1]["mean_selected"]
+    assert len(list(tmp_path.glob("silenced*.jsonl"))) == 2
 
 
-def test_agreement_by_hand() -> None:
-    records, windows = synthetic([(0.0, 0.0, [0.0])])
-    channels = {name: {"3": [100 + i, 9], "5": [1]} for i, name in enumerate(SELECTORS)}
-    records["0"]["channels"] = channels
-    matrix = np.array(causal.agreement(records, windows, 2))
-    assert np.allclose(np.diag(matrix), 1)
-    assert np.allclose(matrix[~np.eye(len(matrix), dtype=bool)], 2 / 4)
-    matrix = np.array(causal.agreement(records, windows, 1))
-    assert np.allclose(matrix[~np.eye(len(matrix), dtype=bool)], 1 / 3)
-    assert causal.agreement_markdown(matrix).count("\n") == 2 + len(SELECTORS)
+def test_selectors_follow_the_registry() -> None:
+    assert SELECTORS[:4] == (
+        "influence",
+        "counter_influence",
+        "influence, image alone",
+        "counter_influence, image alone",
+    )
+    assert {"influence, image alone", "activation_output_correlation, authors noise", *PAPER_METRICS} < set(SELECTORS)
+    for name in SELECTORS:
+        metric_name, preset = parts(name)
+        assert selector(metric_name, preset) == name
+        assert metric(metric_name).name == metric_name
+        assert ExplainSettings.preset(preset, metrics=(metric_name,)).metrics == (metric_name,)
+
+
+def test_matched_neurons_are_as_active() -> None:
+    """Activities are the channel numbers, so the nearest ranks are the nearest channels; channel 0 is dead."""
+    activations = {4: torch.arange(20.0).view(20, 1, 1).expand(20, 2, 3)}
+    seen: set[int] = set()
+    for seed in range(200):
+        drawn = draw_matched(activations, {4: [10, 19]}, np.random.default_rng(seed), nearest=4)[4]
+        assert drawn[0] in (8, 9, 11, 12) and drawn[1] in (15, 16, 17, 18)
+        seen |= set(drawn)
+    assert seen == {8, 9, 11, 12, 15, 16, 17, 18}
+    # Neither dead nor selected neurons are drawn, and none is drawn twice.
+    drawn = draw_matched(activations, {4: list(range(1, 18))}, np.random.default_rng(0))[4]
+    assert sorted(drawn) == [18, 19]
+    assert draw_matched(activations, {4: []}, np.random.default_rng(0)) == {4: []}
+
+
+def test_means_over_windows_in_batches(
+    quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explain_cnn_ros.experiments.baselines.BATCH", 2)
+    explainer = Explainer(quick_classifier, ExplainSettings(layers=(2, 5), compute_precision="float32"))
+    windows = examples(3)
+    found = mean_activations(explainer, windows)
+    for layer in (2, 5):
+        each = [explainer.trace(e.image).clean.activations[layer][0].mean((1, 2)) for e in windows]
+        torch.testing.assert_close(found[layer].float(), torch.stack(each).mean(0), rtol=1e-4, atol=1e-5)

@@ -29,10 +29,14 @@ def test_command_writes_figures(thin_classifier, picture, tmp_path: Path, capsys
     monkeypatch.setattr(PersonClassifier, "load", lambda *_: thin_classifier)
     cv2.imwrite(str(tmp_path / "image.png"), picture(40, 60))
     assert main([str(tmp_path / "image.png"), "--output", str(tmp_path / "figures.json"), "--top-n", "2"]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("dense")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith(
+        "| random from the top to | influence | counter influence | activation output correlation"
+    )
+    assert lines[4].startswith("| `dense` |")
     record = json.loads((tmp_path / "figures.json").read_text())
     assert record["images"] == 1
-    assert len(record["changes"]) == 14 * 6
+    assert len(record["changes"]) == 14 * 8
 
 
 def test_images_are_rgb(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from explain_cnn_ros.experiments import causal, checkpoints, commands, convergence, stability
 from explain_cnn_ros.experiments.cli import main
+from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
@@ -41,7 +44,7 @@ def test_the_guide_and_its_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With one person and one background. The second time, the cache gives the same tables and figures."""
-    quick = partial(causal.CausalSettings, top_ns=(1, 5), draws=1, layers=(2,))
+    quick = partial(causal.CausalSettings, top_ns=(1, 5), draws=1, further_draws=1, layers=(2,))
     monkeypatch.setattr(causal, "CausalSettings", quick)
     small = partial(stability.StabilitySettings, presets=("stable",), ns=(10,), sigmas=(0.1,), layers=(2,))
     monkeypatch.setattr(stability, "StabilitySettings", small)
@@ -59,8 +62,49 @@ def test_the_guide_and_its_tables(
     record = json.loads((out / "causal.json").read_text())
     assert record["command"] == "experiments causal --data " + inria.name + " --windows 1 --weights quick.safetensors"
     assert record["data"].endswith("(1 persons, 1 backgrounds)")
-    assert set(record["rows"]) == {"all windows", "persons", "backgrounds", "agreement"}
+    (of_network,) = record["rows"]["networks"].values()
+    assert of_network == record["rows"]["summary"]
+    assert {row["kind"] for row in of_network["rows"]} == {"all windows", "persons", "backgrounds"}
+    assert (out / "causal.md").read_text().startswith("### Claims about influence\n")
     assert str(out / "causal") in capsys.readouterr().out
+
+
+def test_several_networks(
+    thin_channels: None,
+    inria: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A block for each network, and their mean and range in front of them; each network has a cache of its own."""
+    small = partial(stability.StabilitySettings, presets=("stable",), ns=(10,), sigmas=(0.1,), layers=(2,))
+    monkeypatch.setattr(stability, "StabilitySettings", small)
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = PersonClassifier(VGGClassifier("vgg11", hidden=8), ModelInfo("vgg11", 8), "cpu")
+        weights += ["--weights", str(tmp_path / f"{seed}.safetensors")]
+        network.save(weights[-1])
+    common = ["stability", "--data", str(inria), "--windows", "1", "--seeds", "2"]
+    alone = []
+    for i in range(2):
+        out = tmp_path / f"alone{i}"
+        assert main([*common, "--output", str(out), *weights[2 * i : 2 * i + 2]]) == 0
+        alone.append((out / "stability.md").read_text())
+    out = tmp_path / "both"
+    assert main([*common, "--output", str(out), *weights]) == 0
+    text = (out / "stability.md").read_text()
+    assert text.startswith("## Over 2 networks: mean (smallest to largest network)\n")
+    assert text.count("## Network") == 2 and all(table in text for table in alone)
+    assert len(list(out.glob("stability-*.jsonl"))) == 2
+    record = json.loads((out / "stability.json").read_text())
+    assert record["model"] == f"of 2 networks: {', '.join(record['rows']['networks'])}"
+    one, other = record["rows"]["networks"].values()
+    for row, *both in zip(record["rows"]["summary"], one, other, strict=True):
+        values = [each["seeds"]["value"] for each in both]
+        assert row["seeds"] == {"value": sum(values) / 2, "low": min(values), "high": max(values)}
+    assert main([*common, "--output", str(out), *weights[:2], *weights[:2]]) == 1
+    assert "--weights names the same network twice" in capsys.readouterr().err
 
 
 def test_weights_for_other_windows(
@@ -99,9 +143,17 @@ def test_convergence_from_its_checkpoints_to_its_figures(
     assert main(["convergence", "--data", str(inria), "--output", str(out), *arguments]) == 0
     text = (out / "convergence.md").read_text()
     assert text.count("\n| 0 |") == text.count("\n| 1 |") == 3
-    assert "Rank correlation of the network's accuracy with the similarity, authors noise" in text
+    assert "| rank correlation of accuracy and similarity, authors noise | 0.41 |" in text
     record = json.loads((out / "convergence.json").read_text())
     # The same network twice: the same figures.
-    one, other = ({k: v for k, v in row.items() if k not in ("step", "epoch")} for row in record["rows"])
+    one, other = ({k: v for k, v in row.items() if k not in ("step", "epoch")} for row in record["rows"]["checkpoints"])
     assert one == other
     assert (out / "accuracy.png").exists() and (out / "similarity.png").exists()
+    # A second run with another seed gives the same here, because the networks are the same.
+    both = tmp_path / "both"
+    assert main(["convergence-summary", str(out), str(out), "--output", str(both)]) == 0
+    assert (
+        "Rank correlation of accuracy and similarity in each run, paper noise"
+        in (both / "convergence-summary.md").read_text()
+    )
+    assert (both / "accuracy.png").exists() and (both / "similarity.png").exists()

@@ -11,16 +11,23 @@ import pytest
 from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments import convergence
+from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.checkpoints import Checkpoint
 from explain_cnn_ros.experiments.convergence import (
     SELECTORS,
+    ConvergenceRow,
     ConvergenceSettings,
     chance_similarity,
+    jaccard_of_overlap,
     measure,
+    plain,
     rank_correlation,
+    read_run,
+    summary,
 )
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings
+from explain_cnn_ros.experiments.provenance import ResultProvenance, write_tables
 from explain_cnn_ros.experiments.secondary import SecondarySettings
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -69,7 +76,11 @@ def test_everything_is_measured_and_the_same_again(
                 assert row.similarity_by_layer[preset][layer].value == pytest.approx(by_layer)
     assert measure(networks, windows, validation, quick, tmp_path / "a", "cpu") == rows
     assert measure(networks, windows, validation, quick, tmp_path / "b", "cpu") == rows
-    assert convergence.to_markdown(rows).count("\n| 0 |") == 3
+    text = convergence.to_markdown(rows)
+    assert text.count("\n| 0 |") == 3
+    assert "| network, accuracy | 35.2 to 89.0 % |" in text
+    # The authors' overlap of .16 to .40 is a Jaccard index of .19 to .67.
+    assert "| similarity (Jaccard index), paper noise | 0.19 to 0.67 |" in text
 
 
 def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,6 +94,48 @@ def test_similarity_of_sets_drawn_at_random(quick_classifier: PersonClassifier) 
     weights = [math.comb(5, k) * math.comb(channels - 5, 5 - k) / math.comb(channels, 5) for k in range(6)]
     expected = sum(weight * k / (10 - k) for k, weight in enumerate(weights))
     assert chance_similarity(quick_classifier, (3,), 5, 20_000) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(("shared", "size"), [(0, 5), (2, 5), (5, 5)])
+def test_the_overlap_of_the_authors_as_a_jaccard_index(shared: int, size: int) -> None:
+    one, other = set(range(size)), set(range(size - shared, 2 * size - shared))
+    overlap = len(one & other) / (len(one) + len(other))
+    assert jaccard_of_overlap(overlap) == pytest.approx(len(one & other) / len(one | other))
+
+
+def row(step: int, value: float) -> ConvergenceRow:
+    return ConvergenceRow(
+        step,
+        step / 10,
+        value,
+        dict.fromkeys(SELECTORS, (value, 0.1)),
+        {preset: Estimate(value, value - 0.1, value + 0.1) for preset in convergence.NOISES},
+        {preset: {3: Estimate(value, 0, 1)} for preset in convergence.NOISES},
+    )
+
+
+def test_runs_with_different_seeds(tmp_path: Path) -> None:
+    """Means over runs; deviations and ranges are those of the runs, whatever each run says of itself."""
+    runs = []
+    for seed, shift in enumerate((0.0, 0.2)):
+        table = [row(0, 0.5 + shift), row(10, 0.6 + shift)]
+        folder = tmp_path / str(seed)
+        provenance = ResultProvenance("command", "data", "model")
+        write_tables(folder, "convergence", provenance, "", plain(table, 0.01))
+        assert read_run(folder) == (table, 0.01)
+        runs.append(table)
+    first, last = summary(runs)
+    assert (first.step, first.epoch, first.accuracy) == (0, 0.0, pytest.approx(0.6))
+    mean, deviation = last.secondary[SELECTORS[0]]
+    assert (mean, deviation) == (pytest.approx(0.7), pytest.approx(0.2 / math.sqrt(2)))
+    similarity = last.similarity["paper"]
+    assert (similarity.value, similarity.low, similarity.high) == pytest.approx((0.7, 0.6, 0.8))
+    with pytest.raises(ValueError, match="at least two runs with the same checkpoints"):
+        summary(runs[:1])
+    with pytest.raises(ValueError, match="at least two runs with the same checkpoints"):
+        summary([runs[0], runs[1][:1]])
+    with pytest.raises(FileNotFoundError, match=r"convergence.json does not exist: run the experiment"):
+        read_run(tmp_path / "none")
 
 
 def test_rank_correlation() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros.experiments.examples import Example, read_examples
-from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, read_pascal
+from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, read_pascal, read_sources
 from explain_cnn_ros.model.windows import PERSON_SHARE
 
 #: Annotations in the form of INRIAPerson: a person of 40 x 120 pixels, and one that is too small.
@@ -174,6 +174,21 @@ def test_none_of_a_kind(listed: Path) -> None:
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "empty" not in line))
     with pytest.raises(ValueError, match="holds no backgrounds to train on"):
         read_examples(listed, 1, 1)
+
+
+def test_test_windows_that_are_also_training_windows_are_dropped(
+    inria: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = tmp_path / "inria"
+    shutil.copytree(inria, copied)
+    before = {s.name for s in read_sources(copied)}
+    assert "dropped" not in capsys.readouterr().err
+    backgrounds = [s for s in read_sources(copied) if not s.person]
+    test, training = (next(s for s in backgrounds if s.is_test == of_test) for of_test in (True, False))
+    shutil.copy(training.file.path, test.file.path)
+    assert before - {s.name for s in read_sources(copied)} == {test.name}
+    count = sum(s.is_test for s in backgrounds)
+    assert f"dropped 1 of {count} test windows as duplicates of training windows" in capsys.readouterr().err
 
 
 def test_windows_are_the_middle_and_the_person_stands_there(inria: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explain_cnn_ros.experiments.localization import localization
+from explain_cnn_ros.experiments.localization import compare, localization
 
 boxes = st.tuples(st.integers(-5, 60), st.integers(-5, 120), st.integers(1, 40), st.integers(1, 60))
 
@@ -25,6 +27,18 @@ def test_measures_by_counting_pixels(
         touching.append(part.any())
         inside.append(part.mean())
         pointing.append(px <= x + w / 2 < px + pw and py <= y + h / 2 < py + ph)
-    found = localization(patches, [person] * len(patches))
-    assert (found.touching, found.pointing, found.patches) == (np.mean(touching), np.mean(pointing), len(patches))
-    assert found.inside == pytest.approx(np.mean(inside))
+    found = compare(patches, [person] * len(patches))
+    assert (found.touching.tolist(), found.pointing.tolist()) == (touching, pointing)
+    assert found.inside.tolist() == pytest.approx(inside)
+
+
+def test_means_over_patches_and_intervals_over_photos() -> None:
+    """Of four patches in two photos, those of the first photo touch the person, those of the second do not."""
+    person, touching, other = (10.0, 10.0, 20.0, 20.0), (12.0, 12.0, 4.0, 4.0), (40.0, 40.0, 4.0, 4.0)
+    found = localization([touching, touching, other, other], [person] * 4, ["a", "a", "b", "b"])
+    assert found.patches == 4
+    for measure in (found.touching, found.inside, found.pointing):
+        assert (measure.value, measure.low, measure.high) == (0.5, 0.0, 1.0)
+    alike = localization([touching, other, touching, other], [person] * 4, ["a", "a", "b", "b"])
+    assert (alike.touching.low, alike.touching.high) == (0.5, 0.5)
+    assert math.isnan(localization([], [], []).touching.value)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.draw.style import layer_style
 from explain_cnn_ros.experiments.cli import main
-from explain_cnn_ros.experiments.panels import GAP, HEIGHT, panels, stacked
+from explain_cnn_ros.experiments.panels import GAP, HEIGHT, WIDTH_MAX, panels, stacked
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
@@ -65,7 +65,8 @@ def test_the_command(
     cv2.imwrite(str(image), picture(100, 130)[..., ::-1])
     out = tmp_path / "figures" / "out.png"
     assert main(["localization", str(image), "--output", str(out), "--regions", "whole", "--preset", "stable"]) == 0
-    assert cv2.imread(str(out)).shape[0] > HEIGHT
+    # A window and eight panels, 499 pixels wide each, are shown smaller.
+    assert cv2.imread(str(out)).shape[1] == WIDTH_MAX
     (tmp_path / "broken.png").write_bytes(b"nothing")
     assert main(["localization", str(tmp_path / "broken.png"), "--output", str(out)]) == 1
     assert "broken.png cannot be read as an image" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -60,4 +61,29 @@ def test_table() -> None:
     text = table(
         [RandomisationRow("dense", "weight_sum", 1.0, 0.5), RandomisationRow("conv5_3", "weight_sum", 0.25, 0.125)]
     )
-    assert [line.split() for line in text.splitlines()[2:]] == [["dense", "1.00", "0.50"], ["conv5_3", "0.25", "0.12"]]
+    neurons, areas = text.split("same area:")
+    assert neurons.splitlines()[2:6] == [
+        "| random from the top to | weight sum |",
+        "|---|---|",
+        "| `dense` | 1.00 |",
+        "| `conv5_3` | 0.25 |",
+    ]
+    assert areas.splitlines()[-2:] == ["| `dense` | 0.50 |", "| `conv5_3` | 0.12 |"]
+
+
+def test_the_explained_decision_stays_the_same(thin_classifier, picture, monkeypatch) -> None:
+    """Whatever the changed network decides, both explanations are about the decision that was shown before."""
+    shown: dict[bool, set[bool]] = {True: set(), False: set()}
+    real = Explainer.explain
+
+    for person in (True, False):
+
+        def explain(self, image, threshold=None, person=person):
+            # The trained network is called without a threshold: it shows what this test wants.
+            found = real(self, image, threshold=(0.0 if person else 2.0) if threshold is None else threshold)
+            shown[person].add(found.person)
+            return found
+
+        monkeypatch.setattr(Explainer, "explain", explain)
+        check(thin_classifier, [picture(32, 64)], dataclasses.replace(SETTINGS, metrics=("influence",), proof="none"))
+    assert shown == {True: {True}, False: {False}}

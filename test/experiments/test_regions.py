@@ -14,9 +14,21 @@ from hypothesis import strategies as st
 from explain_cnn_ros.experiments import regions
 from explain_cnn_ros.experiments.attributions import grad_cam
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.regions import METHODS, RegionSettings, best, coverage, inside, moved, overlap
-from explain_cnn_ros.experiments.selectors import RANDOM
+from explain_cnn_ros.experiments.regions import (
+    BOX_METHODS,
+    METHODS,
+    PLACES,
+    RegionSettings,
+    best,
+    coverage,
+    inside,
+    moved,
+    overlap,
+)
+from explain_cnn_ros.experiments.selectors import INFLUENCE, INFLUENCE_ALONE, RANDOM
+from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.patches import Patch
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 patches = st.builds(Patch, st.integers(-9, 20), st.integers(-9, 30), st.integers(1, 15), st.integers(1, 15))
@@ -75,6 +87,7 @@ def test_everything_is_measured_and_the_same_again(
     by_name = {row.method: row for row in rows}
     assert by_name["Grad-CAM"].seeds.value == by_name["weight_sum"].seeds.value == 1.0
     assert by_name["LIME"].seeds.value < 1.0 and by_name[RANDOM].seeds.value < 1.0
+    assert by_name[INFLUENCE_ALONE].seeds.value == 1.0
     matrix = np.array(regions.overlaps(records, windows))
     assert np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
     # The effect of blurring the best region, computed in another way.
@@ -88,3 +101,40 @@ def test_everything_is_measured_and_the_same_again(
     assert by_name["Grad-CAM"].drop.value == pytest.approx(drop, rel=1e-2, abs=1e-4)
     assert by_name["Grad-CAM"].inside.value == pytest.approx(inside(mask, example.box))
     assert regions.measure(deep_classifier, windows, settings, tmp_path / "again") == records
+    # The single patches of influence, from both starts, compared with those of an explanation.
+    patch_rows = {row.method: row for row in regions.patch_rows(records, windows)}
+    assert list(patch_rows) == list(BOX_METHODS)
+    for start, method in (("contribution", INFLUENCE), ("strongest", regions.STRONGEST)):
+        explained = ExplainSettings(metrics=("influence",), deconvnet_start=start, proof="none")
+        explanation = Explainer(deep_classifier, explained).explain(example.image)
+        own = [n.patch for ranking in explanation.rankings for n in ranking.neurons if n.patch is not None]
+        row, (x, y, w, h) = patch_rows[method], example.box
+        blurred = cv2.GaussianBlur(example.image, (0, 0), 10.0)
+        drops, shares = [], []
+        for p in own:
+            image = example.image.copy()
+            image[p.y : p.y + p.height, p.x : p.x + p.width] = blurred[p.y : p.y + p.height, p.x : p.x + p.width]
+            pair = deep_classifier.logits(np.stack([example.image, image])).double().numpy()
+            drops.append((pair[0, 1] - pair[0, 0]) - (pair[1, 1] - pair[1, 0]))
+            wide = sum(x <= column + 0.5 < x + w for column in range(p.x, p.x + p.width))
+            tall = sum(y <= line + 0.5 < y + h for line in range(p.y, p.y + p.height))
+            shares.append(wide * tall / (p.width * p.height))
+        area = np.mean([p.width * p.height for p in own]) / (64 * 128)
+        assert row.patches == len(own) > 0
+        assert row.inside.value == pytest.approx(np.mean(shares))
+        assert row.area.value == pytest.approx(area)
+        assert row.drop.value == pytest.approx(np.mean(drops), rel=2e-2, abs=1e-3)
+        assert row.drop_per_tenth.value == pytest.approx(row.drop.value / area / 10)
+    for method in ("LIME", "Grad-CAM", PLACES):
+        assert patch_rows[method].patches == patch_rows[INFLUENCE].patches
+        assert patch_rows[method].area.value == pytest.approx(patch_rows[INFLUENCE].area.value)
+    assert regions.patches_markdown(list(patch_rows.values())).count("\n") == 2 + len(BOX_METHODS)
+
+
+@given(st.integers(0, 99), st.integers(1, 8), st.integers(1, 16))
+def test_the_strongest_place_by_trying_all(seed: int, width: int, height: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(16, 8))
+    found = regions.strongest_place(values, width, height)
+    sums = {(x, y): values[y : y + height, x : x + width].sum() for x in range(9 - width) for y in range(17 - height)}
+    assert (found.width, found.height) == (width, height)
+    assert sums[found.x, found.y] == pytest.approx(max(sums.values()))

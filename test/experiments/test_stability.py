@@ -12,9 +12,9 @@ import pytest
 from explain_cnn_ros.experiments import stability
 from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.selectors import INFLUENCE_METRICS, LIVE, NOISY_METRICS
 from explain_cnn_ros.experiments.stability import StabilityRow, StabilitySettings, points, stable_from
 from explain_cnn_ros.explain.explainer import Explainer
-from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -35,8 +35,12 @@ def test_the_rows_agree_with_whole_explanations(
     settings = StabilitySettings(presets=("stable",), ns=(10, 20), sigmas=(), seeds=3, top_n=4, layers=(2, 3))
     rows = stability.measure(quick_classifier, windows, settings, tmp_path)
     # 10 becomes two blocks of 7, as many as the preset has.
-    assert [(r.perturbations, r.metric) for r in rows] == [(n, m) for n in (14, 28) for m in SIMILARITY_METRICS]
-    for row in rows:
+    measured = [row for row in rows if row.preset != LIVE]
+    assert [(r.perturbations, r.metric) for r in measured] == [(n, m) for n in (14, 28) for m in NOISY_METRICS]
+    assert [(r.preset, r.perturbations, r.metric, r.seeds.value) for r in rows[len(measured) :]] == [
+        (LIVE, 0, name, 1.0) for name in INFLUENCE_METRICS
+    ]
+    for row in measured:
         pairs, halves = [], []
         for example in windows:
             explanations = [
@@ -52,8 +56,11 @@ def test_the_rows_agree_with_whole_explanations(
                 halves += [e.layer_ranking(row.metric, layer).stability for e in explanations]
         assert row.seeds.value == pytest.approx(np.mean(pairs))
         assert row.halves == pytest.approx(np.mean(halves))
-    assert stability.measure(quick_classifier, windows, settings, tmp_path / "again") == rows
-    assert stability.to_markdown(rows).count("\n") == 2 + len(rows)
+    again = stability.measure(quick_classifier, windows, settings, tmp_path / "again")
+    assert stability.to_markdown(again) == stability.to_markdown(rows)
+    text = stability.to_markdown(rows)
+    assert text.count("\n") == 2 + len(rows)
+    assert "| none (the image alone) | — | 0 | influence | 1 by definition: there is no seed | — |" in text
 
 
 def line(*values: float) -> list[StabilityRow]:

@@ -13,6 +13,9 @@ import torch
 
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training import train, trainer
+from explain_cnn_ros.training.data import read_data
+from explain_cnn_ros.training.datasets import share_of
+from explain_cnn_ros.training.settings import TrainSettings
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("thin_channels")]
 
@@ -25,13 +28,13 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Persons are bright bars on dark ground; backgrounds are noise."""
+    """Persons are bright bars on dark ground that is different for each; backgrounds are noise."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for folder in ("inria/train/pos", "inria/train/neg", "background"):
         (root / folder).mkdir(parents=True)
     for i in range(12):
-        person = rng.integers(0, 60, (160, 96, 3), np.uint8)
+        person = cv2.resize(rng.integers(0, 60, (20, 12, 3), np.uint8), (96, 160), interpolation=cv2.INTER_NEAREST)
         person[32:128, 36:60] += 150
         cv2.imwrite(str(root / f"inria/train/pos/crop{i:03d}a.png"), person)
         cv2.imwrite(str(root / f"inria/train/neg/{i:03d}_1.png"), rng.integers(0, 60, (128, 64, 3), np.uint8))
@@ -124,6 +127,25 @@ def test_an_impossible_threshold_is_refused_before_anything_is_trained(data, tmp
     assert train.main([*arguments(data, tmp_path / "run"), "--threshold", threshold]) == 1
     assert "threshold is" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_held_out_copies_of_training_images_are_dropped(data, tmp_path, capsys):
+    """Every validation image of a copy is absent, and the numbers are in the description and in the output."""
+    inria, settings = tmp_path / "inria", TrainSettings(held_out=0.3, background_held_out=0.5)
+    shutil.copytree(data / "inria", inria)
+    before = read_data(inria, data / "background", settings)
+    assert "dropped as duplicates of training images: 0 persons, 0 backgrounds, 0 photos" in before.description
+    for folder, name in (("pos", "crop{:03d}a"), ("neg", "{:03d}_1")):
+        sides = {True: [], False: []}
+        for i in range(12):
+            photo = f"{folder}/{name.format(i).rstrip('a').removesuffix('_1')}"
+            sides[share_of(photo) < 0.3].append(inria / "train" / folder / f"{name.format(i)}.png")
+        shutil.copy(sides[False][0], sides[True][0])
+    after = read_data(inria, data / "background", settings)
+    assert "dropped as duplicates of training images: 1 persons, 1 backgrounds, 0 photos" in after.description
+    assert (len(after.persons), len(after.backgrounds)) == (len(before.persons) - 1, len(before.backgrounds) - 1)
+    assert len(after.images.persons) == len(before.images.persons)
+    assert "dropped as duplicates of training images: 1 persons, 1 backgrounds" in capsys.readouterr().err
 
 
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
