@@ -76,7 +76,7 @@ def settings_for(case: Case, precision: str = "auto", **changes: Any) -> Explain
     """
     preset = {} if case.perturbations else PRESETS["live"]
     fields = {"perturbations": case.perturbations, "sigma": SIGMA, "top_n": case.top_n, "compute_precision": precision}
-    return ExplainSettings(**(fields | preset | changes))
+    return ExplainSettings(**(preset | fields | changes))
 
 
 def bare(case: Case, precision: str = "float32") -> Callable[[], object]:

@@ -44,13 +44,14 @@ def metrics_with(preset: str) -> tuple[str, ...]:
 
 
 def settings_with(preset: str, **changes: Any) -> ExplainSettings:
-    """Return the settings of a preset with all metrics that it can compute, for experiments without proofs.
+    """Return the settings of a preset with all metrics that it can compute, the same N for all, and without proofs.
 
     Args:
         preset: Name of the preset.
         **changes: Fields that differ.
     """
-    return ExplainSettings.preset(preset, **({"metrics": metrics_with(preset), "proof": "none"} | changes))
+    common = {"metrics": metrics_with(preset), "top_n": ExplainSettings().top_n, "proof": "none"}
+    return ExplainSettings.preset(preset, **(common | changes))
 
 
 #: The selector that other selectors are compared with, and the same of the image alone.

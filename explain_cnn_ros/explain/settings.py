@@ -42,13 +42,13 @@ OUTPUTS = ("logit", "probability")
 #: Named settings, as differences from the defaults. paper: the paper's six metrics and noise. authors: the same with
 #: the noise of the authors' code. stable: the cheapest noise found whose correlation rankings are nearly the same for
 #: another seed. stable_fine: the same with noise of finer structure, at the paper's n. live: influence of the image
-#: alone, from one forward and one backward pass. docs/explanation.md has the figures.
+#: alone, from one forward and one backward pass, of fewer neurons. docs/explanation.md has the figures.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"perturbations": 50, "sigma": 0.1, "noise": "white", "metrics": PAPER_METRICS},
     "authors": {"perturbations": 50, "sigma": 0.1, "noise": "authors", "metrics": PAPER_METRICS},
     "stable": {"perturbations": 14, "sigma": 0.005, "noise": "orthogonal", "noise_length": 64.0},
     "stable_fine": {"perturbations": 50, "sigma": 0.005, "noise": "orthogonal", "noise_length": 26.0},
-    "live": {"perturbations": 0, "metrics": (SUPPORTING, OPPOSING), "proof": "together"},
+    "live": {"perturbations": 0, "metrics": (SUPPORTING, OPPOSING), "top_n": 3, "proof": "together"},
 }
 
 
