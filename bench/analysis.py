@@ -41,7 +41,8 @@ class Clock(ProgressReporter):
 
 bag, output, every, workers, threads = sys.argv[1:]
 settings = AnalysisSettings(
-    explain_every=int(every), confidence_threshold=0.0, threads=int(threads), explain=ExplainSettings.preset("stable")
+    regions="whole", explain_every=int(every), confidence_threshold=0.0, threads=int(threads),
+    explain=ExplainSettings.preset("stable"),
 )
 distribute = None
 if int(workers):

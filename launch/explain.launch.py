@@ -4,7 +4,7 @@ ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
 """
 
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -15,6 +15,8 @@ from launch import LaunchDescription
 def generate_launch_description() -> LaunchDescription:
     """Return the launch arguments and the node."""
     image = LaunchConfiguration("image")
+    # RViz and image_transport look for the calibration there as well: beside the image, in its namespace.
+    camera_info = PythonExpression(["'/'.join([*'", image, "'.split('/')[:-1], 'camera_info'])"])
     config = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config"])
     default_parameters = PathJoinSubstitution([config, "explain.yaml"])
     return LaunchDescription(
@@ -27,7 +29,9 @@ def generate_launch_description() -> LaunchDescription:
                 description="Whether the node subscribes to the topic itself, or with the suffix /compressed.",
             ),
             DeclareLaunchArgument(
-                "camera_info", default_value="camera_info", description="CameraInfo topic, which the markers need."
+                "camera_info",
+                default_value=camera_info,
+                description="CameraInfo topic, which the markers need; by default, camera_info beside the image topic.",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),

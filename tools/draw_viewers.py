@@ -25,6 +25,7 @@ from visualization_msgs.msg import Marker
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.draw.boxes import shown_metrics
+from explain_cnn_ros.draw.captions import probability_text
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.ros import boxes
@@ -168,7 +169,8 @@ def main() -> int:
     smaller: Any = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(arguments.output), smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     print(
-        f"{arguments.output}: frame {arguments.frame}, P(person) = {region.probability:.3f}, {len(found) - 1} patches"
+        f"{arguments.output}: frame {arguments.frame}, P(person) {probability_text(region.probability)}, "
+        f"{len(found) - 1} patches"
     )
     return 0
 

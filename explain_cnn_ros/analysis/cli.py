@@ -2,7 +2,8 @@
 
     explain-cnn analyze BAG... --output DIR
 
-A BAG is a rosbag2 recording (MCAP or sqlite3, compressed or not), a folder of images, or a video. Writes report.html,
+A BAG is a rosbag2 recording (MCAP or sqlite3, compressed or not), a folder of images, or a video. Each image is
+searched for persons. If the images are windows that one person fills, use --regions whole. Writes report.html,
 tables for pandas, polars and DuckDB (frames, neurons and patches as Parquet), and a recording of decisions and
 explanations that opens beside the original. Ctrl-C ends the analysis and writes the results of the frames that were
 analysed until then; --resume continues it.
@@ -137,9 +138,7 @@ def _add_explanation(result: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--layers", nargs="+", type=int, default=ExplainSettings().layers, help=described["layers"].description
     )
-    result.add_argument(
-        "--top-n", type=int, default=ExplainSettings().top_n, help=f"{described['top_n'].description} [%(default)s]"
-    )
+    result.add_argument("--top-n", type=int, help=f"{described['top_n'].description} [that of the preset]")
 
 
 def _add_ray(result: argparse.ArgumentParser) -> None:
@@ -164,14 +163,12 @@ def job_of(arguments: argparse.Namespace) -> Job:
     Raises:
         ValueError: An argument is out of range; the message names it and what is expected.
     """
-    explain: dict[str, Any] = {
-        "layers": tuple(arguments.layers),
-        "top_n": arguments.top_n,
-    }
+    explain: dict[str, Any] = {"layers": tuple(arguments.layers)}
     if arguments.metrics is not None:
         explain["metrics"] = tuple(arguments.metrics)
-    if arguments.perturbations is not None:
-        explain["perturbations"] = arguments.perturbations
+    for name in ("perturbations", "top_n"):
+        if (value := getattr(arguments, name)) is not None:
+            explain[name] = value
     names = [f.name for f in dataclasses.fields(AnalysisSettings) if f.name not in ("scan", "explain")]
     values: dict[str, Any] = {}
     for name in names:

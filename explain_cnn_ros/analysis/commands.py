@@ -80,5 +80,7 @@ def _explanation(settings: ExplainSettings) -> dict[str, Any]:
                 varied["metrics"] = ()
             if preset.perturbations == settings.perturbations:
                 varied["perturbations"] = ""
+            if preset.top_n == settings.top_n:
+                varied["top_n"] = ""
             return {"preset": name} | varied
     return {"preset": DEFAULT_PRESET} | arguments | {"metrics": settings.metrics, "perturbations": ""}

@@ -43,6 +43,9 @@ CAPITALS, LINE_SPACING = 1 / 80, 1.6
 #: Layer number that stands for the explained window; layers are counted from 1.
 WINDOW = 0
 
+#: Id of the marker that deletes all others. The ids of the others are numbers of layers.
+DELETE_ALL_ID = -1
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -172,6 +175,8 @@ def markers(
 ) -> MarkerArray:
     """Make lines for RViz's Camera and 3D displays. The first marker deletes those of the previous explanation.
 
+    The markers have no lifetime: RViz shows them beside the explained image until the next explanation.
+
     Each namespace has one marker for each layer, so that displays can show supporting and opposing neurons separately.
 
     Args:
@@ -182,7 +187,9 @@ def markers(
         text: Text above the first box, which is the explained window, or at the top of the image if there is no room;
             lines are separated by newlines. "" for none.
     """
-    array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
+    # RViz deletes the markers of all namespaces only if the namespace is empty. Its check for duplicates includes this
+    # marker, so that no other one may have the same namespace and id.
+    array = MarkerArray(markers=[Marker(header=header, ns="", id=DELETE_ALL_ID, action=Marker.DELETEALL)])
     for namespace, layer in sorted({(box.namespace, box.layer) for box in boxes}):
         chosen = [box for box in boxes if (box.namespace, box.layer) == (namespace, layer)]
         marker = Marker(header=header, ns=namespace, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
@@ -218,9 +225,11 @@ def annotations(header: Header, boxes: Sequence[Outline]) -> ImageMarker:
 
     Args:
         header: Header of the image.
-        boxes: The boxes to draw, in pixels of the image.
+        boxes: The boxes to draw, in pixels of the image. Without any, the viewer removes the previous ones.
     """
     marker = ImageMarker(header=header, ns=NAMESPACE, type=ImageMarker.LINE_LIST, action=ImageMarker.ADD, scale=2.0)
+    # Some viewers draw nothing if this colour is transparent, although each line has its own.
+    marker.outline_color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     for box in boxes:
         marker.points += [Point(x=float(u), y=float(v)) for u, v in box.lines]
         marker.outline_colors += [colour(box)] * (len(box.lines) // 2)

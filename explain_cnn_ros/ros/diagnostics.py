@@ -11,6 +11,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.time import Time
 
+from explain_cnn_ros.draw.captions import probability_text
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.worker import Worker
@@ -105,7 +106,7 @@ def _classification(
             ("failed", counts.get("failed", 0)),
             *_percentiles(statistics, "latency", "from arrival to decision"),
             *_percentiles(statistics, "classified", "of the decision itself"),
-            ("P(person), median", statistics.percentile("probability", 0.5)),
+            ("P(person), median", _probability(statistics.percentile("probability", 0.5))),
         ],
     )
 
@@ -159,6 +160,10 @@ def _percentiles(statistics: Statistics, name: str, what: str) -> list[tuple[str
         (f"{label} {what} (ms)", 1e3 * statistics.percentile(name, share))
         for label, share in (("median", 0.5), ("95 %", 0.95), ("maximum", 1.0))
     ]
+
+
+def _probability(value: float) -> str:
+    return "-" if math.isnan(value) else probability_text(value)
 
 
 def _status(name: str, level: bytes, text: str, values: Sequence[tuple[str, object]]) -> DiagnosticStatus:

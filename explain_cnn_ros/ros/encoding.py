@@ -39,6 +39,9 @@ class MessageEncoder:
     ) -> list[tuple[str, str, bytes]]:
         """Encode the results of a frame.
 
+        A frame without an explanation has empty annotations. A viewer that synchronises annotations with images shows
+        it, and one that does not removes older annotations from it.
+
         Args:
             frame: The frame; it must have an image.
             decision: Its decision.
@@ -55,11 +58,21 @@ class MessageEncoder:
         results: list[ClassifiedFrame | ExplainedFrame] = [classified]
         if explanation is not None:
             results.append(ExplainedFrame(classified, explanation, trigger, self._metric))
-        return [
-            (output.topic.replace("~", NODE), type_name(output.type), bytes(serialize_message(output.convert(result))))
+        messages = [
+            (output, output.convert(result))
             for result in results
             for output in OUTPUTS
             if output.topic in RECORDED and isinstance(result, output.of)
+        ]
+        if explanation is None:
+            messages += [
+                (output, output.clear(classified))
+                for output in OUTPUTS
+                if output.topic in RECORDED and output.clear is not None
+            ]
+        return [
+            (output.topic.replace("~", NODE), type_name(output.type), bytes(serialize_message(message)))
+            for output, message in messages
         ]
 
 

@@ -24,6 +24,7 @@ from std_srvs.srv import SetBool
 
 from explain_cnn_ros import msg, srv
 from explain_cnn_ros.bags.image_messages import ImageError
+from explain_cnn_ros.draw.captions import threshold_text
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
 from explain_cnn_ros.ros.messages import model_message, region_from
@@ -146,7 +147,7 @@ class ExplainNode(LifecycleNode):
         self._model.publish(message)
         self.get_logger().info(
             f"{classifier.info.architecture} {classifier.model_hash} on {classifier.device}, "
-            f"threshold {self.parameters.current.threshold or classifier.threshold:g}"
+            f"threshold {threshold_text(self.parameters.current.threshold or classifier.threshold)}"
         )
 
     @guarded("activating", TransitionCallbackReturn.FAILURE)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode, LifecycleState, ManagedEntity, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros import msg
@@ -105,6 +106,8 @@ class Output:
         of: Class of the results that are published: ClassifiedFrame or ExplainedFrame.
         convert: Makes the message of a result; None if there is nothing to publish.
         wanted: Returns whether the message is worth its computation.
+        clear: Makes the message that removes the drawing of an explanation from a viewer. It is published once, with
+            the next decided frame. None if viewers keep the drawing beside its own picture.
     """
 
     topic: str
@@ -113,6 +116,31 @@ class Output:
     of: type
     convert: Callable[[Any], Any]
     wanted: Callable[[Subscribed], bool] = always
+    clear: Callable[[ClassifiedFrame], Any] | None = None
+
+
+class Drawn:
+    """Knows which drawings of explanations viewers show, and when they have to be removed.
+
+    A viewer that draws on the camera's images shows the newest drawing on all later images. The first frame that is
+    decided after an explanation therefore removes it, unless it is the explained image itself.
+    """
+
+    def __init__(self) -> None:
+        self._headers: dict[str, Header] = {}
+
+    def shows(self, output: Output, explained: ExplainedFrame) -> None:
+        """Note that an explanation has been published on an output."""
+        if output.clear is not None:
+            self._headers[output.topic] = explained.frame.header
+
+    def removed_by(self, output: Output, frame: ClassifiedFrame) -> bool:
+        """Return whether a decided frame has to remove the last drawing. The drawing then counts as removed."""
+        header = self._headers.get(output.topic)
+        if header is None or header.stamp == frame.header.stamp:
+            return False
+        del self._headers[output.topic]
+        return True
 
 
 def _classification(frame: ClassifiedFrame) -> msg.Classification:
@@ -149,6 +177,10 @@ def _annotations(explained: ExplainedFrame) -> ImageMarker:
     return annotations(explained.frame.header, explained.outlines)
 
 
+def _no_annotations(frame: ClassifiedFrame) -> ImageMarker:
+    return annotations(frame.header, [])
+
+
 _OVERLAY, _COMPRESSED = "~/overlay", "~/overlay/compressed"
 
 OUTPUTS = (
@@ -159,7 +191,9 @@ OUTPUTS = (
     Output(_OVERLAY, Image, 2, ExplainedFrame, _overlay, when_subscribed(_OVERLAY)),
     Output(_COMPRESSED, CompressedImage, 2, ExplainedFrame, _overlay_compressed, when_subscribed(_COMPRESSED)),
     Output("~/markers", MarkerArray, 2, ExplainedFrame, _markers, when_subscribed("~/markers")),
-    Output("~/annotations", ImageMarker, 2, ExplainedFrame, _annotations, when_subscribed("~/annotations")),
+    Output(
+        "~/annotations", ImageMarker, 2, ExplainedFrame, _annotations, when_subscribed("~/annotations"), _no_annotations
+    ),
 )
 
 
@@ -187,6 +221,7 @@ class Outputs(ManagedEntity):
         self._publishers = {
             output.topic: node.create_publisher(output.type, output.topic, output.depth) for output in table
         }
+        self._drawn = Drawn()
         self._publishing = threading.Lock()
         node.add_managed_entity(self)
 
@@ -194,15 +229,29 @@ class Outputs(ManagedEntity):
         """Publish the outputs of a result, from any thread; return False if the node is not active."""
         # Outside of the lock, because drawing takes time.
         messages = [
-            (output.topic, self._convert(output, result)) for output in self._table if self._wants(output, result)
+            (output, self._convert(output.topic, output.convert, result))
+            for output in self._table
+            if self._wants(output, result)
         ]
         with self._publishing:
             if not self._active():
                 return False
-            for topic, message in messages:
+            for output, message in messages:
                 if message is not None:
-                    self._publishers[topic].publish(message)
+                    self._publishers[output.topic].publish(message)
+                    if isinstance(result, ExplainedFrame):
+                        self._drawn.shows(output, result)
+            if isinstance(result, ClassifiedFrame):
+                self._clear(result)
             return True
+
+    def _clear(self, frame: ClassifiedFrame) -> None:
+        """Publish the messages that remove the last drawings."""
+        for output in self._table:
+            if output.clear is not None and self._drawn.removed_by(output, frame):
+                message = self._convert(output.topic, output.clear, frame)
+                if message is not None:
+                    self._publishers[output.topic].publish(message)
 
     def _wants(self, output: Output, result: object) -> bool:
         return isinstance(result, output.of) and output.wanted(self._subscribed)
@@ -210,11 +259,11 @@ class Outputs(ManagedEntity):
     def _subscribed(self, topic: str) -> bool:
         return self._publishers[topic].get_subscription_count() > 0
 
-    def _convert(self, output: Output, result: object) -> Any:
+    def _convert(self, topic: str, convert: Callable[[Any], Any], result: object) -> Any:
         try:
-            return output.convert(result)
+            return convert(result)
         except Exception as error:
-            self._failed(f"no message for {output.topic}: {type(error).__name__}: {error}")
+            self._failed(f"no message for {topic}: {type(error).__name__}: {error}")
             return None
 
     # The state has changed already when these are called.

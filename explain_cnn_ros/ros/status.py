@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.draw.captions import decision_text, probability_text
 
 #: Period of the screens, and time without a report after which the node counts as gone, in seconds.
 PERIOD, GONE = 0.5, 5.0
@@ -129,8 +130,9 @@ def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
     if watcher.classification is not None:
         c = watcher.classification
         lines.append(
-            f"  {'decision':<15} {'person' if c.person else 'no person'}, P(person) {c.probability:.3f} "
-            f"{bar(c.probability)} threshold {c.threshold:.2f}" + (", low confidence" if c.low_confidence else "")
+            f"  {'decision':<15} {'person' if c.person else 'no person'} {bar(c.probability)} "
+            + decision_text(c.probability, c.threshold)
+            + (", low confidence" if c.low_confidence else "")
         )
     explained = [] if watcher.explanation is None else explanation_lines(watcher.explanation)
     for i, line in enumerate([*explained, *watcher.summary]):
@@ -151,7 +153,8 @@ def explanation_lines(explanation: msg.Explanation) -> list[str]:
     perturbed = sum(ranking.stability == ranking.stability for ranking in explanation.rankings)
     lines = [
         f"stamp {explanation.header.stamp.sec}.{explanation.header.stamp.nanosec:09d}, {explanation.trigger}, "
-        f"P(person) {explanation.region.probability:.3f}, n = {explanation.perturbations}, {seconds:.2f} s",
+        f"P(person) {probability_text(explanation.region.probability)}, n = {explanation.perturbations}, "
+        f"{seconds:.2f} s",
     ]
     if perturbed:
         lines.append(f"unstable rankings {unstable} of {perturbed}, set similarity {explanation.set_similarity:.2f}")

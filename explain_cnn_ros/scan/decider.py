@@ -16,8 +16,8 @@ from explain_cnn_ros.options import option, validate
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 
-#: Ways to turn a frame into windows: the whole frame is resized, or it is searched for persons.
-REGIONS = ("whole", "scan")
+#: Ways to turn a frame into windows: the frame is searched for persons, or the whole frame is resized to one window.
+REGIONS = ("scan", "whole")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class DecisionSettings:
     """
 
     regions: str = option(
-        "whole",
-        "Windows of a frame: whole (the frame is resized to one window) or scan (the frame is searched for persons).",
+        "scan",
+        "Windows of a frame: scan (the frame is searched for persons) or whole (the whole frame is resized to one "
+        "window; only for images that are windows, which one person fills).",
         choices=REGIONS,
     )
     threshold: float = option(

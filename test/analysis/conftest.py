@@ -30,7 +30,21 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: An explanation in a few milliseconds, and the arguments of the command for the same settings.
 QUICK = ExplainSettings(perturbations=2, layers=(3, 5), metrics=("activation_precision", "activation_sum"), top_n=3)
-QUICK_FLAGS = ("--explain-every", 4, "--threads", 1, "--layers", 3, 5, "--top-n", 3, "--preset", "paper")
+QUICK_FLAGS = (
+    "--regions",
+    "whole",
+    "--explain-every",
+    4,
+    "--threads",
+    1,
+    "--layers",
+    3,
+    5,
+    "--top-n",
+    3,
+    "--preset",
+    "paper",
+)
 QUICK_FLAGS += ("--metrics", "activation_precision", "activation_sum", "--perturbations", 2)
 
 
@@ -76,7 +90,9 @@ class AnalysisStudio(Studio):
         write_weights(network, vgg11.info, self.weights)
 
     def settings(self, **changes: Any) -> AnalysisSettings:
-        return AnalysisSettings(**({"explain": QUICK, "explain_every": 4, "threads": 1} | changes))
+        # The small network is random, so it finds nothing in a search.
+        quick = {"regions": "whole", "explain": QUICK, "explain_every": 4, "threads": 1}
+        return AnalysisSettings(**(quick | changes))
 
     def job(self, output: Path, *inputs: Path, labels: Any = (), weights: Path | None = None, **changes: Any) -> Job:
         return Job(inputs, output, self.settings(**changes), tuple(labels), weights or self.weights, "cpu")

@@ -16,6 +16,7 @@ from rosbags.rosbag2 import StoragePlugin
 
 from explain_cnn_ros.analysis.cli import job_of, main, parser
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.tables import COLUMNS, description
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
@@ -23,6 +24,7 @@ from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, OPPOSING, PAPER_METRICS, SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
+from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 
@@ -143,6 +145,41 @@ def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
     ]
 
 
+def test_the_default_finds_the_people_of_the_sample(studio, tmp_path) -> None:
+    """The command without options searches the frames; --regions whole takes each for a window."""
+    assert AnalysisSettings().regions == "scan"
+    assert job_of(parser().parse_args(["bag", "--output", "out"])).settings.regions == "scan"
+    bag = studio.record(tmp_path / "bag", [np.ascontiguousarray(studio.street[150:390, 150:470])])
+    flags = (str(bag), "--weights", str(DEFAULT_WEIGHTS), "--device", "cpu", "--explain-every", "0")
+    flags += ("--confidence-threshold", "0")
+    assert main([*flags, "--output", str(tmp_path / "scan")]) == 0
+    assert main([*flags, "--output", str(tmp_path / "whole"), "--regions", "whole"]) == 0
+    (found,), (whole,) = studio.rows(tmp_path / "scan"), studio.rows(tmp_path / "whole")
+    assert found["person"]
+    assert found["region_width"] < 320
+    assert not whole["person"]
+    assert (whole["region_width"], whole["region_height"]) == (320, 240)
+
+
+def test_a_folder_of_windows(studio, tmp_path) -> None:
+    """Images that are windows are decided as they are, or searched: both find the person."""
+    best = PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").scan(studio.street)[0]
+    person = crop(studio.street, best.x, best.y, best.width, best.height, (64, 128))
+    background = np.ascontiguousarray(studio.street[400:528, 500:564])
+    (tmp_path / "windows").mkdir()
+    for name, window in (("a", person), ("b", background)):
+        cv2.imwrite(str(tmp_path / f"windows/{name}.png"), window[..., ::-1])
+    for regions in ("whole", "scan"):
+        output = tmp_path / regions
+        settings = {"weights": DEFAULT_WEIGHTS, "regions": regions, "explain_every": 1, "confidence_threshold": 0.0}
+        assert studio.analyse(output, tmp_path / "windows", **settings).complete
+        rows = studio.rows(output)
+        assert [row["person"] for row in rows] == [True, False]
+        assert [row["trigger"] for row in rows] == ["periodic", "periodic"]
+        assert rows[0]["probability"] > 0.99
+        assert (rows[0]["region_width"], rows[0]["region_height"]) == pytest.approx((64, 128), abs=6)
+
+
 def test_an_explanation_that_fails_costs_one_row(studio, bag, tmp_path, monkeypatch) -> None:
     real = Explainer.explain
 
@@ -227,12 +264,12 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
     # A reader that knows nothing of this package's types learns them from the file.
     with AnyReader([output / "explanations"]) as stranger:
         read = [stranger.deserialize(data, c.msgtype) for c, _, data in stranger.messages()]
-    assert len(read) == len(rows) + 3 * len(explained)
+    assert len(read) == 2 * len(rows) + 2 * len(explained)
     with BagReader(output / "explanations") as recording:
         assert recording.problems == []
         for name, kind in kinds.items():
             messages = list(recording.messages([f"/explain_node/{name}"]))
-            expected = rows if name == "classification" else explained
+            expected = rows if name in ("classification", "annotations") else explained
             assert [m.stamp for m in messages] == [row["log_time"] for row in expected]
             for message, row in zip(messages, expected, strict=True):
                 read = deserialize_message(message.data, kind)
@@ -247,8 +284,11 @@ def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp
                     assert [n.channel for r in mine.rankings for n in r.neurons] == [n["channel"] for n in neurons]
                 elif name == "overlay/compressed":
                     assert to_rgb(read).shape == (120, 160, 3)
-                else:
+                elif row["trigger"]:
                     assert len(read.points) == 2 * len(read.outline_colors) > 8
+                else:
+                    # Viewers remove older boxes from this frame.
+                    assert len(read.points) == len(read.outline_colors) == 0
 
 
 def test_metrics_of_the_command_are_those_of_the_registry() -> None:

@@ -84,7 +84,8 @@ class Processes:
         return process
 
     def start_node(self, *arguments: str, **parameters: Any) -> subprocess.Popen[bytes]:
-        """Start the node with parameters; `__` stands for the dot in a name."""
+        """Start the node with parameters; `__` stands for the dot in a name. Frames are not searched by default."""
+        parameters = {"regions": "whole"} | parameters
         flags = [f"-p {name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
         joined = [part for flag in flags for part in flag.split(" ", 1)]
         return self.start("--ros-args", *joined, *arguments)

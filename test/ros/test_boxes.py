@@ -70,6 +70,10 @@ def test_projecting_a_marker_back_gives_its_boxes(found: list[Outline], tx: floa
     first, *drawn = array.markers
     # Without a namespace, it deletes those of all namespaces.
     assert (first.action, first.ns) == (Marker.DELETEALL, "")
+    # RViz reports two markers of one array with the same namespace and id as an error, whatever their actions are.
+    assert len({(m.ns, m.id) for m in array.markers}) == len(array.markers)
+    # Markers stay until the next explanation.
+    assert all((m.lifetime.sec, m.lifetime.nanosec) == (0, 0) for m in array.markers)
     assert [(m.ns, m.id) for m in drawn] == sorted({(box.namespace, box.layer) for box in found})
     for marker in drawn:
         assert (marker.type, marker.action, marker.header) == (Marker.LINE_LIST, Marker.ADD, header)
@@ -145,6 +149,19 @@ def test_annotations_are_in_pixels_a_colour_a_line() -> None:
     assert len(marker.outline_colors) == len(marker.points) // 2
     assert [round(255 * c.g) for c in marker.outline_colors] == [255] * 4 + [215] * 8
     assert all(c.a == 1.0 for c in marker.outline_colors)
+    # A viewer that looks at this colour first draws the marker as well.
+    assert marker.outline_color.a == 1.0
+
+
+def test_annotations_without_boxes_draw_nothing() -> None:
+    header = Header(frame_id="camera")
+    header.stamp.sec = 7
+    marker = annotations(header, [])
+    # The same namespace and id as those of an explanation, whose boxes it replaces.
+    shown = annotations(header, [Outline(WINDOW, WINDOW_BOX, 0, 0, 64, 128, (255, 255, 255))])
+    assert (marker.header, marker.ns, marker.id) == (header, shown.ns, shown.id)
+    assert (marker.type, marker.action) == (ImageMarker.LINE_LIST, ImageMarker.ADD)
+    assert len(marker.points) == len(marker.outline_colors) == 0
 
 
 @pytest.mark.parametrize(
@@ -189,7 +206,9 @@ def test_the_text_is_above_the_window() -> None:
     """Its capitals have their share of the image's height, also if P is for a larger image."""
     window, info = Outline(WINDOW, WINDOW_BOX, 100, 200, 30, 40, (255, 255, 255)), camera()
     for image_size in ((640, 480), (320, 240)):
-        text = markers(Header(), [window], info, image_size, "two\nlines").markers[-1]
+        array = markers(Header(), [window], info, image_size, "two\nlines")
+        assert len({(m.ns, m.id) for m in array.markers}) == len(array.markers) == 3
+        text = array.markers[-1]
         assert (text.ns, text.type, text.text) == (TEXT, Marker.TEXT_VIEW_FACING, "two\nlines")
         assert text.scale.z * info.p[5] == pytest.approx(480 * CAPITALS)
         (place,) = projected(info, Marker(points=[text.pose.position])) * image_size[0] / 640

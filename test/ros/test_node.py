@@ -266,7 +266,7 @@ def test_wrong_parameter_at_the_start_ends_with_the_reason(graph):
     process = graph.start_node(regions="everywhere")
     graph.wait_for(lambda: process.poll() is not None, "the end of the node")
     assert process.returncode == 1
-    assert "regions is 'everywhere': it must be one of whole, scan" in graph.log
+    assert "regions is 'everywhere': it must be one of scan, whole" in graph.log
 
 
 def statuses(reports: list[Any]) -> dict[str, Any]:
@@ -310,6 +310,7 @@ def test_diagnostics_say_what_happens(shared_graph, raw_image, frame):
     assert (
         0 < float(values["median of the decision itself (ms)"]) <= float(values["95 % from arrival to decision (ms)"])
     )
+    assert re.fullmatch(r">0\.999|<0\.001|0\.\d{2,3}", values["P(person), median"])
     assert int(found["explanations"][1]["explained"]) == int(before["explanations"]["explained"]) + 1
     assert found["explanations"][1]["last"] in shared_graph.log
     assert found["device"][1]["model"] == PersonClassifier.load(device="cpu").model_hash
@@ -458,6 +459,44 @@ def test_boxes_for_viewers_and_the_cameras_calibration(shared_graph, raw_image, 
     shared_graph.set_parameters("/explain_node", overlay_metric=NodeParameters().overlay_metric)
 
 
+def test_boxes_do_not_stay_on_later_frames(shared_graph, raw_image, frame):
+    """An explanation is followed by one empty annotation, with the next decided frame."""
+    outlines = shared_graph.collect(ImageMarker, "/explain_node/annotations")
+    classifications = shared_graph.collect(Classification, "/explain_node/classification")
+    publisher = shared_graph.publisher(Image, "/image")
+    shared_graph.wait_for_subscribers("/explain_node/annotations")
+    message = raw_image(frame, stamp=30)
+
+    def drawn() -> bool:
+        answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=message))
+        assert answer.success, answer.message
+        return any(m.header == message.header for m in outlines)
+
+    shared_graph.wait_for(drawn, "the annotations of the explanation")
+    assert all(m.points for m in outlines if m.header == message.header)
+    for stamp in (31, 32):
+        publish_until(shared_graph, publisher, raw_image(frame, stamp), classifications, len(classifications) + 2)
+        shared_graph.wait_for(lambda stamp=stamp: classifications[-1].header.stamp.sec == stamp, "a decision")
+    shared_graph.wait_for(lambda: any(m.header.stamp.sec == 31 for m in outlines), "empty annotations")
+    after = [m for m in outlines if m.header != message.header]
+    assert [(m.header.stamp.sec, m.header.frame_id, len(m.points)) for m in after] == [(31, "camera", 0)]
+
+
+def test_the_default_finds_the_people_of_the_sample(graph, raw_image, sample_frames):
+    """Without parameters, the node searches the frame. The frame is a part of the sample with two persons."""
+    image = cv2.imdecode(np.frombuffer(sample_frames[0], np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    frame = np.ascontiguousarray(image[110:400, 440:700])
+    decisions = graph.collect(Classification, "/explain_node/classification")
+    graph.start("--ros-args", "-p", "confidence_threshold:=0.0")
+    publisher = graph.publisher(Image, "/image")
+    publish_until(graph, publisher, raw_image(frame), decisions)
+    assert decisions[0].person
+    expected = PersonClassifier.load(device="cpu").scan(frame)
+    assert len(expected) == 2
+    found = [(r.x, r.y, r.width, r.height) for r in decisions[0].regions]
+    assert sorted(found) == sorted((r.x, r.y, r.width, r.height) for r in expected)
+
+
 def test_latecomers_learn_which_network_decides(shared_graph):
     shared_graph.call(Explain, "/explain_node/explain", Explain.Request())
     kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -490,6 +529,10 @@ def test_status_and_its_exit_code(shared_graph, raw_image, frame):
 
     shared_graph.wait_for(ended, "another screen")
     assert process.returncode == 0, shared_graph.log
+    # Probabilities have at most three digits, and are never rounded to 0 or 1.
+    shown = re.findall(r"P\(person\) (\S+?),? ", shared_graph.log)
+    assert len(shown) >= 2
+    assert all(re.fullmatch(r">0\.999|<0\.001|0\.\d{2,3}", text) for text in shown), shown
     for text in ("frames/s", "decisions/s", "topic /image", "P(person)", "vgg16", "for it: these", "against it: "):
         assert text in shared_graph.log
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from explain_cnn_ros.ros.boxes import outlines
 from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame, Output, Outputs, when_subscribed
 from explain_cnn_ros.ros.requests import ClassifiedFrame
 from explain_cnn_ros.ros.summary import legend
-from explain_cnn_ros.scan.decider import Decider
+from explain_cnn_ros.scan.decider import Decider, DecisionSettings
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -48,7 +50,7 @@ def explained(thin_classifier: Any, picture: Callable[..., Any]) -> ExplainedFra
     """A frame and its explanation by the small network."""
     image, header = picture(60, 90), Header(frame_id="camera")
     header.stamp.sec = 7
-    decision = Decider(thin_classifier).decide(image)
+    decision = Decider(thin_classifier, DecisionSettings(regions="whole")).decide(image)
     frame = ClassifiedFrame(header, image, decision, thin_classifier.model_hash, 0.01)
     explanation = Explainer(thin_classifier, ExplainSettings(perturbations=4, layers=(5, 8))).explain(image)
     return ExplainedFrame(frame, explanation, "service", "activation_sum", CALIBRATION)
@@ -228,6 +230,58 @@ def test_the_metrics_that_are_drawn(
     assert it.outlines == outlines(explanation, drawn)
     text = next(output for output in OUTPUTS if output.topic == "~/markers").convert(it).markers[-1].text
     assert text == "\n".join(legend(explanation, drawn))
+
+
+def later(explained: ExplainedFrame, seconds: int) -> ClassifiedFrame:
+    """The frame of the explanation, taken some seconds later."""
+    header = copy.deepcopy(explained.frame.header)
+    header.stamp.sec += seconds
+    return dataclasses.replace(explained.frame, header=header)
+
+
+def test_boxes_are_removed_from_the_next_frame(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    """Once, with the stamp of the first other frame that is decided after the explanation."""
+    annotations = graph.collect(ImageMarker, "/publisher/annotations")
+    it = publisher()
+    it.activate()
+    it.wait_for_subscriptions("~/annotations")
+    results = (
+        explained.frame,
+        explained,
+        explained.frame,  # the explained image itself, once more
+        later(explained, 1),
+        later(explained, 2),
+        dataclasses.replace(explained, frame=later(explained, 3)),
+        dataclasses.replace(explained, frame=later(explained, 4)),
+        later(explained, 5),
+        later(explained, 6),
+    )
+    for result in results:
+        assert it.outputs.publish(result)
+        graph.spin(0.1)
+    assert it.outputs.publish(explained)
+    graph.wait_for(lambda: len(annotations) >= 6, "all annotations")
+    start = explained.frame.header.stamp.sec
+    found = [(m.header.stamp.sec - start, len(m.points) > 0, m.header.frame_id) for m in annotations]
+    drawn, removed = (True, "camera"), (False, "camera")
+    assert found == [(0, *drawn), (1, *removed), (3, *drawn), (4, *drawn), (5, *removed), (0, *drawn)]
+    assert it.failures == []
+
+
+def test_boxes_that_nobody_saw_are_not_removed(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    it = publisher()
+    it.activate()
+    assert it.outputs.publish(explained)
+    annotations = graph.collect(ImageMarker, "/publisher/annotations")
+    it.wait_for_subscriptions("~/annotations")
+    assert it.outputs.publish(later(explained, 1))
+    assert it.outputs.publish(dataclasses.replace(explained, frame=later(explained, 2)))
+    graph.wait_for(lambda: annotations, "the annotations of the second explanation")
+    assert [m.header.stamp.sec - explained.frame.header.stamp.sec for m in annotations] == [2]
 
 
 def test_an_output_that_fails_and_the_others(

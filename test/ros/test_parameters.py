@@ -42,7 +42,7 @@ def test_every_setting_travels_in_the_message():
     [
         ("explain.sigma", 0.0, "explain.sigma is 0.0: it must be at least 1e-06"),
         ("explain.layers", [3, 3], "explain.layers is (3, 3): it must be without repetition"),
-        ("regions", "everywhere", "regions is 'everywhere': it must be one of whole, scan"),
+        ("regions", "everywhere", "regions is 'everywhere': it must be one of scan, whole"),
         ("scan.person_height_max", 20, "scan.person_height_max is 20: it must be 0, or at least person_height_min"),
         ("threshold", float("nan"), "threshold is nan: it must be a finite number"),
     ],

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
 def test_listeners_of_the_node_hear_the_analysis(graph: Any, tmp_path: Path) -> None:
     quick = ExplainSettings(perturbations=2, layers=(3,), metrics=("activation_sum",))
-    settings = AnalysisSettings(explain=quick, explain_every=20, confidence_threshold=0.0, end=4.0)
+    settings = AnalysisSettings(regions="whole", explain=quick, explain_every=20, confidence_threshold=0.0, end=4.0)
     outcome = run(Job((ROOT / "sample/street",), tmp_path / "out", settings), make_encoder=make_encoder)
     assert outcome.complete
     decisions = graph.collect(Classification, "/explain_node/classification")

@@ -59,7 +59,9 @@ class Bench:
     """A worker, its callbacks, and the parameters that it sees."""
 
     def __init__(self, classifier: PersonClassifier, threads: WorkerThreads) -> None:
-        self.parameters = NodeParameters(device="cpu", explain=QUICK, confidence_threshold=0.0, explain_queue=2)
+        self.parameters = NodeParameters(
+            regions="whole", device="cpu", explain=QUICK, confidence_threshold=0.0, explain_queue=2
+        )
         self.classified: queue.Queue[ClassifiedFrame] = queue.Queue()
         self.rejected: queue.Queue[Exception] = queue.Queue()
         self.failed: queue.Queue[str] = queue.Queue()

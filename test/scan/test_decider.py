@@ -58,16 +58,13 @@ def scripted(thin_classifier: PersonClassifier) -> Callable[..., ScriptedClassif
 
 
 class TestWhole:
-    def test_is_the_default(self, thin_classifier: PersonClassifier) -> None:
-        assert Decider(thin_classifier).settings == DecisionSettings()
-        assert DecisionSettings().regions == "whole"
-        assert DecisionSettings(regions="scan", scan=SCAN).scan == SCAN
+    settings = DecisionSettings(regions="whole")
 
     def test_has_one_region_that_is_the_frame_resized_to_a_window(
         self, thin_classifier: PersonClassifier, frames: list[Frame]
     ) -> None:
         for frame in frames:
-            decision = Decider(thin_classifier).decide(frame)
+            decision = Decider(thin_classifier, self.settings).decide(frame)
             (region,) = decision.regions
             p = float(thin_classifier.probability(thin_classifier.resize(frame)[None])[0])
             assert region == Region(0, 0, frame.shape[1], frame.shape[0], p)
@@ -79,7 +76,7 @@ class TestWhole:
     def test_many_frames_are_decided_like_each_alone(
         self, thin_classifier: PersonClassifier, frames: list[Frame]
     ) -> None:
-        decider = Decider(thin_classifier, DecisionSettings(threshold=0.4))
+        decider = Decider(thin_classifier, dataclasses.replace(self.settings, threshold=0.4))
         together = decider.decide_all(frames)
         assert len(together) == len(frames)
         for decision, frame in zip(together, frames, strict=True):
@@ -92,13 +89,36 @@ class TestWhole:
 
     def test_many_frames_go_through_the_network_together(self, scripted, frames: list[Frame]) -> None:
         classifier = scripted(0.9)
-        Decider(classifier).decide_all(frames)
+        Decider(classifier, self.settings).decide_all(frames)
         assert classifier.batches == [len(frames)]
         assert classifier.scans == []
 
 
 class TestScan:
     settings = DecisionSettings(regions="scan", scan=SCAN)
+
+    def test_is_the_default(self, scripted, frames: list[Frame]) -> None:
+        assert DecisionSettings().regions == "scan"
+        classifier = scripted(0.9)
+        decider = Decider(classifier)
+        assert decider.settings == DecisionSettings()
+        decider.decide(frames[0])
+        assert (classifier.scans, classifier.batches) == ([(ScanSettings(), 0.6)], [])
+
+    @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 200), (200, 1), (20, 20), (32, 64), (31, 63), (64, 128)])
+    def test_images_that_are_windows_or_smaller_have_a_region(
+        self, thin_classifier: PersonClassifier, picture, width: int, height: int
+    ) -> None:
+        """The region has a probability, and shares pixels with the image."""
+        decision = Decider(thin_classifier).decide(picture(width, height))
+        for region in decision.regions:
+            assert 0.0 <= region.probability <= 1.0
+            assert region.width > 0
+            assert region.height > 0
+            assert region.x < width
+            assert region.y < height
+            assert region.x + region.width > 0
+            assert region.y + region.height > 0
 
     def test_has_the_regions_that_the_classifier_finds(
         self, thin_classifier: PersonClassifier, frames: list[Frame]
