@@ -1,9 +1,17 @@
-"""The choice of the network adapter."""
+"""The choice of the network adapter, and of the path that an explanation takes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from explain_cnn_ros.explain.findings import Finder
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter
+from explain_cnn_ros.explain.ranking import Key
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
+from explain_cnn_ros.explain.vgg.batched.explaining import BatchedExplainer, unsupported
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.network import VGGClassifier
 
@@ -17,3 +25,20 @@ def adapt(classifier: WindowClassifier) -> NetworkAdapter:
     if isinstance(classifier.network, VGGClassifier):
         return VGGAdapter(classifier)
     raise TypeError(f"{type(classifier.network).__name__} cannot be explained: use a VGG (VGGClassifier)")
+
+
+def not_batched(adapter: NetworkAdapter, settings: ExplainSettings) -> str:
+    """Return why explanations cannot be computed in few large operations; "" if they can.
+
+    Args:
+        adapter: Adapter of the network.
+        settings: Settings of the explanation.
+    """
+    return unsupported(settings) if isinstance(adapter, VGGAdapter) else "networks other than VGGs"
+
+
+def batch(
+    adapter: NetworkAdapter, settings: ExplainSettings, weight_scores: Mapping[Key, Tensor], pixels: Tensor
+) -> Finder:
+    """Prepare explanations in few large operations. See `BatchedExplainer` for the arguments and the errors."""
+    return BatchedExplainer(adapter, settings, weight_scores, pixels)

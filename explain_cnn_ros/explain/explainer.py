@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explain_cnn_ros.explain.adapters import adapt
+from explain_cnn_ros.explain.adapters import adapt, batch, not_batched
 from explain_cnn_ros.explain.evidence import weight_scores
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
+from explain_cnn_ros.explain.findings import Finder, Findings
 from explain_cnn_ros.explain.locating import locate, starts
 from explain_cnn_ros.explain.network_adapter import Channels, Neuron
 from explain_cnn_ros.explain.patches import Patch, to_frame
@@ -37,13 +39,15 @@ class ExplanationCancelledError(Exception):
 class Explainer:
     """Explains the decisions of a classifier.
 
-    It keeps no state between explanations and leaves none in the network. The weights are those at the time when the
-    explainer is created; create another one after they have changed. Each stage can be used alone: `rank` a window,
+    It keeps no results between explanations and leaves no state in the network. The weights are those at the time when
+    the explainer is created; create another one after they have changed. Each stage can be used alone: `rank` a window,
     `locate` neurons in it, `silence` neurons of it. `explain` composes them for a region of a frame.
 
     Args:
         classifier: The classifier.
         settings: Settings of the explanations; None for the defaults.
+        batched: Whether `explain` computes everything in few large operations, with one wait for the device. It is meant
+            for GPUs, and was not tried on one yet. The results are the same, except for rounding.
 
     Attributes:
         adapter: Adapter of the network.
@@ -52,11 +56,14 @@ class Explainer:
         settings: The settings with the precision that "auto" stands for.
 
     Raises:
-        ValueError: The settings name layers that the network does not have.
+        ValueError: The settings name layers that the network does not have, or `batched` is True and they do not
+            allow it.
         TypeError: There is no adapter for this kind of network.
     """
 
-    def __init__(self, classifier: WindowClassifier, settings: ExplainSettings | None = None) -> None:
+    def __init__(
+        self, classifier: WindowClassifier, settings: ExplainSettings | None = None, batched: bool = False
+    ) -> None:
         self.adapter = adapt(classifier)
         self.classifier = self.adapter.classifier
         self.requested = settings or ExplainSettings()
@@ -74,6 +81,11 @@ class Explainer:
         self.adapter.prepare(precision)
         with torch.inference_mode():
             self._weight_scores = weight_scores(self.adapter, self.settings)
+        reason = not_batched(self.adapter, self.settings)
+        if batched and reason:
+            raise ValueError(f"explanations in few large operations do not support {reason}: set batched to False")
+        self._batches = batched
+        self._batched: Finder | None = None
 
     # The stages.
 
@@ -229,12 +241,40 @@ class Explainer:
         self, frame: NDArray[np.uint8], region: Region | None, check: Callable[[], None], threshold: float
     ) -> Explanation:
         timings: dict[str, float] = {}
-        settings, device = self.settings, self.classifier.device
         image_size = (frame.shape[1], frame.shape[0])
-        with _timed(timings, "window", device):
+        with _timed(timings, "window"):
             region = region or Region(0, 0, *image_size, float("nan"))
-            ranker = self._ranker(self.window(frame, region), threshold, check)
+            window = self.window(frame, region)
+        found = self._find_batched(window, threshold, check, timings)
+        if found is None:
+            found = self._find(window, threshold, check, timings)
+        ranked = found.ranked
+        region = replace(region, probability=found.probability)
+        similarity, by_layer = ranked.set_similarity()
+        return Explanation(
+            region=region,
+            image_size=image_size,
+            threshold=threshold,
+            settings=self.settings,
+            perturbations=ranked.perturbations,
+            output=ranked.output,
+            output_mean=ranked.output_mean,
+            output_stddev=ranked.output_stddev,
+            rankings=self._rankings(found, region, image_size),
+            set_similarity=similarity,
+            set_similarity_by_layer=by_layer,
+            timings=timings,
+            model_hash=self.classifier.model_hash,
+            device=str(self.classifier.device),
+            silencing=found.silencing,
+            proofs=found.proofs.by_metric,
+        )
+
+    def _find(self, window: Window, threshold: float, check: Callable[[], None], timings: dict[str, float]) -> Findings:
+        """Compute all stages one after the other."""
+        settings, device = self.settings, self.classifier.device
         with _timed(timings, "network", device):
+            ranker = self._ranker(window, threshold, check)
             ranker.sample()
         with _timed(timings, "metrics", device):
             stability = ranker.stability()
@@ -256,26 +296,25 @@ class Explainer:
             with _timed(timings, "silencing", device):
                 silencing = self._silencing(ranked, check)
         p = float(probability(ranked.clean.logits, self.adapter.target)[0])
-        region = replace(region, probability=p)
-        similarity, by_layer = ranked.set_similarity()
-        return Explanation(
-            region=region,
-            image_size=image_size,
-            threshold=threshold,
-            settings=settings,
-            perturbations=ranked.perturbations,
-            output=ranked.output,
-            output_mean=ranked.output_mean,
-            output_stddev=ranked.output_stddev,
-            rankings=self._rankings(ranked, half_widths, patches, proofs, region, image_size),
-            set_similarity=similarity,
-            set_similarity_by_layer=by_layer,
-            timings=timings,
-            model_hash=self.classifier.model_hash,
-            device=str(device),
-            silencing=silencing,
-            proofs=proofs.by_metric,
-        )
+        return Findings(p, ranked, patches, proofs, half_widths, silencing)
+
+    def _find_batched(
+        self, window: Window, threshold: float, check: Callable[[], None], timings: dict[str, float]
+    ) -> Findings | None:
+        """Compute all stages in few large operations; None if the device or the settings do not allow it."""
+        if not self._batches:
+            return None
+        check()
+        try:
+            with _timed(timings, "explanation"):
+                pixels = self.classifier.to_pixels(window[None])
+                if self._batched is None:
+                    self._batched = batch(self.adapter, self.settings, self._weight_scores, pixels)
+                return self._batched.explain(pixels, threshold)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            logging.getLogger(__name__).warning("explanations are computed in parts, which is slower: %s", error)
+            self._batches, self._batched = False, None
+            return None
 
     def _ranker(
         self, window: Window, threshold: float | None, before_pass: Callable[[], None] = lambda: None
@@ -284,32 +323,25 @@ class Explainer:
         threshold = self.classifier.threshold if threshold is None else threshold
         return Ranker(self.adapter, self.settings, self._weight_scores, pixels, threshold, before_pass)
 
-    def _rankings(
-        self,
-        ranked: RankedWindow,
-        half_widths: Mapping[tuple[str, int], list[float]],
-        patches: Mapping[tuple[str, Neuron], Patch],
-        proofs: Proofs,
-        region: Region,
-        image_size: tuple[int, int],
-    ) -> tuple[LayerRanking, ...]:
+    def _rankings(self, found: Findings, region: Region, image_size: tuple[int, int]) -> tuple[LayerRanking, ...]:
         """Describe what was selected, with the patches in pixels of the frame."""
-        size = self.classifier.info.input_size
+        size, ranked = self.classifier.info.input_size, found.ranked
 
         def describe(name: str, neuron: Neuron, score: float, half_width: float) -> RankedNeuron:
-            patch = patches.get((name, neuron))
+            patch = found.patches.get((name, neuron))
             in_frame = patch and to_frame(patch, size, region, image_size)
             interval = None if math.isnan(half_width) else (score - half_width, score + half_width)
-            silenced = proofs.silenced.get((name, neuron))
+            silenced = found.proofs.silenced.get((name, neuron))
             return RankedNeuron(neuron.layer, neuron.channel, score, in_frame, interval, silenced)
 
         rankings = []
         for (name, layer), channels in ranked.channels.items():
             values = ranked.scores[name, layer].double().cpu().numpy()
             stability = ranked.stability.get((name, layer))
+            half_widths = found.half_widths.get((name, layer), [math.nan] * len(channels))
             neurons = tuple(
                 describe(name, Neuron(layer, channel), float(values[channel]), half_width)
-                for channel, half_width in zip(channels, half_widths[name, layer], strict=True)
+                for channel, half_width in zip(channels, half_widths, strict=True)
             )
             unstable = stability is not None and not stability >= self.settings.stability_target
             layer_name = self.adapter.layers[layer].name
@@ -353,10 +385,11 @@ def _check_region(region: Region, frame: NDArray[np.uint8]) -> None:
 
 
 @contextmanager
-def _timed(timings: dict[str, float], step: str, device: torch.device) -> Iterator[None]:
+def _timed(timings: dict[str, float], step: str, device: torch.device | None = None) -> Iterator[None]:
+    """Measure the duration of the body, and of the work that it started on a CUDA device, if one is given."""
     start = time.perf_counter()
     yield
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
     timings[step] = time.perf_counter() - start
 

@@ -71,8 +71,20 @@ class Perturbations:
         self._waiting: list[Tensor] = []  # fields of the current block that were not taken yet
         self._generator = torch.Generator(pixels.device).manual_seed(seed)
 
+    def whole(self, count: int) -> int:
+        """Round a number of copies up, so that each half of the copies has whole blocks, which alone are balanced."""
+        pair = 2 * self.block
+        return count if self.block == 1 else math.ceil(count / pair) * pair
+
     def take(self, count: int) -> Tensor:
         """Return the next `count` copies, [count, 3, H, W], not clipped to [0, 255]."""
+        return self.apply(self.pixels, self.noise_of(count))
+
+    def noise_of(self, count: int) -> Tensor:
+        """Draw the noise of the next `count` copies, scaled by sigma, broadcastable to [count, 3, H, W].
+
+        It does not depend on the image, so the copies of other images of the same size can be computed by `apply`.
+        """
         fields = torch.stack([self._field() for _ in range(count)])
         sigma: float | Tensor = self.sigma
         if self.noise in ("ramp", "authors"):
@@ -80,10 +92,19 @@ class Perturbations:
             index = index + 1 if self.noise == "ramp" else index
             sigma = self.sigma * index.view(-1, 1, 1, 1)
         self.taken += count
+        return sigma * fields
+
+    def apply(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """Return the copies of an image, [count, 3, H, W], that noise from `noise_of` gives.
+
+        Args:
+            pixels: The image, [3, H, W].
+            noise: The noise, broadcastable to [count, 3, H, W].
+        """
         if self.noise == "authors":
-            # The same as (pixels - means) * (1 + sigma * fields) + means, but exact where sigma is 0.
-            return self.pixels + (self.pixels - self._means) * (sigma * fields)
-        return self.pixels * (1.0 + sigma * fields)
+            # The same as (pixels - means) * (1 + noise) + means, but exact where sigma is 0.
+            return pixels + (pixels - self._means) * noise
+        return pixels * (1.0 + noise)
 
     def _field(self) -> Tensor:
         """Draw the noise field of one copy, with unit variance, broadcastable to [3, H, W].

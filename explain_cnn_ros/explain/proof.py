@@ -11,7 +11,7 @@ from explain_cnn_ros.explain.metrics.registry import OPPOSING, SUPPORTING
 from explain_cnn_ros.explain.network_adapter import Channels, NetworkAdapter, Neuron
 from explain_cnn_ros.explain.ranking import RankedWindow
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.explain.silencing import silence
+from explain_cnn_ros.explain.silencing import SilencedOutputs, silence
 
 #: The metrics that predict changes of the output.
 PROVED_METRICS = (SUPPORTING, OPPOSING)
@@ -45,16 +45,40 @@ def prove(
         ranked: The ranked window.
         check: Called before the passes of each metric; an exception that it raises ends the proof.
     """
-    names = [name for name in PROVED_METRICS if name in settings.metrics and settings.proof != "none"]
+    names = proved(settings)
     if not names:
         return Proofs((), {})
     check()
-    neurons = {name: ranked.neurons_of(name) for name in names}
-    alone = [(name, n) for name in names for n in neurons[name] if settings.proof == "each"]
     sets: list[Channels] = [{}, *(ranked.of_metric(name) for name in names)]
-    sets += [{neuron.layer: [neuron.channel]} for _, neuron in alone]
-    precision = "float32" if settings.compute_precision in COARSE_PRECISIONS else settings.compute_precision
-    answers = silence(adapter, ranked.pixels, sets, precision)
+    sets += [{neuron.layer: [neuron.channel]} for _, neuron in _alone(settings, ranked)]
+    precision = proof_precision(settings)
+    return conclude(adapter, settings, ranked, silence(adapter, ranked.pixels, sets, precision))
+
+
+def proved(settings: ExplainSettings) -> list[str]:
+    """Return the names of the metrics whose predictions are proved."""
+    return [name for name in PROVED_METRICS if name in settings.metrics and settings.proof != "none"]
+
+
+def proof_precision(settings: ExplainSettings) -> str:
+    """Return the precision in which the changes are measured."""
+    return "float32" if settings.compute_precision in COARSE_PRECISIONS else settings.compute_precision
+
+
+def conclude(
+    adapter: NetworkAdapter, settings: ExplainSettings, ranked: RankedWindow, answers: SilencedOutputs
+) -> Proofs:
+    """Compare the measured changes of the output with the predicted ones.
+
+    Args:
+        adapter: Adapter of the network.
+        settings: Settings of the explanation.
+        ranked: The ranked window.
+        answers: The network's answers: for the window, with all selected neurons of each metric silenced, and, if
+            `settings.proof` is "each", with each of these neurons silenced by itself, metric by metric.
+    """
+    names, alone = proved(settings), _alone(settings, ranked)
+    neurons = {name: ranked.neurons_of(name) for name in names}
     before, *after = adapter.output(answers.logits, settings.output).tolist()
     carried = _carried(settings, before, margin=answers.outputs[0], person=ranked.evidence.person)
     silenced = {key: before - value for key, value in zip(alone, after[len(names) :], strict=True)}
@@ -79,6 +103,11 @@ def prove(
             )
         )
     return Proofs(tuple(proofs), silenced)
+
+
+def _alone(settings: ExplainSettings, ranked: RankedWindow) -> list[tuple[str, Neuron]]:
+    """Return the neurons that are silenced by themselves, by metric."""
+    return [(name, n) for name in proved(settings) for n in ranked.neurons_of(name) if settings.proof == "each"]
 
 
 def _error(predicted: Sequence[float], measured: Sequence[float]) -> float:

@@ -6,7 +6,6 @@ Only what an explanation needs is kept: a trace of the window itself, and the mo
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
 
@@ -78,9 +77,7 @@ class Sampler:
         Noise in blocks is balanced over whole blocks only, and each half of the perturbations needs whole blocks, so
         the number is rounded up to pairs of blocks.
         """
-        if self._copies.block > 1:
-            pair = 2 * self._copies.block
-            perturbations = math.ceil(perturbations / pair) * pair
+        perturbations = self._copies.whole(perturbations)
         if not hasattr(self, "clean"):
             count = min(self.chunk - 1, perturbations)
             batch = torch.cat([self._pixels, self._copies.take(count)]) if count else self._pixels

@@ -17,6 +17,7 @@ from explain_cnn_ros.explain.perturbation import Perturbations
 from explain_cnn_ros.explain.sampling import Sampler
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.vgg.batched.explaining import BatchedExplainer
 from explain_cnn_ros.explain.vgg.tracing import trace
 from explain_cnn_ros.model.output import margin
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -141,6 +142,65 @@ def test_explanations_have_a_stream_of_their_own(classifier, window, monkeypatch
     Explainer(classifier, SETTINGS).explain(window)
     assert seen and all(stream != before for stream in seen)
     assert torch.cuda.current_stream() == before
+
+
+class TestBatched:
+    """Explanations in few large operations."""
+
+    @pytest.fixture(scope="class")
+    def explainer(self, classifier) -> Explainer:
+        return Explainer(classifier, SETTINGS, batched=True)
+
+    def test_a_graph_is_captured(self, explainer, window) -> None:
+        assert list(explainer.explain(window).timings) == ["window", "explanation"]
+        assert isinstance(explainer._batched, BatchedExplainer)
+        assert explainer._batched._runner._graph is not None
+
+    @pytest.mark.parametrize("changes", [{}, {"output": "probability", "activation": "pre_relu"}, {"noise": "smooth"}])
+    def test_same_as_the_stages(self, classifier, picture, changes) -> None:
+        """The later windows replay the graph that the first one captured."""
+        settings = dataclasses.replace(SETTINGS, **changes)
+        staged, batched = (Explainer(classifier, settings, batched=batched) for batched in (False, True))
+        for seed in range(3):
+            for threshold in (0.0, 1.0):
+                expected = staged.explain(picture(64, 128, seed), threshold=threshold)
+                found = batched.explain(picture(64, 128, seed), threshold=threshold)
+                assert found.person == expected.person
+                for one, other in zip(found.rankings, expected.rankings, strict=True):
+                    scale = np.nanmax(np.abs(other.scores))
+                    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-2, atol=1e-3 * scale)
+                    overlap = jaccard({n.channel for n in one.neurons}, {n.channel for n in other.neurons})
+                    assert np.isnan(overlap) or overlap >= 0.6
+                for proof, other_proof in zip(found.proofs, expected.proofs, strict=True):
+                    assert proof.together == pytest.approx(other_proof.together, rel=0.02, abs=1e-3)
+
+    @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+    def test_in_lower_precisions(self, classifier, window, precision: str) -> None:
+        settings = dataclasses.replace(SETTINGS, compute_precision=precision)
+        staged, batched = (Explainer(classifier, settings, batched=b).explain(window) for b in (False, True))
+        for one, other in zip(batched.rankings, staged.rankings, strict=True):
+            known = np.isfinite(one.scores) & np.isfinite(other.scores)
+            assert np.corrcoef(one.scores[known], other.scores[known])[0, 1] > 0.95, (one.metric, one.layer)
+
+    def test_never_waits_before_the_download(self, explainer, classifier, window, request) -> None:
+        explainer.explain(window)
+        pixels = classifier.to_pixels(window[None])
+        threshold = torch.tensor(0.5, dtype=torch.float64, device="cuda")
+        with torch.inference_mode():
+            explainer._batched.program.compute(pixels, threshold)  # PyTorch allocates its workspaces in the first run
+            request.getfixturevalue("no_waiting")
+            explainer._batched.program.compute(pixels, threshold)
+
+    def test_without_a_graph_the_results_are_the_same(self, classifier, window, monkeypatch, caplog) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("no graphs here")
+
+        captured = Explainer(classifier, SETTINGS).explain(window)
+        monkeypatch.setattr(torch.cuda, "graph", fail)
+        eager = Explainer(classifier, SETTINGS).explain(window)
+        assert "no graphs here" in caplog.text
+        for one, other in zip(eager.rankings, captured.rankings, strict=True):
+            np.testing.assert_allclose(one.scores, other.scores, rtol=1e-3, atol=1e-6)
 
 
 def test_explanations_leave_no_memory_behind(classifier, window) -> None:

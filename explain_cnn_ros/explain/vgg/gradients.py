@@ -6,7 +6,7 @@ weights, runs in inference mode, and uses Winograd convolutions where the forwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -55,7 +55,7 @@ def influences(
     layers: Collection[int],
     of_first: bool = False,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Pass the gradient of the output back through the convolutions.
+    """Pass the gradient of the output back through the convolutions, and compute the influences of the neurons.
 
     Args:
         features: The layers of a VGG, without batch norm.
@@ -71,21 +71,44 @@ def influences(
     Raises:
         TypeError: `features` has layers other than convolutions, ReLUs and max poolings.
     """
-    of_relu = {layer.activation: layer.number for layer in convolution_layers(features)}
-    lowest = min(index for index, number in of_relu.items() if number in layers)
     sums: dict[int, Tensor] = {}
     contributions: dict[int, Tensor] = {}
+    for layer, activation, of_layer in backward(features, record, gradient, layers):
+        product = activation * of_layer
+        wide = torch.promote_types(product.dtype, torch.float32)
+        sums[layer] = product.sum((2, 3), dtype=wide)
+        if of_first:
+            # A view would keep the whole batch in memory.
+            contributions[layer] = product[0].to(wide, copy=True)
+    return sums, contributions
+
+
+def backward(
+    features: nn.Sequential, record: Record, gradient: Tensor, layers: Collection[int]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Pass the gradient of the output back through the convolutions, down to the lowest of some layers.
+
+    Args:
+        features: The layers of a VGG, without batch norm.
+        record: The record of the forward pass; it is emptied on the way, which frees the memory.
+        gradient: Gradient of the output with respect to the last map, [N, C, R, C'].
+        layers: Numbers of the layers, counted from 1.
+
+    Yields:
+        Each of the layers, the highest first: its number, its activation after the ReLU, and the gradient with respect
+        to that, both [N, C, R, C'].
+
+    Raises:
+        TypeError: `features` has layers other than convolutions, ReLUs and max poolings.
+    """
+    of_relu = {layer.activation: layer.number for layer in convolution_layers(features)}
+    lowest = min(index for index, number in of_relu.items() if number in layers)
     for index in range(len(features) - 1, lowest - 1, -1):
         module = features[index]
         if isinstance(module, nn.ReLU):
             activation = record.rectified.pop(index)
             if of_relu[index] in layers:
-                product = activation * gradient
-                wide = torch.promote_types(product.dtype, torch.float32)
-                sums[of_relu[index]] = product.sum((2, 3), dtype=wide)
-                if of_first:
-                    # A view would keep the whole batch in memory.
-                    contributions[of_relu[index]] = product[0].to(wide, copy=True)
+                yield of_relu[index], activation, gradient
             if index > lowest:
                 # This is what autograd runs for a ReLU; a product with a mask would take ten times as long.
                 gradient = torch.ops.aten.threshold_backward(gradient, activation, 0)
@@ -103,7 +126,6 @@ def influences(
                 f"gradients are computed of convolution, ReLU and max pooling, not of {type(module).__name__}: "
                 "fold batch norm into the convolutions first"
             )
-    return sums, contributions
 
 
 def pool(module: nn.MaxPool2d, maps: Tensor) -> tuple[Tensor, Tensor]:
