@@ -46,8 +46,8 @@ class Explainer:
     Args:
         classifier: The classifier.
         settings: Settings of the explanations; None for the defaults.
-        batched: Whether `explain` computes everything in few large operations, with one wait for the device. It is meant
-            for GPUs, and was not tried on one yet. The results are the same, except for rounding.
+        batched: Whether `explain` computes everything in few large operations, with one wait for the device. It is for
+            GPUs, and was not tried on one yet. The results are the same, except for rounding.
 
     Attributes:
         adapter: Adapter of the network.
