@@ -246,7 +246,7 @@ def test_a_caller_that_goes_away(shared_graph, raw_image, picture):
     """Killed while its explanation is under way: the node goes on, and answers the next one."""
     decisions = shared_graph.collect(Classification, "/explain_node/classification")
     assert change(shared_graph, *UP)
-    assert all(r.successful for r in shared_graph.set_parameters("/explain_node", explain__perturbations=100))
+    assert all(r.successful for r in shared_graph.set_parameters("/explain_node", explain__perturbations=30))
     camera = shared_graph.publisher(Image, "/image", QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE))
     publish_until_decided(shared_graph, camera, raw_image(picture(120, 100)), decisions)
     for round_ in range(2):
