@@ -523,7 +523,7 @@ def paired_markdown(table: Sequence[PairedRow]) -> str:
     return _by_kind(
         table,
         ["influence against", "difference of the changes", "influence's is larger", "p"],
-        lambda r: [r.selector, r.difference, r.larger.percent, f"{r.p:.4f}"],
+        lambda r: [r.selector, r.difference, r.larger.percent, "< 0.001" if r.p < 0.001 else f"{r.p:.3f}"],
     )
 
 
