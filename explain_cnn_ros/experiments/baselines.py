@@ -39,13 +39,13 @@ def draw_matched(
         alive = (activations[layer] > 0).flatten(1).any(1).cpu().numpy()
         rank = np.empty(len(activity), np.intp)
         rank[np.argsort(activity, kind="stable")] = np.arange(len(activity))
-        free = [c for c in range(len(activity)) if alive[c] and c not in channels]
+        free = np.setdiff1d(np.flatnonzero(alive), list(channels))
         found[layer] = []
         for channel in channels:
-            close = sorted(free, key=lambda c, own=rank[channel]: abs(rank[c] - own))[:nearest]  # type: ignore[misc]
-            if close:
-                drawn = close[int(rng.integers(len(close)))]
-                free.remove(drawn)
+            close = free[np.argsort(np.abs(rank[free] - rank[channel]), kind="stable")[:nearest]]
+            if len(close):
+                drawn = int(close[rng.integers(len(close))])
+                free = free[free != drawn]
                 found[layer].append(drawn)
     return found
 

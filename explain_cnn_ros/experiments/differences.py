@@ -49,7 +49,7 @@ PASS_SETTINGS = ("noise", "activation", "output", "layers")
 #: All metrics with the defaults.
 DEFAULTS = "defaults"
 
-#: Where an option is from: the text and equations of the paper, the published code, or this package's defaults.
+#: The sources of an option: the paper (its text and equations), the authors' published code, and our defaults.
 PAPER, CODE, OURS = "paper", "code", "ours"
 
 
@@ -131,7 +131,7 @@ class DifferenceRow:
 
     Attributes:
         variation: Name of the variation.
-        found_in: Where it is from.
+        found_in: Source of the variation: PAPER, CODE, or both.
         metric: Name of the metric.
         side: Windows: "all", "persons" or "backgrounds".
         same: Jaccard index of the neurons that it selects and those that the defaults select, all layers together.

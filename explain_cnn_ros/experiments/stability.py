@@ -172,7 +172,7 @@ def _rows(records: Mapping[str, Any], examples: Sequence[Example], settings: Sta
             seeds = bootstrap.mean([entry[name][0] for entry in entries], photos)
             halves = float(np.nanmean([entry[name][1] for entry in entries]))
             found.append(StabilityRow(preset, sigma, entries[0]["perturbations"], name, seeds, halves))
-    # By definition: without noise, there is no seed.
+    # Influence of the image alone uses no noise, so every seed selects the same neurons.
     found += [StabilityRow(LIVE, 0.0, 0, name, Estimate(1.0, 1.0, 1.0), math.nan) for name in INFLUENCE_METRICS]
     return found
 

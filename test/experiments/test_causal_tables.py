@@ -128,7 +128,8 @@ def test_influence_is_compared_window_by_window() -> None:
     row = next(row for row in paired if (row.selector, row.kind) == ("weight_sum", ALL))
     assert row.difference.value == pytest.approx(1.0)
     assert row.larger.value == pytest.approx(2 / 3)
-    # Of the eight ways to choose the signs, 2 - 1 + 2 = 3 is reached or exceeded by four: +-(2, -1, 2) and +-(2, 1, 2).
+    # There are eight ways to choose the signs. Four of them, +-(2, -1, 2) and +-(2, 1, 2), have an absolute sum of at
+    # least 3, which is the sum of the differences. So p is 4 / 8.
     assert row.p == pytest.approx(0.5, abs=0.05)
     assert INFLUENCE not in {row.selector for row in paired}
 

@@ -18,7 +18,7 @@ Picture = Callable[..., NDArray[np.uint8]]
 
 def test_mirror_images_are_recognised(picture: Picture) -> None:
     one, other = picture(64, 128, 0), picture(64, 128, 1)
-    again = cv2.imdecode(cv2.imencode(".jpg", one[:, ::-1])[1], cv2.IMREAD_COLOR)  # type: ignore[arg-type]
+    again = cv2.imdecode(cv2.imencode(".jpg", one[:, ::-1])[1], cv2.IMREAD_COLOR)
     assert mirrored(one, one[:, ::-1]) and mirrored(one, np.asarray(again, np.uint8))
     assert not mirrored(one, other) and not mirrored(one, one[::-1])
     plain = np.full((128, 64, 3), 9, np.uint8)

@@ -33,7 +33,7 @@ def test_measures_by_counting_pixels(
 
 
 def test_means_over_patches_and_intervals_over_photos() -> None:
-    """Of four patches in two photos, those of the first photo touch the person, those of the second do not."""
+    """Two photos have two patches each. Only the patches of the first photo touch the person."""
     person, touching, other = (10.0, 10.0, 20.0, 20.0), (12.0, 12.0, 4.0, 4.0), (40.0, 40.0, 4.0, 4.0)
     found = localization([touching, touching, other, other], [person] * 4, ["a", "a", "b", "b"])
     assert found.patches == 4

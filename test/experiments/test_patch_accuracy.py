@@ -50,7 +50,7 @@ def test_by_patch_every_photo_is_on_both_sides(inria: Path) -> None:
 
 
 def test_few_pictures_are_others_for_each_seed(inria: Path) -> None:
-    """Of four pictures, half are persons; their patches are on both sides."""
+    """Each seed draws two persons and two backgrounds, whose patches are in the training set and in the test set."""
     examples = read_examples(inria, 8, 4)
     chosen = []
     for seed in range(2):

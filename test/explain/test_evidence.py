@@ -263,7 +263,7 @@ class TestInfluence:
     @pytest.mark.parametrize("person", [True, False])
     @pytest.mark.parametrize("top_n", [2, 8])
     def test_selects_the_neurons_of_one_side(self, person: bool, top_n: int) -> None:
-        """Of eight neurons, five argue for the person and three against it, so a ranking may be shorter than N."""
+        """Five neurons argue for the person and three against it. A ranking holds one side only and may be short."""
         values = self.values(20)
         values[:, 5], values[:, 6] = -0.1, 0.05
         evidence = evidence_of(*draw(20), ExplainSettings(top_n=top_n), values, person)

@@ -138,7 +138,7 @@ class Description:
     def __init__(self, path: Path, given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         for name in LAUNCH_MODULES:
             module = types.ModuleType(name)
-            module.__getattr__ = lambda kind: lambda *args, **kwargs: Call(kind, args, kwargs)  # type: ignore[method-assign]
+            module.__getattr__ = lambda kind: lambda *args, **kwargs: Call(kind, args, kwargs)
             monkeypatch.setitem(sys.modules, name, module)
         spec = importlib.util.spec_from_file_location("launch_file", path)
         assert spec is not None

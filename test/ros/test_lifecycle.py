@@ -147,7 +147,7 @@ def test_cycles_leak_nothing(graph):
         assert change(graph, *DOWN)
         memory.append(resident_mb(process.pid))
     print("MB after each cycle:", *(f"{m:.0f}" for m in memory))
-    # What the allocator has not returned yet comes and goes; a leak raises the minimum.
+    # Memory that the allocator keeps for later varies from cycle to cycle. A leak also raises the minimum.
     settled = min(memory[SETTLED - TOGETHER : SETTLED])
     assert min(memory[-TOGETHER:]) - settled < GROWTH_MAX_MB, memory
     assert graph.stop(process) == 0

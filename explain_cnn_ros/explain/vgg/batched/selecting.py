@@ -46,7 +46,7 @@ class Selector:
         """Select the top N by preferences [rows, T]; of equal ones, the lower channel comes first."""
         layout = self._layout
         padded = preferences[:, layout.padded].masked_fill_(layout.missing, float("nan"))
-        # As in `top_channels`, a stable sort of the negated values moves NaN to the end.
+        # A stable sort of the negated values keeps the lower channel first and moves NaN to the end.
         values, order = torch.sort(padded.neg_().view(len(padded), len(layout.spans), -1), dim=-1, stable=True)
         top, values = order[..., : self._top_n], values[..., : self._top_n]
         valid = values == values

@@ -63,14 +63,14 @@ def pixels(value: float) -> Tensor:
 
 
 def test_without_capture_every_run_computes(program: Doubling) -> None:
-    runner: Any = Runner(program, pixels(0), capture=False)  # type: ignore[arg-type]
+    runner: Any = Runner(program, pixels(0), capture=False)
     assert [runner.run(pixels(i), 0.5) for i in range(3)] == [[2 * i, 2 * i + 2, 0.5] for i in range(3)]
     assert len(program.inputs) == 3
 
 
 @pytest.mark.usefixtures("fake_cuda")
 def test_the_first_run_captures_and_all_replay(program: Doubling, monkeypatch) -> None:
-    runner: Any = Runner(program, pixels(0), capture=True)  # type: ignore[arg-type]
+    runner: Any = Runner(program, pixels(0), capture=True)
     monkeypatch.setattr(FakeGraph, "captured", (program, runner))
     assert runner.run(pixels(3), 0.25) == [6, 8, 0.25]
     computed = len(program.inputs)
@@ -91,7 +91,7 @@ def test_a_capture_that_fails_is_not_tried_again(program: Doubling, monkeypatch,
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    runner: Any = Runner(program, pixels(0), capture=True)  # type: ignore[arg-type]
+    runner: Any = Runner(program, pixels(0), capture=True)
     assert [runner.run(pixels(i), 0.5) for i in range(3)] == [[2 * i, 2 * i + 2, 0.5] for i in range(3)]
     assert len(calls) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -104,6 +104,6 @@ def test_too_little_memory_is_for_the_caller(program: Doubling, monkeypatch) -> 
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    runner: Any = Runner(program, pixels(0), capture=True)  # type: ignore[arg-type]
+    runner: Any = Runner(program, pixels(0), capture=True)
     with pytest.raises(torch.OutOfMemoryError):
         runner.run(pixels(1), 0.5)
