@@ -8,16 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from explain_cnn_ros.draw.boxes import (
-    View,
     check_frame,
-    draw_regions,
     draw_window,
     metrics_of,
     neuron_boxes,
-    other_regions,
 )
 from explain_cnn_ros.draw.canvas import (
-    BACKGROUND,
     MUTED,
     RULE,
     TEXT,
@@ -25,7 +21,6 @@ from explain_cnn_ros.draw.canvas import (
     Image,
     line_height,
     put_text,
-    resized,
     text_width,
     wrap,
 )
@@ -36,18 +31,15 @@ from explain_cnn_ros.draw.captions import (
     silencing_text,
     stability_text,
 )
-from explain_cnn_ros.draw.header import TITLE, draw_header
+from explain_cnn_ros.draw.page import GAP, HEADER, HEIGHT, MARGIN, TITLE, blank_page, draw_frame, draw_header
 from explain_cnn_ros.draw.style import UNSTABLE_COLOUR, layer_style
 from explain_cnn_ros.draw.tiles import draw_cell
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.model.windows import Region
 
-#: Size of the picture, and of its parts from top to bottom and from left to right, in pixels.
-WIDTH, HEIGHT = 1920, 1080
-MARGIN, GAP = 40, 30
-HEADER, FOOTER = 100, 58
-LEFT = 500
+#: Height of the footer, and width of the column on the left, in pixels.
+FOOTER, LEFT = 58, 500
 
 #: Width of the set similarity on the right of the header, in pixels.
 SIMILARITY = 430
@@ -90,8 +82,7 @@ def contact_sheet(
     """
     check_frame(frame, explanation)
     frame = np.ascontiguousarray(frame)
-    canvas = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    canvas[:] = BACKGROUND
+    canvas = blank_page()
     body = slice(MARGIN + HEADER, HEIGHT - MARGIN - FOOTER)
     header = canvas[MARGIN : MARGIN + HEADER, MARGIN:-MARGIN]
     draw_header(header, explanation, trigger, source, header.shape[1] - SIMILARITY)
@@ -123,20 +114,11 @@ def _draw_similarity(canvas: Image, similarity: float) -> None:
 def _draw_pictures(canvas: Image, frame: Image, explanation: Explanation, regions: Sequence[Region] | None) -> None:
     """Draw the frame with its regions, and below it the window for each of the first two metrics."""
     height, width = canvas.shape[:2]
-    caption = line_height(BODY) + 4
-    scale = min(width / frame.shape[1], FRAME_SHARE * height / frame.shape[0])
-    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-    others = other_regions(explanation, regions)
-    note = "; yellow: another person" if any(r.probability >= explanation.threshold for r in others) else ""
-    put_text(canvas, f"white: the explained window{note}", 0, 0, BODY, MUTED, max_width=width)
-    picture = canvas[caption : caption + size[1], : size[0]]
-    picture[:] = resized(frame, *size)
-    draw_regions(View(picture, 0, 0, size[0] / frame.shape[1], size[1] / frame.shape[0]), explanation, regions)
-
+    used = draw_frame(canvas, frame, explanation, regions, FRAME_SHARE * height, BODY)
     metrics = sheet_metrics(explanation)[:2]
     if not metrics:
         return
-    top = caption + size[1] + GAP // 2
+    top = used + GAP // 2
     count = explanation.settings.top_n
     put_text(canvas, f"the window, with the top {count} of each layer by", 0, top, BODY, MUTED, max_width=width)
     slot = (width - GAP) // 2

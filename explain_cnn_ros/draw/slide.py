@@ -7,16 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from explain_cnn_ros.draw.boxes import (
-    View,
     check_frame,
-    draw_regions,
     draw_tags,
     draw_window,
     metrics_of,
-    other_regions,
 )
 from explain_cnn_ros.draw.canvas import (
-    BACKGROUND,
     BLACK,
     MUTED,
     RULE,
@@ -26,7 +22,6 @@ from explain_cnn_ros.draw.canvas import (
     draw_box,
     line_height,
     put_text,
-    resized,
     text_width,
     wrap,
 )
@@ -41,7 +36,7 @@ from explain_cnn_ros.draw.captions import (
     proof_warning,
     settings_text,
 )
-from explain_cnn_ros.draw.header import draw_header
+from explain_cnn_ros.draw.page import GAP, HEADER, HEIGHT, MARGIN, WIDTH, blank_page, draw_frame, draw_header
 from explain_cnn_ros.draw.strongest import SHOWN, StrongNeuron, strongest
 from explain_cnn_ros.draw.style import UNSTABLE_COLOUR, layer_style
 from explain_cnn_ros.draw.tiles import draw_tile
@@ -49,11 +44,8 @@ from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.model.windows import Region
 
-#: Size of the picture, and of its parts from top to bottom and from left to right, in pixels.
-WIDTH, HEIGHT = 1920, 1080
-MARGIN, GAP = 40, 30
-HEADER, FOOTER = 100, 34
-LEFT = 480
+#: Height of the footer, and width of the column on the left, in pixels.
+FOOTER, LEFT = 34, 480
 
 #: Maximum height of the frame, as a share of the height between header and footer.
 FRAME_SHARE = 0.5
@@ -99,8 +91,7 @@ def slide(
             "sheet"
         )
     frame = np.ascontiguousarray(frame)
-    canvas = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    canvas[:] = BACKGROUND
+    canvas = blank_page()
     top, bottom = MARGIN + HEADER, HEIGHT - MARGIN - FOOTER
     middle = (top + bottom) // 2
     draw_header(canvas[MARGIN:top, MARGIN:-MARGIN], explanation, trigger, source, WIDTH - 2 * MARGIN)
@@ -116,16 +107,7 @@ def slide(
 def _draw_frame(canvas: Image, frame: Image, explanation: Explanation, regions: Sequence[Region] | None) -> None:
     """Draw the frame with its regions, and write below it how to read the slide."""
     height, width = canvas.shape[:2]
-    others = other_regions(explanation, regions)
-    note = "; yellow: another person" if any(r.probability >= explanation.threshold for r in others) else ""
-    put_text(canvas, f"white: the explained window{note}", 0, 0, SMALL, MUTED, max_width=width)
-    scale = min(width / frame.shape[1], FRAME_SHARE * height / frame.shape[0])
-    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-    top = line_height(SMALL) + 4
-    picture = canvas[top : top + size[1], : size[0]]
-    picture[:] = resized(frame, *size)
-    draw_regions(View(picture, 0, 0, size[0] / frame.shape[1], size[1] / frame.shape[0]), explanation, regions)
-    y = top + size[1] + GAP
+    y = draw_frame(canvas, frame, explanation, regions, FRAME_SHARE * height, SMALL) + GAP
     paragraphs = [
         "Each tile is the patch of the image where one neuron (a channel of a layer) matters most to the decision. Its "
         "surroundings are dimmed. Its number is in the window as well.",

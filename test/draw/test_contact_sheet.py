@@ -10,6 +10,7 @@ import pytest
 from draw_kit import CORRELATION, PATCH, PRECISION, REGION, everything, explanation, picture, plain, ranking
 
 from explain_cnn_ros.draw import contact_sheet as sheet
+from explain_cnn_ros.draw import page
 from explain_cnn_ros.draw.canvas import BACKGROUND
 from explain_cnn_ros.draw.captions import silencing_text
 from explain_cnn_ros.draw.contact_sheet import contact_sheet
@@ -47,13 +48,13 @@ def test_contact_sheet_has_its_size_and_keeps_its_margins(case):
     e = CASES[case]
     source = "a bag of long name " * 20
     drawn = contact_sheet(picture(e.image_size), e, [REGION], trigger="low_confidence" * 9, source=source)
-    assert drawn.shape == (sheet.HEIGHT, sheet.WIDTH, 3) and drawn.dtype == np.uint8
-    margin = sheet.MARGIN
+    assert drawn.shape == (page.HEIGHT, page.WIDTH, 3) and drawn.dtype == np.uint8
+    margin = page.MARGIN
     for strip in (drawn[:margin], drawn[-margin:], drawn[:, :margin], drawn[:, -margin:]):
         assert (strip == BACKGROUND).all()
-    body = drawn[margin + sheet.HEADER : -margin - sheet.FOOTER]
+    body = drawn[margin + page.HEADER : -margin - sheet.FOOTER]
     between = margin + sheet.LEFT
-    assert (body[:, between : between + sheet.GAP] == BACKGROUND).all()
+    assert (body[:, between : between + page.GAP] == BACKGROUND).all()
 
 
 def test_contact_sheet_shows_a_grey_frame_in_its_grey():
@@ -62,8 +63,8 @@ def test_contact_sheet_shows_a_grey_frame_in_its_grey():
 
 
 def table(drawn):
-    left = sheet.MARGIN + sheet.LEFT + sheet.GAP
-    return drawn[sheet.MARGIN + sheet.HEADER : -sheet.MARGIN - sheet.FOOTER, left : -sheet.MARGIN]
+    left = page.MARGIN + sheet.LEFT + page.GAP
+    return drawn[page.MARGIN + page.HEADER : -page.MARGIN - sheet.FOOTER, left : -page.MARGIN]
 
 
 def test_contact_sheet_shows_each_layers_patches_in_its_column():
@@ -118,7 +119,7 @@ def test_contact_sheet_names_the_direction_of_the_weights():
     rows, columns = (outgoing != incoming).any(2).nonzero()
     assert len(rows) > 20
     # Only in the head of the second row.
-    left, top = sheet.MARGIN + sheet.LEFT + sheet.GAP, sheet.MARGIN + sheet.HEADER
+    left, top = page.MARGIN + sheet.LEFT + page.GAP, page.MARGIN + page.HEADER
     assert rows.min() > top + (table(outgoing).shape[0] + sheet.COLUMN_HEAD) / 2
     assert left <= columns.min() and columns.max() < left + sheet.ROW_HEAD
 
@@ -131,7 +132,7 @@ def test_contact_sheet_has_title_and_caption_of_a_metric_of_another_package(regi
         contact_sheet(plain(), dataclasses.replace(e, rankings=(ranking(3, [PATCH], name),)))
         for name in ("dead_positions", "live_positions")
     )
-    between = sheet.MARGIN + sheet.LEFT
+    between = page.MARGIN + sheet.LEFT
     # The title is above the window and in the table. The caption is only in the table.
     assert (registered != other)[:, :between].any() and (registered != other)[:, between:].any()
     assert not (registered != same)[:, :between].any() and (registered != same)[:, between:].any()

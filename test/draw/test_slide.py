@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explain_cnn_ros.draw import canvas as drawing
+from explain_cnn_ros.draw import page
 from explain_cnn_ros.draw import slide as module
 from explain_cnn_ros.draw.canvas import BACKGROUND, RULE
 from explain_cnn_ros.draw.contact_sheet import contact_sheet
@@ -54,14 +55,14 @@ CASES = {
 def test_slide_has_its_size_and_keeps_its_margins(case):
     e = CASES[case]
     drawn = slide(picture(e.image_size), e, [REGION], trigger="low_confidence" * 9, source="a bag of long name " * 20)
-    assert drawn.shape == (module.HEIGHT, module.WIDTH, 3) and drawn.dtype == np.uint8
-    margin = module.MARGIN
+    assert drawn.shape == (page.HEIGHT, page.WIDTH, 3) and drawn.dtype == np.uint8
+    margin = page.MARGIN
     for strip in (drawn[:margin], drawn[-margin:], drawn[:, :margin], drawn[:, -margin:]):
         assert (strip == BACKGROUND).all()
-    body = drawn[margin + module.HEADER : -margin - module.FOOTER]
+    body = drawn[margin + page.HEADER : -margin - module.FOOTER]
     between = margin + module.LEFT
-    assert (body[:, between : between + module.GAP] == BACKGROUND).all()
-    assert (body[body.shape[0] // 2, between + module.GAP : -margin] == RULE).all()
+    assert (body[:, between : between + page.GAP] == BACKGROUND).all()
+    assert (body[body.shape[0] // 2, between + page.GAP : -margin] == RULE).all()
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def texts(monkeypatch):
         written.append((text, inside))
         return drawing.put_text(canvas, text, x, y, size, colour, bold, max_width)
 
-    for name in ("slide", "header", "contact_sheet"):
+    for name in ("slide", "page", "contact_sheet"):
         monkeypatch.setattr(f"explain_cnn_ros.draw.{name}.put_text", recording)
     return written
 
@@ -142,12 +143,12 @@ def test_slide_marks_a_proof_that_disagrees():
     marked = [(slide(plain(), one) == UNSTABLE_COLOUR).all(2) for one in (e, bad)]
     assert not marked[0].any() and marked[1].any()
     # Only in the row of the supporting neurons.
-    assert marked[1].any(1).nonzero()[0].max() < module.HEIGHT // 2
+    assert marked[1].any(1).nonzero()[0].max() < page.HEIGHT // 2
 
 
 def tiles(drawn):
     """Return the tiles of the supporting row: the pixels of the right part below its texts."""
-    return drawn[module.MARGIN + module.HEADER : module.HEIGHT // 2, module.MARGIN + module.LEFT + module.GAP :]
+    return drawn[page.MARGIN + page.HEADER : page.HEIGHT // 2, page.MARGIN + module.LEFT + page.GAP :]
 
 
 def test_tiles_show_the_strongest_places_in_order():
@@ -166,7 +167,7 @@ def test_tiles_show_the_strongest_places_in_order():
     window = round(REGION.width * right.shape[0] / REGION.height)
     lefts = []
     for colour in colours:
-        columns = (right[:, window + module.GAP // 2 :] == colour).all(2).any(0).nonzero()[0]
+        columns = (right[:, window + page.GAP // 2 :] == colour).all(2).any(0).nonzero()[0]
         lefts.append(columns.min() if len(columns) else None)
     assert lefts[SHOWN:] == [None, None]
     assert lefts[:SHOWN] == sorted(lefts[:SHOWN]) and len(set(lefts[:SHOWN])) == SHOWN
