@@ -132,12 +132,13 @@ def measure(
     )
     # The means are computed only if a window is.
     means = functools.cache(lambda: mean_activations(explainers["paper"], reference))
-    return results_cache.compute(
+    return results_cache.compute_windows(
         folder / "silenced.jsonl",
         key,
-        {e.name: e for e in examples},
+        examples,
         lambda example: _silence(explainers, other, means(), example, settings),
-        lambda done, total: progress("silencing", done, total),
+        progress,
+        "silencing",
     )
 
 

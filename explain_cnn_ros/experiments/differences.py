@@ -59,7 +59,7 @@ class Variation:
 
     Attributes:
         name: The point and the option, for instance "eq. 3: mean of the inverse variances".
-        found_in: Where the option is from, some of PAPER, CODE and OURS; empty for a control.
+        found_in: Sources of the option, some of PAPER, CODE and OURS; empty for a control.
         metrics: The metrics that the point concerns.
         changes: The settings that differ from the defaults.
     """
@@ -215,12 +215,13 @@ def measure(
     passes = _Passes(classifier, settings)
     requested = [explain_settings(v, settings, settings.seed) for v in VARIATIONS]
     key = results_cache.key_of(classifier, settings, OTHER_SEED, requested, PATCHES, *examples)
-    return results_cache.compute(
+    return results_cache.compute_windows(
         folder / "differences.jsonl",
         key,
-        {e.name: e for e in examples},
+        examples,
         lambda example: _measure_window(passes, example, settings),
-        lambda done, total: progress("comparing variations", done, total),
+        progress,
+        "comparing variations",
     )
 
 

@@ -224,12 +224,13 @@ def measure(
         for seed in range(settings.seeds)
     ]
     explained = [explainer.settings for of_seed in explainers for explainer in of_seed.values()]
-    return results_cache.compute(
+    return results_cache.compute_windows(
         folder / "regions.jsonl",
         results_cache.key_of(classifier, settings, BOX_METHODS, explained, *examples),
-        {e.name: e for e in examples if e.person},
+        [e for e in examples if e.person],
         lambda example: _measure_window(classifier, explainers, example, settings),
-        lambda done, total: progress("comparing regions", done, total),
+        progress,
+        "comparing regions",
     )
 
 

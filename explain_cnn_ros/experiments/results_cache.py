@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.progress import ProgressCallback
 from explain_cnn_ros.model.classifier import WindowClassifier
 
 Item = TypeVar("Item")
@@ -61,6 +62,27 @@ def compute(
                 found[name] = json.loads(line)[1]
             progress(count, len(items))
     return {name: found[name] for name in items}
+
+
+def compute_windows(
+    path: Path,
+    key: str,
+    examples: Iterable[Example],
+    function: Callable[[Example], Any],
+    progress: ProgressCallback,
+    label: str,
+) -> dict[str, Any]:
+    """Compute the results of windows that the cache lacks, and return all by the windows' names; see `compute`.
+
+    Args:
+        path: Name of the cache.
+        key: Hash of everything that the results depend on, except the windows.
+        examples: The windows.
+        function: Computes the result of a window, which must be serialisable as JSON.
+        progress: Receives reports of the progress.
+        label: Name of the step in these reports.
+    """
+    return compute(path, key, {e.name: e for e in examples}, function, lambda done, total: progress(label, done, total))
 
 
 def _begin(path: Path, key: str) -> None:

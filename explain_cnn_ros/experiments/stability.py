@@ -126,12 +126,13 @@ def measure(
         ]
 
     explained = [explainer.settings for group in explainers.values() for explainer in group]
-    records = results_cache.compute(
+    records = results_cache.compute_windows(
         folder / "stability.jsonl",
         results_cache.key_of(classifier, settings, explained, *examples),
-        {e.name: e for e in examples},
+        examples,
         measure_window,
-        lambda done, total: progress("ranking with several seeds", done, total),
+        progress,
+        "ranking with several seeds",
     )
     return _rows(records, examples, settings)
 
