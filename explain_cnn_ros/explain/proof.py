@@ -43,7 +43,7 @@ def prove(
         adapter: Adapter of the network.
         settings: Settings of the explanation.
         ranked: The ranked window.
-        check: Called before the passes of each metric; an exception that it raises ends the proof.
+        check: Called before the passes; an exception that it raises ends the proof.
     """
     names = proved(settings)
     if not names:

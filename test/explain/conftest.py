@@ -1,18 +1,33 @@
-"""References: hooks that set activations to zero, and the state that a pass could leave behind in a network."""
+"""The thin network and its window, hooks that silence neurons, and the state that a pass could leave behind."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: Computes the logits of a network for a window with channels silenced, by layer.
 HookedLogits = Callable[[VGGClassifier, Tensor, Mapping[int, Sequence[int]]], Tensor]
+
+
+@pytest.fixture(scope="module")
+def exact(thin_network, in_float64) -> PersonClassifier:
+    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
+    return in_float64(thin_network(dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def window(picture) -> NDArray[np.uint8]:
+    """Return a window of the thin network."""
+    return picture(32, 64)
 
 
 @pytest.fixture(scope="session")

@@ -43,17 +43,6 @@ PERTURBED_METRICS = (SUPPORTING, OPPOSING, CORRELATION, PRECISION)
 Scores = dict[tuple[str, int], NDArray[np.float64]]
 
 
-@pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def window(picture) -> NDArray[np.uint8]:
-    return picture(32, 64)
-
-
 class Kept(NamedTuple):
     """The results of passes: outputs [n]; and by layer, activations [n, C, R, C'] and influences [n, C]."""
 

@@ -24,21 +24,9 @@ from explain_cnn_ros.explain.ranking import RankedWindow
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.vgg import gradients
 from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
-from explain_cnn_ros.scan.classifier import PersonClassifier
 
 BOTH = (SUPPORTING, OPPOSING)
 LIVE = ExplainSettings.preset("live", layers=tuple(range(1, 14)))
-
-
-@pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def window(picture) -> NDArray[np.uint8]:
-    return picture(32, 64)
 
 
 class TestInfluences:

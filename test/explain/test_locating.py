@@ -101,17 +101,6 @@ class TestStarts:
         assert starts(DEFAULT, clean, [], SUPPORTING) == {}
 
 
-@pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def window(picture) -> NDArray[np.uint8]:
-    return picture(32, 64)
-
-
 class TestPatches:
     settings = ExplainSettings(perturbations=4, layers=(3, 4, 7, 9), top_n=3)
 

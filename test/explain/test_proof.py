@@ -7,11 +7,9 @@ import dataclasses
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from explain_kit import OUTPUTS
-from numpy.typing import NDArray
 
 from explain_cnn_ros.explain import proof as proof_module
 from explain_cnn_ros.explain.explainer import Explainer
@@ -19,24 +17,12 @@ from explain_cnn_ros.explain.explanation import Explanation, Proof
 from explain_cnn_ros.explain.metrics import OPPOSING, PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.network import VGGClassifier
-from explain_cnn_ros.scan.classifier import PersonClassifier
 
 SETTINGS = ExplainSettings(perturbations=6, layers=(3, 6, 9), top_n=3)
 LIVE = dataclasses.replace(SETTINGS, perturbations=0, metrics=(SUPPORTING, OPPOSING))
 
 #: Thresholds with which the decision is "person", and "no person".
 THRESHOLDS = {True: 0.0, False: 1.0}
-
-
-@pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def window(picture) -> NDArray[np.uint8]:
-    return picture(32, 64)
 
 
 def shifted(network: VGGClassifier, margin: float) -> VGGClassifier:

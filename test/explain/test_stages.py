@@ -33,19 +33,8 @@ SETTINGS = ExplainSettings(perturbations=12, layers=(3, 6, 9), top_n=2, silencin
 
 
 @pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
 def explainer(exact: PersonClassifier) -> Explainer:
     return Explainer(exact, SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def window(picture: Callable[..., Frame]) -> Frame:
-    return picture(32, 64)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ and those that argue most against it. Neurons that argue for the other side are 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from explain_cnn_ros.explain.metrics.registry import (
@@ -29,7 +31,7 @@ def influence(evidence: LayerEvidence) -> Tensor:
     return evidence.influences.mean
 
 
-register(
+SUPPORT = register(
     Metric(
         name=SUPPORTING,
         title="influence, supporting",
@@ -43,15 +45,12 @@ register(
     )
 )
 register(
-    Metric(
+    replace(
+        SUPPORT,
         name=OPPOSING,
         title="influence, opposing",
-        reads=Reads.GRADIENTS,
-        function=influence,
         meaning="opposes the decision",
-        source="Leino et al. 2018; Molchanov et al. 2017",
         colour="#7F7F7F",
-        signed=True,
         selects=Selects.OPPOSING,
     )
 )

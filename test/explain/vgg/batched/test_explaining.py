@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,17 +29,6 @@ Frame = NDArray[np.uint8]
 SETTINGS = ExplainSettings(perturbations=12, layers=(3, 6, 9), top_n=2, compute_precision="float32")
 
 ALL_LAYERS = tuple(range(1, 14))
-
-
-@pytest.fixture(scope="module")
-def exact(thin_network, in_float64) -> PersonClassifier:
-    """Return the thin VGG-16 in float64. It is shared, so tests must not modify it."""
-    return in_float64(thin_network(dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def window(picture: Callable[..., Frame]) -> Frame:
-    return picture(32, 64)
 
 
 def explanations(

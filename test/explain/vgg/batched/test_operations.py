@@ -54,7 +54,7 @@ def counted(monkeypatch) -> Counted:
 
 
 def test_a_vgg16(full_classifier, picture, counted: Counted) -> None:
-    """Of random weights, in float32: what is selected may differ where scores are nearly the same."""
+    """The weights are random, in float32. Selections may differ where two scores are nearly the same."""
     window = picture(64, 128)
     assert SETTINGS.metrics == DEFAULT_METRICS
     batched = Explainer(full_classifier, SETTINGS, batched=True).explain(window)

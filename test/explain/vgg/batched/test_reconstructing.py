@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from explain_cnn_ros.explain.network_adapter import Neuron, Start
 from explain_cnn_ros.explain.patches import Patch, bounding_boxes
 from explain_cnn_ros.explain.vgg.batched.layout import FlatLayout
 from explain_cnn_ros.explain.vgg.batched.reconstructing import Reconstructor
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
-from explain_cnn_ros.explain.vgg.gradients import pool
-from explain_cnn_ros.model.network import convolution_layers
 
 #: Starts in each layer.
 COUNT = 12
 
-Switches = dict[int, tuple[Tensor, tuple[int, int]]]
-
-
-def passed(features: nn.Sequential, image: Tensor) -> tuple[dict[int, Tensor], Switches]:
-    """Return activations by layer, and switches by the index of the pooling."""
-    numbers = {layer.activation: layer.number for layer in convolution_layers(features)}
-    activations, switches = {}, {}
-    x = image
-    for index, module in enumerate(features):
-        if isinstance(module, nn.MaxPool2d):
-            size = (x.shape[2], x.shape[3])
-            x, found = pool(module, x)
-            switches[index] = (found[0], size)
-        else:
-            x = module(x)
-        if index in numbers:
-            activations[numbers[index]] = x[0]
-    return activations, switches
-
 
 def both(
-    features: nn.Sequential, layers: Sequence[int], size: tuple[int, int], share: float
+    record: Callable[..., Any], features: nn.Sequential, layers: Sequence[int], size: tuple[int, int], share: float
 ) -> tuple[list[Patch | None], list[Patch | None]]:
     """Return the boxes on crops and on whole maps, of live activations at random positions and in all corners."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, size[1], size[0], generator=generator, dtype=torch.float64)
-    activations, switches = passed(features, image)
+    activations, switches = record(features, image)
     layout = FlatLayout(features, layers, size, 1, image)
     starts = torch.zeros(3, len(layers), COUNT, dtype=torch.int64)
     for i, span in enumerate(layout.spans):
@@ -83,14 +63,16 @@ def both(
 
 @pytest.mark.parametrize("size", [(32, 64), (64, 32), (37, 45), (51, 33), (100, 70)])
 @pytest.mark.parametrize("share", [0.0, 0.2])
-def test_boxes_are_those_of_whole_maps(vgg_like: Callable[..., nn.Sequential], size: tuple[int, int], share) -> None:
-    found, expected = both(vgg_like(), (1, 2, 3, 4, 6, 7, 8, 9, 12), size, share)
+def test_boxes_are_those_of_whole_maps(
+    record, vgg_like: Callable[..., nn.Sequential], size: tuple[int, int], share
+) -> None:
+    found, expected = both(record, vgg_like(), (1, 2, 3, 4, 6, 7, 8, 9, 12), size, share)
     assert found == expected
 
 
 @pytest.mark.parametrize("layers", [(1,), (3,), (5, 7), (9,), (2, 13)])
-def test_of_some_layers(vgg_like: Callable[..., nn.Sequential], layers: tuple[int, ...]) -> None:
-    found, expected = both(vgg_like(seed=3), layers, (96, 64), 0.2)
+def test_of_some_layers(record, vgg_like: Callable[..., nn.Sequential], layers: tuple[int, ...]) -> None:
+    found, expected = both(record, vgg_like(seed=3), layers, (96, 64), 0.2)
     assert found == expected
 
 
