@@ -7,7 +7,7 @@ neurons of all layers are silenced together: their activations are set to zero (
 windows of training photos (mean ablation). The change of the output is compared with that of random live neurons of the
 same layers, and of live neurons that are as active as the selected ones. Layers are also silenced one at a time.
 
-`causal_tables` computes the tables from the outputs that `measure` returns.
+`causal_tables` computes the tables from the outputs that `measure` returns, and `causal_markdown` writes them.
 """
 
 from __future__ import annotations

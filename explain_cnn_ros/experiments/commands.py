@@ -12,6 +12,7 @@ import cv2
 
 from explain_cnn_ros.experiments import (
     causal,
+    causal_markdown,
     causal_tables,
     checkpoints,
     convergence,
@@ -244,7 +245,7 @@ def silence(arguments: argparse.Namespace) -> None:
     results, examples, summary = _causal(arguments, networks)
     provenance = provenance_of(arguments, examples, describe(networks))
     compared_n = causal.CausalSettings().compared_n
-    text = by_network(networks, results, summary, lambda t: causal_tables.tables_markdown(t, compared_n))
+    text = by_network(networks, results, summary, lambda t: causal_markdown.tables_markdown(t, compared_n))
     plain = by_network_json(networks, results, summary, dataclasses.asdict)
     write_tables(arguments.output, "causal", provenance, text, plain)
     figures.influences(summary.rows, bars(networks), provenance, arguments.output / "causal.png")

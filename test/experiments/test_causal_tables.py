@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explain_cnn_ros.experiments import causal_tables
+from explain_cnn_ros.experiments import causal_markdown, causal_tables
 from explain_cnn_ros.experiments.causal import (
     MAIN_SELECTORS,
     SEEDED_SELECTORS,
@@ -71,7 +71,7 @@ def test_the_rows_by_hand() -> None:
     person, background = by_key[INFLUENCE, PERSONS], by_key[INFLUENCE, BACKGROUNDS]
     assert (person.influence.value, background.influence.value) == (3.0, 1.0)
     assert (person.flips.value, background.flips.value) == (1.0, 0.0)
-    text = causal_tables.to_markdown(rows)
+    text = causal_markdown.to_markdown(rows)
     assert "| 1 | 2.00 (1.00 to 3.00) | 2.00 (1.00 to 3.00) | 100 % | 25 % |" in text
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "#### All windows",
@@ -106,7 +106,7 @@ def test_the_baselines_by_hand() -> None:
     assert (row.mean_change.value, row.mean_times_random.value, row.mean_flips.value) == (5.0, 5.0, 1.0)
     layers = [row for row in found.layers if (row.selector, row.kind) == (INFLUENCE, ALL)]
     assert [(r.layer, r.change.value, r.times_random.value) for r in layers] == [(3, 6.0, 6.0), (5, 1.0, 1.0)]
-    assert "| influence | 6.00 (6.00 to 6.00) | 1.00 (1.00 to 1.00) |" in causal_tables.layers_markdown(found.layers)
+    assert "| influence | 6.00 (6.00 to 6.00) | 1.00 (1.00 to 1.00) |" in causal_markdown.layers_markdown(found.layers)
 
 
 def test_single_neurons_by_hand() -> None:
@@ -151,7 +151,7 @@ def test_the_claims() -> None:
         (INFLUENCE_ALONE, 0.95, 0.5, False),
         (INFLUENCE_ALONE, 0.9, 1.0, True),
     ]
-    text = causal_tables.tables_markdown(found, 1)
+    text = causal_markdown.tables_markdown(found, 1)
     assert text.startswith("### Claims about influence\n\n| neurons by | claim |")
     assert "| 7 | 6.00 (6.00 to 6.00) | does not hold |" in text
 
@@ -179,4 +179,4 @@ def test_agreement_by_hand() -> None:
     assert np.allclose(matrix[~np.eye(len(matrix), dtype=bool)], 2 / 4)
     matrix = np.array(causal_tables.agreement(records, windows, 1))
     assert np.allclose(matrix[~np.eye(len(matrix), dtype=bool)], 1 / 3)
-    assert causal_tables.agreement_markdown(matrix).count("\n") == 2 + len(SELECTORS)
+    assert causal_markdown.agreement_markdown(matrix).count("\n") == 2 + len(SELECTORS)
