@@ -103,6 +103,10 @@ def _yaml(value: Any) -> str:
     return "[" + ", ".join(map(_yaml, value)) + "]" if isinstance(value, list | tuple) else str(value)
 
 
+#: Seconds after which a request of a service that changes nothing is repeated.
+REPEAT_AFTER = 10.0
+
+
 class Graph:
     """A partner in this process, in the domain of some processes."""
 
@@ -161,13 +165,30 @@ class Graph:
         self.wait_for(client.service_is_ready, f"service {name}")
         return client
 
-    def call(self, kind: Any, name: str, request: Any) -> Any:
-        """Call a service and wait for its answer."""
+    def call(self, kind: Any, name: str, request: Any, read_only: bool = False) -> Any:
+        """Call a service and wait for its answer.
+
+        Args:
+            kind: Type of the service.
+            name: Name of the service.
+            request: The request.
+            read_only: The service changes nothing, so the request is repeated if there is no answer. On a busy machine,
+                a server drops its answer if it has not discovered the new client yet.
+        """
         client = self.client(kind, name)
-        answer = client.call_async(request)
-        self.wait_for(answer.done, f"an answer of {name}")
+        answers = [client.call_async(request)]
+        sent = time.monotonic()
+
+        def answered() -> bool:
+            nonlocal sent
+            if read_only and time.monotonic() > sent + REPEAT_AFTER:
+                answers.append(client.call_async(request))
+                sent = time.monotonic()
+            return any(answer.done() for answer in answers)
+
+        self.wait_for(answered, f"an answer of {name}")
         self.node.destroy_client(client)
-        return answer.result()
+        return next(answer for answer in answers if answer.done()).result()
 
     def set_parameters(self, node: str, **values: Any) -> list[Any]:
         """Set parameters of a node, `__` for the dot in a name; return the results."""

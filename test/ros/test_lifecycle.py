@@ -71,7 +71,7 @@ def change(graph: Any, *transitions: int) -> bool:
 
 
 def state(graph: Any) -> int:
-    return graph.call(GetState, "/explain_node/get_state", GetState.Request()).current_state.id
+    return graph.call(GetState, "/explain_node/get_state", GetState.Request(), read_only=True).current_state.id
 
 
 def publish_until_decided(
