@@ -41,33 +41,40 @@ def image_for(width: int, height: int) -> NDArray[np.uint8]:
     return (coarse[:height, :width] + rng.uniform(-20, 20, (height, width, 3))).astype(np.uint8)
 
 
+def sample_frames() -> list[NDArray[np.uint8]]:
+    """Return the 50 frames of the sample, uint8 [576, 768, 3] RGB."""
+    types, frames = get_typestore(Stores.ROS2_JAZZY), []
+    with BagReader(ROOT / "sample/street") as bag:
+        for message in bag.messages([bag.image_topic().name]):
+            data: Any = types.deserialize_cdr(message.data, message.type)
+            bgr: Any = cv2.imdecode(np.frombuffer(bytes(data.data), np.uint8), cv2.IMREAD_COLOR)
+            frames.append(np.ascontiguousarray(bgr[..., ::-1]))
+    return frames
+
+
 def windows(count: int) -> list[NDArray[np.uint8]]:
     """Return windows of 64 x 128 pixels, three of four around persons; they are always the same."""
     labels = read_labels(ROOT / "test/data/street_labels.csv")
-    types, rng = get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     persons, elsewhere = [], []
-    with BagReader(ROOT / "sample/street") as bag:
-        for index, message in enumerate(bag.messages([bag.image_topic().name])):
-            name = f"{200 + 2 * index:04d}.jpg"
-            if name not in labels:
-                continue
-            data: Any = types.deserialize_cdr(message.data, message.type)
-            bgr: Any = cv2.imdecode(np.frombuffer(bytes(data.data), np.uint8), cv2.IMREAD_COLOR)
-            frame = np.ascontiguousarray(bgr[..., ::-1])
-            boxes = []
-            for label in labels[name]:
-                x, y, width, height = label.box
-                tall = height / PERSON_SHARE
-                boxes.append((x + width / 2 - tall / 4, y + height / 2 - tall / 2, tall / 2, tall))
-            persons += [
-                crop(frame, *box, (64, 128)) for box, lab in zip(boxes, labels[name], strict=True) if not lab.ignore
-            ]
-            while True:
-                tall = rng.uniform(90, 180)
-                box = np.array([rng.uniform(0, 768 - tall / 2), rng.uniform(0, 576 - tall), tall / 2, tall])
-                if overlap(box, np.array(boxes)).max() < 0.05:
-                    elsewhere.append(crop(frame, *box, (64, 128)))
-                    break
+    for index, frame in enumerate(sample_frames()):
+        name = f"{200 + 2 * index:04d}.jpg"
+        if name not in labels:
+            continue
+        boxes = []
+        for label in labels[name]:
+            x, y, width, height = label.box
+            tall = height / PERSON_SHARE
+            boxes.append((x + width / 2 - tall / 4, y + height / 2 - tall / 2, tall / 2, tall))
+        persons += [
+            crop(frame, *box, (64, 128)) for box, lab in zip(boxes, labels[name], strict=True) if not lab.ignore
+        ]
+        while True:
+            tall = rng.uniform(90, 180)
+            box = np.array([rng.uniform(0, 768 - tall / 2), rng.uniform(0, 576 - tall), tall / 2, tall])
+            if overlap(box, np.array(boxes)).max() < 0.05:
+                elsewhere.append(crop(frame, *box, (64, 128)))
+                break
     others = count // 4
     chosen = rng.permutation(len(persons))[: count - others]
     return [persons[i] for i in chosen] + elsewhere[:others]

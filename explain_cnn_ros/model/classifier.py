@@ -17,6 +17,7 @@ from explain_cnn_ros.model.device import choose_device, fast_low_precision
 from explain_cnn_ros.model.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.model.output import margin, probability
 from explain_cnn_ros.model.precision import prepare
+from explain_cnn_ros.model.proposer import Proposer
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, ModelInfo, read_weights, write_weights
 from explain_cnn_ros.model.windows import check_image
 
@@ -41,6 +42,7 @@ class WindowClassifier:
         autocast: Data type of the passes; None for float32.
         search_autocast: Data type of the passes that search a frame; None for float32.
         search_int8: Whether the search multiplies 8-bit integers. It does on CPUs that have instructions for it.
+        proposer: The network that proposes windows of a frame; None if there is none.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class WindowClassifier:
         device: str | torch.device = "auto",
         model_hash: str = "",
         autocast: torch.dtype | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
         self.info = info
         self.device = choose_device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
+        self.proposer = proposer if proposer is None else proposer.to(self.device).eval().requires_grad_(False)
         self.model_hash = model_hash
         self.autocast = autocast
         self.search_int8 = autocast is None and self.device.type == "cpu" and int8.available()
@@ -75,8 +79,9 @@ class WindowClassifier:
             ValueError: The file holds no weights of this package.
             RuntimeError: The device does not exist.
         """
-        network, info, model_hash = read_weights(Path(path) if path is not None else DEFAULT_WEIGHTS)
-        return cls(network, info, device, model_hash).without_batch_norm()
+        weights = read_weights(Path(path) if path is not None else DEFAULT_WEIGHTS)
+        loaded = cls(weights.network, weights.info, device, weights.model_hash, proposer=weights.proposer)
+        return loaded.without_batch_norm()
 
     def without_batch_norm(self) -> Self:
         """Return the same classifier with batch norm folded into the convolutions; self if it has no batch norm."""
@@ -84,7 +89,7 @@ class WindowClassifier:
         if network is self.network:
             return self
         info = dataclasses.replace(self.info, architecture=network.architecture)
-        return type(self)(network, info, self.device, self.model_hash, self.autocast)
+        return type(self)(network, info, self.device, self.model_hash, self.autocast, self.proposer)
 
     def untrained(self, seed: int = 0) -> Self:
         """Return a classifier of the same architecture with the weights that training starts from."""
@@ -127,7 +132,12 @@ class WindowClassifier:
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and metadata as safetensors, by default in half precision."""
-        write_weights(self.network, self.info, Path(path), dtype)
+        write_weights(self.network, self.info, Path(path), dtype, self.proposer)
+
+    @property
+    def searches_exactly(self) -> bool:
+        """Whether a search uses the same precision as a decision."""
+        return not self.search_int8 and self.search_autocast == self.autocast
 
     @property
     def threshold(self) -> float:
@@ -233,6 +243,26 @@ class WindowClassifier:
             batch = self.normalise(self.to_pixels(image[None]))
             logits, offsets = self._fast_network(batch, dtype, search=True).dense_forward(batch)
         return self._located(logits[0].float().permute(1, 2, 0), offsets[0].float().permute(1, 2, 0))
+
+    @torch.inference_mode()
+    def propose_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Judge every window of an image of half the resolution by the proposer, with a stride of 8 pixels.
+
+        Args:
+            image: uint8 [H, W, 3] RGB; H and W are multiples of 8, and at least those of `proposer.window`.
+
+        Returns:
+            Margins and offsets as `locate_densely` returns them.
+
+        Raises:
+            ValueError: There is no proposer.
+        """
+        if self.proposer is None:
+            raise ValueError("these weights have no proposer: search without it, or train one (train --add-proposer)")
+        dtype = self.search_autocast
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            judged = self.proposer(self.normalise(self.to_pixels(image[None])))[0].float().permute(1, 2, 0)
+        return judged[..., 0].cpu().numpy(), (judged[..., 1:] * judged.new_tensor(OFFSET_UNITS)).cpu().numpy()
 
     @staticmethod
     def _located(logits: Tensor, offsets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

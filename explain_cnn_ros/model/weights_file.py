@@ -7,16 +7,20 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import torch
 from safetensors.torch import save_file
 
 from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.proposer import Proposer
 
 #: The weights that ship with the package.
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_inria.safetensors"
+
+#: Prefix of the proposer's tensors in the file.
+PROPOSER_PREFIX = "proposer."
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class ModelInfo:
         command: Command that trained them.
         created: Time of the training, ISO 8601.
         accuracy: Figures on the validation windows and the test photos of the training, by name.
+        proposer: Width of the network that proposes windows; 0 if there is none.
 
     Raises:
         ValueError: A value is out of range.
@@ -51,6 +56,7 @@ class ModelInfo:
     command: str = ""
     created: str = ""
     accuracy: dict[str, float] = field(default_factory=dict)
+    proposer: int = 0
 
     def __post_init__(self) -> None:
         if self.classes != ("background", "person"):
@@ -66,26 +72,39 @@ class ModelInfo:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> ModelInfo:
-        """Read what `to_metadata` returned; unknown keys are ignored.
+        """Read what `to_metadata` returned; unknown keys are ignored. Files of the first versions have no `proposer`.
 
         Raises:
             ValueError: A key is missing.
         """
         names = [f.name for f in dataclasses.fields(cls)]
-        missing = [name for name in names if name not in metadata]
+        missing = [name for name in names if name not in metadata and name != "proposer"]
         if missing:
             raise ValueError(f"its metadata lacks {', '.join(missing)}")
-        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in names}
+        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in names if name in metadata}
         # JSON has no tuples.
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
 
 
-def read_weights(path: Path) -> tuple[VGGClassifier, ModelInfo, str]:
-    """Read a weights file.
+class Weights(NamedTuple):
+    """What a weights file holds.
 
-    Returns:
-        The network in float32, its metadata, and the first 12 hexadecimal digits of the file's SHA-256.
+    Attributes:
+        network: The network, in float32.
+        proposer: The network that proposes windows, in float32; None if there is none.
+        info: The metadata.
+        model_hash: First 12 hexadecimal digits of the file's SHA-256.
+    """
+
+    network: VGGClassifier
+    proposer: Proposer | None
+    info: ModelInfo
+    model_hash: str
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a weights file.
 
     Raises:
         FileNotFoundError: There is no file at `path`.
@@ -96,8 +115,11 @@ def read_weights(path: Path) -> tuple[VGGClassifier, ModelInfo, str]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             info = ModelInfo.from_metadata(file.metadata() or {})
-            names = list(file.keys())
-            state = {name: file.get_tensor(name).float() for name in names}
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        proposer = Proposer(info.proposer, info.input_size) if info.proposer else None
+        if proposer is not None:
+            own = [name for name in state if name.startswith(PROPOSER_PREFIX)]
+            proposer.load_state_dict({name.removeprefix(PROPOSER_PREFIX): state.pop(name) for name in own})
         network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
         for name, value in network.offset.state_dict(prefix="offset.").items():
             # Files of the first versions have no offsets; their windows are not moved.
@@ -105,22 +127,33 @@ def read_weights(path: Path) -> tuple[VGGClassifier, ModelInfo, str]:
         network.load_state_dict(state)
     except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} holds no weights of explain_cnn_ros: {error}") from error
-    return network, info, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Weights(network, proposer, info, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
 
-def write_weights(network: torch.nn.Module, info: ModelInfo, path: Path, dtype: torch.dtype = torch.float16) -> None:
+def write_weights(
+    network: torch.nn.Module,
+    info: ModelInfo,
+    path: Path,
+    dtype: torch.dtype = torch.float16,
+    proposer: Proposer | None = None,
+) -> None:
     """Write weights and metadata as safetensors; an existing file stays until the new one is complete.
 
     Args:
         network: The network; its floating-point tensors are converted to `dtype`.
-        info: The metadata.
+        info: The metadata. Its `proposer` is replaced by the width of the given one.
         path: The file; its folder is created if it does not exist.
         dtype: Type of the stored weights.
+        proposer: The network that proposes windows, without batch norm; None for none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = dict(network.state_dict())
+    if proposer is not None:
+        tensors |= proposer.state_dict(prefix=PROPOSER_PREFIX)
+    info = dataclasses.replace(info, proposer=0 if proposer is None else proposer.width)
     state = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
-        for name, value in network.state_dict().items()
+        for name, value in tensors.items()
     }
     partial = path.with_suffix(".partial")
     save_file(state, partial, info.to_metadata())

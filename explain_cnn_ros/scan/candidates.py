@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +60,18 @@ class Candidate:
     def to_region(self) -> Region:
         """Round to whole pixels, and convert the margin to P(person)."""
         x, y, width, height = (round(side) for side in (self.x, self.y, self.width, self.height))
-        return Region(x, y, width, height, probability_of(self.score))
+        return Region(x, y, width, height, float(probability_of(self.score)))
 
 
-def probability_of(score: float) -> float:
-    """Convert a margin to P(person)."""
-    return (1 + math.tanh(score / 2)) / 2
+def probability_of(score: Any) -> Any:
+    """Convert a margin, or an array of margins, to P(person)."""
+    return (1 + np.tanh(np.divide(score, 2))) / 2
+
+
+def margin_of(probability: float) -> float:
+    """Convert P(person) to the margin; 0 and 1 become very large margins."""
+    inside = min(max(probability, 1e-12), 1 - 1e-12)
+    return math.log(inside / (1 - inside))
 
 
 def suppress(
@@ -90,13 +97,31 @@ def suppress(
     if not candidates:
         return []
     boxes = np.array([person_box(c) for c in candidates])
+    values = np.array([key(c) for c in candidates])
+    return [candidates[i] for i in suppress_boxes(boxes, values, overlap_max, keep_max)]
+
+
+def suppress_boxes(
+    boxes: NDArray[np.float64], values: NDArray[np.float64], overlap_max: float, keep_max: int
+) -> list[int]:
+    """Apply non-maximum suppression to the boxes of persons; see `suppress`.
+
+    Args:
+        boxes: Boxes (x, y, width, height) of persons, [N, 4].
+        values: Value of each box, [N]; higher is better.
+        overlap_max: Maximum shared area of two persons, as a share of the smaller one.
+        keep_max: Maximum number of boxes that are kept.
+
+    Returns:
+        The indices of the boxes that are kept, best first.
+    """
     kept: list[int] = []
-    for index in np.argsort([-key(c) for c in candidates], kind="stable"):
+    for index in np.argsort(-values, kind="stable"):
         if len(kept) == keep_max:
             break
         if not kept or overlap(boxes[index], boxes[kept]).max() <= overlap_max:
             kept.append(int(index))
-    return [candidates[i] for i in kept]
+    return kept
 
 
 def overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

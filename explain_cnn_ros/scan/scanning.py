@@ -1,38 +1,37 @@
 """The search of a frame for persons.
 
-An image pyramid goes through the network fully convolutionally. The network says of each window how likely it shows a
-person, and where in the window the person is. Windows are moved onto their persons, windows that agree are fused into
-one, and each of these is scored again as an exact crop.
+A dense pass judges all windows of an image pyramid: how likely each shows a person, and where in the window the person
+is. Windows are moved onto their persons, and windows that agree are fused into one. The classifier judges each of these
+as an exact crop, moves it onto its person again, and judges it once again. If the processor is faster with 8-bit
+integers, only windows near the threshold, and the best one, are judged in float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, Region, crop
+from explain_cnn_ros.model.windows import PERSON_SHARE, Region, crop
 from explain_cnn_ros.options import option, require, validate
-from explain_cnn_ros.scan.candidates import Candidate, probability_of, suppress
+from explain_cnn_ros.scan.candidates import Candidate, margin_of, probability_of, suppress, suppress_boxes
+from explain_cnn_ros.scan.dense import WINDOWS_MAX, DenseScorer, Windows, dense_windows, pass_of
 from explain_cnn_ros.scan.fusion import fuse
-
-#: Stride of the fully convolutional pass, in pixels of a pyramid level.
-STRIDE = 32
-
-#: Windows of the fully convolutional pass below this margin (P(person) 0.018) are discarded.
-MARGIN_MIN = -4.0
-
-#: Minimum support of a fused window, in windows of P(person) 1 at exactly its place.
-SUPPORT_MIN = 2.0
 
 #: A person may be this much smaller than the smallest requested height: heights are known to a tenth.
 HEIGHT_TOLERANCE = 0.9
+
+#: Crops below this margin (P(person) 0.018) at the place where the dense pass found them are not judged again.
+CROP_MARGIN_MIN = -4.0
+
+#: Crops whose margin is this near to that of the threshold are judged in float32. 8-bit integers change the margin of a
+#: window by at most CHANGE on all windows that were tried; see docs/classifier.md.
+DOUBT = 2.0
 
 #: If the persons of several windows overlap by more than this, only one of the windows starts a fusion.
 START_OVERLAP_MAX = 0.8
@@ -64,6 +63,11 @@ class ScanSettings:
         1.0,
     )
     refine: bool = option(True, "Centre each region on its person again, at the cost of one more crop each.")
+    proposer: bool = option(
+        True,
+        "Let the small network of the weights propose the windows that the classifier judges, which takes a fraction "
+        "of the time. If False, and with weights that have no such network, the classifier judges all windows.",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -75,15 +79,14 @@ class ScanSettings:
         )
 
 
-class WindowScorer(Protocol):
+class WindowScorer(DenseScorer, Protocol):
     """The part of a classifier that a search needs; see `WindowClassifier`."""
 
     @property
-    def info(self) -> Any: ...
+    def searches_exactly(self) -> bool: ...
     def locate(
         self, windows: NDArray[np.uint8], search: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
-    def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
 def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings) -> list[float]:
@@ -96,30 +99,6 @@ def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings
     levels = 1 + math.ceil(math.log(largest / smallest) / math.log(settings.scale_step) - 1e-9)
     first = PERSON_SHARE * window_height / smallest
     return [first / settings.scale_step**level for level in range(levels)]
-
-
-def dense_candidates(scorer: WindowScorer, frame: NDArray[np.uint8], scales: Sequence[float]) -> Iterator[Candidate]:
-    """Yield every window of every pyramid level, moved onto its person, with its score from the dense pass."""
-    window_width, window_height = scorer.info.input_size
-    # The margin of persons at the border lies outside of the frame, so the frame is extended by it.
-    margin_y = round(window_height * (1 - PERSON_SHARE) / 2)
-    margin_x = round(window_width / 2 - window_height * PERSON_SHARE * PERSON_ASPECT / 2)
-    for scale in scales:
-        width = max(1, round(frame.shape[1] * scale))
-        height = max(1, round(frame.shape[0] * scale))
-        level: Any = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        right = margin_x + max(window_width, -(-(width + 2 * margin_x) // STRIDE) * STRIDE) - (width + 2 * margin_x)
-        below = margin_y + max(window_height, -(-(height + 2 * margin_y) // STRIDE) * STRIDE) - (height + 2 * margin_y)
-        level = cv2.copyMakeBorder(level, margin_y, below, margin_x, right, cv2.BORDER_REPLICATE)
-        scores, offsets = scorer.locate_densely(level)
-        for (row, column), score in np.ndenumerate(scores):
-            yield Candidate(
-                (column * STRIDE - margin_x) / scale,
-                (row * STRIDE - margin_y) / scale,
-                window_width / scale,
-                window_height / scale,
-                float(score),
-            ).moved(offsets[row, column])
 
 
 def rescore(
@@ -146,18 +125,69 @@ def rescore(
     return [dataclasses.replace(c, score=float(score)) for c, score in zip(whole, scores, strict=True)], offsets
 
 
-def fuse_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Fuse candidates that agree on a person, and sum up their support. Several of the results may share a place."""
-    places = np.array([c.place for c in candidates])
-    weights = np.array([probability_of(c.score) for c in candidates])
-    chosen = suppress(candidates, START_OVERLAP_MAX, len(candidates))
-    modes, supports = fuse(places, weights, np.array([c.place for c in chosen]))
+def fuse_windows(windows: Windows) -> list[Candidate]:
+    """Fuse windows that agree on a person, and sum up their support. Several of the results may share a place."""
+    starts = suppress_boxes(windows.person_boxes, windows.scores, START_OVERLAP_MAX, len(windows))
+    weights = probability_of(windows.scores)
+    modes, supports = fuse(windows.places, weights, windows.places[starts])
     fused = []
-    for start, (x, y, size), support in zip(chosen, modes.tolist(), supports.tolist(), strict=True):
+    for start, (x, y, size), support in zip(starts, modes.tolist(), supports.tolist(), strict=True):
         height = math.exp(size)
-        width = height * start.width / start.height
-        fused.append(Candidate(x - width / 2, y - height / 2, width, height, start.score, support))
+        width = height * windows.aspect
+        fused.append(Candidate(x - width / 2, y - height / 2, width, height, float(windows.scores[start]), support))
     return fused
+
+
+def propose(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings) -> list[Candidate]:
+    """Find the windows that may show persons by a dense pass.
+
+    Args:
+        scorer: The classifier.
+        frame: uint8 [H, W, 3] RGB.
+        settings: Settings of the search.
+
+    Returns:
+        At most `candidates_max` windows, those with the most support first; always at least one.
+    """
+    dense = pass_of(scorer, settings.proposer)
+    windows = dense_windows(dense, frame, pyramid_scales(frame.shape[0], dense.window[1], settings))
+    best = np.argsort(-windows.scores, kind="stable")[:WINDOWS_MAX]
+    plausible = best[windows.scores[best] >= dense.margin_min]
+    fused = fuse_windows(windows[plausible if len(plausible) else best[:1]])
+    height_min = HEIGHT_TOLERANCE * settings.person_height_min / PERSON_SHARE
+    supported = [c for c in fused if c.support >= dense.support_min and c.height >= height_min]
+    # A frame always has a region: if none has enough support, the best one is scored all the same.
+    chosen = supported or [max(fused, key=lambda c: c.support)]
+    return suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
+
+
+def confirm(
+    scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate], threshold: float
+) -> list[Candidate]:
+    """Judge windows in float32 whose decision a lower precision might change, and the best window.
+
+    Args:
+        scorer: The classifier.
+        frame: uint8 [H, W, 3] RGB.
+        candidates: Windows with whole pixels, which were scored in the precision of the search.
+        threshold: The decision is "person" if P(person) is at least this.
+
+    Returns:
+        The windows, best first. The first one and those near the threshold have exact scores.
+    """
+    exact: list[Candidate] = []
+    rest = sorted(candidates, key=lambda c: -c.score)
+    if scorer.searches_exactly:
+        return rest
+    near = margin_of(threshold)
+    doubtful = [c for c in rest if abs(c.score - near) <= DOUBT]
+    # The score of the best window may fall below that of the second one, which then is the best.
+    while rest and (doubtful or not exact or rest[0].score > max(c.score for c in exact)):
+        batch = list(dict.fromkeys([rest[0], *doubtful]))
+        rest = [c for c in rest if c not in batch]
+        exact += rescore(scorer, frame, batch)[0]
+        doubtful = []
+    return sorted([*exact, *rest], key=lambda c: -c.score)
 
 
 def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings, threshold: float) -> list[Region]:
@@ -170,20 +200,14 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings,
         threshold: Regions below this P(person) are left out, except the best one.
 
     Returns:
-        The regions, best first; always at least one.
+        The regions, best first; always at least one. P(person) of the best region, and of those near the threshold, is
+        exact.
     """
-    scales = pyramid_scales(frame.shape[0], scorer.info.input_size[1], settings)
-    candidates = list(dense_candidates(scorer, frame, scales))
-    plausible = [c for c in candidates if c.score >= MARGIN_MIN] or [max(candidates, key=lambda c: c.score)]
-    height_min = HEIGHT_TOLERANCE * settings.person_height_min / PERSON_SHARE
-    fused = fuse_candidates(plausible)
-    supported = [c for c in fused if c.support >= SUPPORT_MIN and c.height >= height_min]
-    # A frame always has a region: if none has enough support, the best one is scored all the same.
-    chosen = supported or [max(fused, key=lambda c: c.support)]
-    chosen = suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
-    found, offsets = rescore(scorer, frame, chosen, search=settings.refine)
+    found, offsets = rescore(scorer, frame, propose(scorer, frame, settings), search=True)
     if settings.refine:
-        found, _ = rescore(scorer, frame, [c.moved(offset) for c, offset in zip(found, offsets, strict=True)])
+        moved = [c.moved(o) for c, o in zip(found, offsets, strict=True) if c.score >= CROP_MARGIN_MIN]
+        if moved:
+            found, _ = rescore(scorer, frame, moved, search=True)
         found = suppress(found, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
-    regions = sorted((c.to_region() for c in found), key=lambda r: -r.probability)
+    regions = [c.to_region() for c in confirm(scorer, frame, found, threshold)]
     return [r for r in regions if r.probability >= threshold] or regions[:1]

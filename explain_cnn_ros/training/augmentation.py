@@ -88,27 +88,30 @@ class Placement:
         return tuple(share / unit for share, unit in zip(shares, OFFSET_UNITS, strict=True))  # type: ignore[return-value]
 
 
-def person_window(image: Image, size: tuple[int, int], placement: Placement) -> Any:
+def person_window(image: Image, size: tuple[int, int], placement: Placement, border: int = 0) -> Any:
     """Cut a window out of a person window of INRIA.
 
     Args:
         image: uint8 [160, 96, 3], with the person centred and 96 pixels tall.
-        size: Size (width, height) of the result, in pixels.
+        size: Size (width, height) of the window in the result, in pixels.
         placement: Position of the window.
+        border: Pixels of the surroundings on each side of the window in the result.
     """
     centre = (image.shape[1] / 2 + placement.right, image.shape[0] / 2 + placement.below)
-    return cut(image, centre, placement.height, size, placement.mirror)
+    whole = (size[0] + 2 * border, size[1] + 2 * border)
+    return cut(image, centre, placement.height * whole[1] / size[1], whole, placement.mirror)
 
 
-def background_window(image: Image, size: tuple[int, int], rng: np.random.Generator) -> Any:
+def background_window(image: Image, size: tuple[int, int], rng: np.random.Generator, border: int = 0) -> Any:
     """Cut a random window out of a person-free image.
 
     Half of the windows are not enlarged: enlarged windows are less sharp than those that the network sees later.
 
     Args:
         image: uint8 [H, W, 3].
-        size: Size (width, height) of the result, in pixels.
+        size: Size (width, height) of the window in the result, in pixels.
         rng: Source of randomness.
+        border: Pixels on each side of the window in the result. They may lie outside of the image.
     """
     largest = min(image.shape[0], image.shape[1] * size[1] / size[0])
     smallest = min(largest, (0.6 if rng.random() < 0.5 else 1.0) * size[1])
@@ -121,7 +124,8 @@ def background_window(image: Image, size: tuple[int, int], rng: np.random.Genera
     if rng.random() < 0.3:
         # Windows of shifted persons show repeated edges. Without them in backgrounds, the edges would reveal persons.
         centre = (centre[0] + rng.uniform(-0.15, 0.15) * width, centre[1] + rng.uniform(-0.15, 0.15) * height)
-    return cut(image, centre, height, size, rng.random() < 0.5)
+    whole = (size[0] + 2 * border, size[1] + 2 * border)
+    return cut(image, centre, height * whole[1] / size[1], whole, rng.random() < 0.5)
 
 
 def degrade(window: Image, rng: np.random.Generator) -> Image:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from explain_cnn_ros.model.output import BACKGROUND_CLASS, PERSON_CLASS
 from explain_cnn_ros.training.augmentation import Placement, background_window, degrade, person_window
 
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 
 #: Number of batches that are prepared in advance.
 AHEAD = 3
@@ -52,34 +53,41 @@ class Batch(NamedTuple):
 
 
 def make_batch(
-    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int
+    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int, border: int = 0
 ) -> Batch:
     """Create the batch of a step: half persons, half backgrounds.
 
     Args:
         images: The images.
-        size: Size (width, height) of the windows, in pixels.
+        size: Size (width, height) of the windows, in pixels, without the border.
         batch: Batch size.
         hard_share: Share of the backgrounds that are hard negatives, if there are any. The others come from
             `backgrounds` and `photos` alike.
         seed: Seed of the training.
         step: Number of the step.
+        border: Pixels of the surroundings on each side of a window.
     """
     rng = np.random.default_rng((seed, step))
     pools = [pool for pool in (images.backgrounds, images.photos) if len(pool)]
     labels = np.where(np.arange(batch) < batch // 2, PERSON_CLASS, BACKGROUND_CLASS)
-    windows = np.empty((batch, size[1], size[0], 3), np.uint8)
+    whole = (size[0] + 2 * border, size[1] + 2 * border)
+    windows = np.empty((batch, whole[1], whole[0], 3), np.uint8)
     offsets = np.zeros((batch, 3), np.float32)
     for i, label in enumerate(labels):
         if label == PERSON_CLASS:
             placement = Placement.draw(rng)
-            window = person_window(pick(images.persons, rng), size, placement)
+            window = person_window(pick(images.persons, rng), size, placement, border)
             offsets[i] = placement.offset()
         elif images.hard and rng.random() < hard_share:
             window = pick(images.hard, rng)
             window = window[:, ::-1] if rng.random() < 0.5 else window
         else:
-            window = background_window(pick(pools[rng.integers(len(pools))], rng), size, rng)
+            image = pick(pools[rng.integers(len(pools))], rng)
+            # The border may lie outside of the image, but must not reveal backgrounds.
+            if border and rng.random() < 0.6:
+                window = background_window(image, whole, rng)
+            else:
+                window = background_window(image, size, rng, border)
         windows[i] = degrade(window, rng)
     return Batch(windows, labels, offsets)
 
@@ -89,30 +97,12 @@ def pick(images: Sequence[Image], rng: np.random.Generator) -> Image:
     return images[int(rng.integers(len(images)))]
 
 
-def batches(
-    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, steps: range
-) -> Iterator[tuple[int, Batch]]:
-    """Yield the batches of steps, which a thread prepares in advance; see `make_batch` for the arguments.
-
-    Args:
-        images: The images.
-        size: Size (width, height) of the windows, in pixels.
-        batch: Batch size.
-        hard_share: Share of the backgrounds that are hard negatives.
-        seed: Seed of the training.
-        steps: Numbers of the steps.
-
-    Yields:
-        The number of the step and its batch.
-    """
+def prepared(make: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:
+    """Yield the number of each step and what `make` returns for it. A thread prepares the next steps in advance."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-
-        def submit(step: int) -> Future[Batch]:
-            return pool.submit(make_batch, images, size, batch, hard_share, seed, step)
-
-        futures = {step: submit(step) for step in steps[:AHEAD]}
+        futures = {step: pool.submit(make, step) for step in steps[:AHEAD]}
         for step in steps:
             ready = futures.pop(step).result()
             if step + AHEAD in steps:
-                futures[step + AHEAD] = submit(step + AHEAD)
+                futures[step + AHEAD] = pool.submit(make, step + AHEAD)
             yield step, ready

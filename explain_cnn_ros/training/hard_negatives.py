@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from explain_cnn_ros.model.windows import crop
-from explain_cnn_ros.scan.candidates import suppress
+from explain_cnn_ros.scan.candidates import suppress_boxes
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.scan.scanning import ScanSettings, dense_candidates, pyramid_scales
+from explain_cnn_ros.scan.dense import dense_windows, pass_of
+from explain_cnn_ros.scan.scanning import ScanSettings, pyramid_scales
 
 Image = NDArray[np.uint8]
 
@@ -42,14 +43,18 @@ def mine(
     """
     size = classifier.info.input_size
     floor = float(np.log(probability_min / (1 - probability_min)))
+    dense = pass_of(classifier, proposer=False)
     hard: list[Image] = []
     progress = tqdm(photos, desc="hard negatives", unit="photo", mininterval=5)
     for photo in progress:
         scales = np.array(pyramid_scales(photo.shape[0], size[1], settings))
         chosen = rng.choice(scales, min(scales_per_photo, len(scales)), replace=False)
         chosen *= settings.scale_step ** rng.uniform(-0.5, 0.5, len(chosen))
-        found = [c for c in dense_candidates(classifier, photo, list(chosen)) if c.score >= floor]
-        for c in suppress(found, 0.8, windows_per_photo):
-            hard.append(crop(photo, c.x, c.y, c.width, c.height, size))
+        windows = dense_windows(dense, photo, list(chosen))
+        found = windows[windows.scores >= floor]
+        for index in suppress_boxes(found.person_boxes, found.scores, 0.8, windows_per_photo):
+            x, y, height = found.places[index, 0], found.places[index, 1], float(np.exp(found.places[index, 2]))
+            width = height * found.aspect
+            hard.append(crop(photo, x - width / 2, y - height / 2, width, height, size))
         progress.set_postfix(found=len(hard))
     return hard

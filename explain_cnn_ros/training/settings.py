@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from explain_cnn_ros.options import option, validate
 
 #: Settings that have an effect only at the very end.
-END_SETTINGS = frozenset({"threshold"})
+END_SETTINGS = frozenset({"threshold", "proposer_steps", "proposer_width"})
 
 #: Settings that have an effect only in the rounds of hard negatives.
 ROUND_SETTINGS = frozenset({"rounds", "round_steps", "round_rate", "round_photos", "hard_share", "alarms"})
@@ -49,6 +49,10 @@ class TrainSettings:
         0.02, "Maximum share of held-out person-free photos in which the chosen threshold finds a person.", 0.0, 1.0
     )
     threshold: float = option(0.0, "Threshold of P(person); 0: it is chosen by --alarms.")
+    proposer_steps: int = option(
+        6000, "Steps of the proposer, the small network that proposes windows of a frame; 0: there is none.", 0
+    )
+    proposer_width: int = option(16, "Number of channels of the proposer's first convolution.", 1)
     seed: int = option(0, "Seed of everything that is drawn at random.")
     architecture: str = option("vgg16", "VGG that is shipped, without batch norm, as the deconvnet requires.")
     batch_norm: bool = option(

@@ -2,8 +2,9 @@
 
     explain-cnn train --inria DIR --background DIR --output runs/first
 
-A training that was interrupted continues from its last checkpoint when it is started again with the same arguments, and
-ends with the same weights.
+At the end, a small network is trained that proposes windows when a frame is searched. --add-proposer trains only this
+network, for weights that were trained before. A training that was interrupted continues from its last checkpoint when
+it is started again with the same arguments, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from explain_cnn_ros.files import replace_text
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.options import options
-from explain_cnn_ros.training.data import read_data
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.training.data import TrainingData, read_data
+from explain_cnn_ros.training.evaluation import scan_maxima
+from explain_cnn_ros.training.proposer import train_proposer
 from explain_cnn_ros.training.settings import TrainSettings
 from explain_cnn_ros.training.trainer import Trainer
 
@@ -32,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--inria", type=Path, required=True, help="Folder with train/pos and train/neg, or INRIAPerson.")
     built.add_argument("--background", type=Path, help="Folder of person-free photos, for hard negatives and alarms.")
     built.add_argument("--output", type=Path, required=True, help="Folder for checkpoints, history and weights.")
+    built.add_argument(
+        "--add-proposer",
+        type=Path,
+        metavar="WEIGHTS",
+        help="Train only a proposer for this weights file. The network in it does not change.",
+    )
     built.add_argument("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1 and so on [%(default)s].")
     described = options(TrainSettings)
     for item in dataclasses.fields(TrainSettings):
@@ -54,6 +66,32 @@ def command_line(settings: TrainSettings) -> str:
     return " ".join(words)
 
 
+def add_proposer(
+    weights: Path, data: TrainingData, settings: TrainSettings, output: Path, device: torch.device
+) -> PersonClassifier:
+    """Train a proposer for weights that exist, and measure the alarms on the test photos with it.
+
+    Args:
+        weights: The weights file; it is not modified.
+        data: The images.
+        settings: Settings of the training; only those of the proposer have an effect.
+        output: Folder of the checkpoint; it exists.
+        device: Device of the training.
+
+    Returns:
+        The classifier with the proposer.
+    """
+    classifier = PersonClassifier.load(weights, device)
+    classifier.proposer = train_proposer(classifier, data.images, settings, output)
+    accuracy = dict(classifier.info.accuracy)
+    if data.test_photos:
+        maxima = scan_maxima(classifier, data.test_photos, "test photos")
+        accuracy["photos_with_alarm"] = round(float((maxima >= classifier.threshold).mean()), 5)
+    command = "; ".join(filter(None, [classifier.info.command, f"{command_line(settings)} --add-proposer weights"]))
+    classifier.info = dataclasses.replace(classifier.info, accuracy=accuracy, command=command)
+    return classifier
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -68,19 +106,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
         arguments.output.mkdir(parents=True, exist_ok=True)
         data = read_data(arguments.inria, arguments.background, settings)
-        trainer = Trainer(data, settings, arguments.output, choose_device(arguments.device))
-        trainer.resume()
-        classifier = trainer.run()
+        device = choose_device(arguments.device)
+        if arguments.add_proposer:
+            classifier = add_proposer(arguments.add_proposer, data, settings, arguments.output, device)
+        else:
+            trainer = Trainer(data, settings, arguments.output, device)
+            trainer.resume()
+            classifier = trainer.run()
+            classifier.info = dataclasses.replace(classifier.info, command=command_line(settings))
+            replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("train: interrupted; start the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130
-    classifier.info = dataclasses.replace(classifier.info, command=command_line(settings))
-    weights = arguments.output / f"{settings.architecture}_inria.safetensors"
+    weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"
     classifier.save(weights)
-    replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
     print("accuracy on the validation windows, on which the best round was chosen, and alarms on the test photos:")
     print(json.dumps(classifier.info.accuracy, indent=1))
     print(f"weights: {weights}, threshold {classifier.threshold}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 import sys
@@ -24,10 +25,11 @@ from explain_cnn_ros.model.output import PERSON_CLASS
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
-from explain_cnn_ros.training.batches import Batch, batches
+from explain_cnn_ros.training.batches import Batch, make_batch, prepared
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, choose_threshold, probabilities, scan_maxima
 from explain_cnn_ros.training.hard_negatives import mine
+from explain_cnn_ros.training.proposer import train_proposer
 from explain_cnn_ros.training.settings import END_SETTINGS, ROUND_SETTINGS, TrainSettings
 
 #: How photos are searched for hard negatives: as `PersonClassifier.scan` searches them.
@@ -173,7 +175,8 @@ class Trainer:
         loss_mean, right_mean = float("nan"), float("nan")
         s = self.settings
         hard_share = s.hard_share if self.step >= s.rounds_from else 0.0
-        stream = batches(self.data.images, WINDOW, s.batch, hard_share, s.seed, range(self.step, stop))
+        make = functools.partial(make_batch, self.data.images, WINDOW, s.batch, hard_share, s.seed)
+        stream = prepared(make, range(self.step, stop))
         progress = tqdm(stream, total=stop, initial=self.step, desc="training", unit="step", mininterval=10)
         for step, batch in progress:
             loss, right = self._train_step(classifier, step, batch)
@@ -301,6 +304,8 @@ class Trainer:
         # The figures are those of the network that is shipped: folded, rounded to half precision, run in float32.
         network = fold_batch_norm(self.network.eval()).half().float()
         classifier = PersonClassifier(network, self.info, self.device)
+        if self.settings.proposer_steps:
+            classifier.proposer = train_proposer(classifier, self.data.images, self.settings, self.output)
         threshold = self._threshold(classifier)
         classifier.info = dataclasses.replace(self.info, threshold=threshold)
         persons = probabilities(classifier, self.data.persons)

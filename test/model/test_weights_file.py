@@ -34,7 +34,12 @@ class TestModelInfo:
     def test_unknown_metadata_is_ignored(self) -> None:
         assert ModelInfo.from_metadata(ModelInfo().to_metadata() | {"format": "pt"}) == ModelInfo()
 
-    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(ModelInfo)])
+    def test_files_of_the_first_versions_have_no_proposer(self) -> None:
+        metadata = ModelInfo(hidden=9).to_metadata()
+        del metadata["proposer"]
+        assert ModelInfo.from_metadata(metadata) == ModelInfo(hidden=9, proposer=0)
+
+    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(ModelInfo) if f.name != "proposer"])
     def test_missing_metadata_is_named(self, name: str) -> None:
         metadata = ModelInfo().to_metadata()
         del metadata[name]

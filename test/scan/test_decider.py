@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.options import option
-from explain_cnn_ros.scan import scanning
+from explain_cnn_ros.scan import dense
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import REGIONS, Decider, Decision, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -154,7 +154,9 @@ class TestScan:
     ) -> None:
         """The lowest threshold keeps all regions. Another one keeps those that reach it, but at least the best."""
         # A network without training finds no windows that agree.
-        monkeypatch.setattr(scanning, "SUPPORT_MIN", 0.0)
+        monkeypatch.setattr(dense, "SUPPORT_MIN", 0.0)
+        # With 8-bit integers, the threshold decides which regions are judged in float32.
+        monkeypatch.setattr(thin_classifier, "search_int8", False)
         frame = picture(220, 160)
         everything = Decider(thin_classifier, dataclasses.replace(self.settings, threshold=1e-9)).decide(frame)
         assert len(everything.regions) > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop, person_box
+from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
 from explain_cnn_ros.scan.candidates import Candidate, suppress
-from explain_cnn_ros.scan.scanning import ScanSettings, dense_candidates, fuse_candidates, pyramid_scales, rescore, scan
+from explain_cnn_ros.scan.dense import DensePass, Windows, dense_windows, pass_of
+from explain_cnn_ros.scan.scanning import ScanSettings, confirm, fuse_windows, pyramid_scales, rescore, scan
 
 WIDTH, HEIGHT = 64, 128
 
@@ -26,6 +28,8 @@ class BlobScorer:
     """Finds bright upright blobs on dark ground that are as large as a person in a window, near its middle."""
 
     info = SimpleNamespace(input_size=(WIDTH, HEIGHT))
+    proposer: Any = None
+    searches_exactly = True
 
     def locate(
         self, windows: NDArray[np.uint8], search: bool = False
@@ -62,6 +66,27 @@ class BlobScorer:
         scores, offsets = self.locate(np.stack(windows))
         return scores.reshape(rows, columns), offsets.reshape(rows, columns, 3)
 
+    def propose_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Judge windows of half the size, every 8 pixels, enlarged to the size of the others, and less strictly."""
+        width, height = self.proposer.window
+        rows, columns = (image.shape[0] - height) // 8 + 1, (image.shape[1] - width) // 8 + 1
+        windows = [
+            image[8 * i : 8 * i + height, 8 * j : 8 * j + width].repeat(2, 0).repeat(2, 1)
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        scores, offsets = self.locate(np.stack(windows))
+        return scores.reshape(rows, columns) / 2 + 2, offsets.reshape(rows, columns, 3)
+
+
+class ProposingScorer(BlobScorer):
+    """Has a proposer, and must not search without it."""
+
+    proposer = SimpleNamespace(window=(WIDTH // 2, HEIGHT // 2))
+
+    def locate_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        raise AssertionError("the classifier itself judged all windows")
+
 
 class StillScorer(BlobScorer):
     """Reports every person as centred, so windows are not moved."""
@@ -73,9 +98,10 @@ class StillScorer(BlobScorer):
         return scores, np.zeros_like(offsets)
 
 
-@pytest.fixture(scope="module")
-def scorer() -> BlobScorer:
-    return BlobScorer()
+@pytest.fixture(scope="module", params=[BlobScorer, ProposingScorer])
+def scorer(request: pytest.FixtureRequest) -> BlobScorer:
+    searching: BlobScorer = request.param()
+    return searching
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +222,8 @@ class TestScan:
         """This scorer is imprecise in a search; its imprecise scores must not be returned."""
 
         class Rough(BlobScorer):
+            searches_exactly = False
+
             def locate(
                 self, windows: NDArray[np.uint8], search: bool = False
             ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -274,36 +302,51 @@ class TestPyramid:
         assert pyramid_scales(20, 128, ScanSettings(60)) == [1.6]
 
 
-class TestDenseCandidates:
+class TestDenseWindows:
+    """The tests are about the pass of the classifier. Its windows have 64 x 128 pixels and a stride of 32."""
+
+    @pytest.fixture
+    def dense(self, still: StillScorer) -> DensePass:
+        return pass_of(still, proposer=True)
+
     @pytest.mark.parametrize(("width", "height"), [(100, 150), (64, 128), (30, 40), (129, 131)])
-    def test_are_crops_at_the_frames_own_scale(self, still: StillScorer, width: int, height: int, gather) -> None:
+    def test_are_crops_at_the_frames_own_scale(
+        self, dense: DensePass, still: StillScorer, width: int, height: int, gather
+    ) -> None:
         frame = street(width, height, (10, 10, 96))
-        candidates = list(dense_candidates(still, frame, [1.0]))
-        for c in candidates:
-            assert (c.width, c.height) == (WIDTH, HEIGHT)
-            window = gather(frame, round(c.x), round(c.y), WIDTH, HEIGHT)
-            assert c.score == pytest.approx(float(still.logits(window[None])[0]), rel=1e-5)
-        assert len({(c.x, c.y) for c in candidates}) == len(candidates)
+        windows = dense_windows(dense, frame, [1.0])
+        assert windows.aspect == WIDTH / HEIGHT
+        np.testing.assert_allclose(windows.places[:, 2], math.log(HEIGHT))
+        for (x, y, _), score in zip(windows.places, windows.scores, strict=True):
+            window = gather(frame, round(x - WIDTH / 2), round(y - HEIGHT / 2), WIDTH, HEIGHT)
+            assert score == pytest.approx(float(still.logits(window[None])[0]), rel=1e-5)
+        assert len(np.unique(windows.places, axis=0)) == len(windows)
 
     @pytest.mark.parametrize(("width", "height"), [(100, 150), (320, 240), (30, 40)])
     @pytest.mark.parametrize("scale", [0.3, 0.8, 1.0, 1.6])
-    def test_persons_cover_the_frame(self, still: StillScorer, width: int, height: int, scale: float) -> None:
-        """The persons of the windows reach from the first to the last pixel, 32 pixels of the level apart."""
-        persons = [person_box(c) for c in dense_candidates(still, street(width, height), [scale])]
+    @pytest.mark.parametrize("stride", [8, 32])
+    def test_persons_cover_the_frame(self, width: int, height: int, scale: float, stride: int) -> None:
+        """The persons of the windows reach from the first to the last pixel, a stride of the level apart."""
+
+        class Still(StillScorer):
+            proposer = SimpleNamespace(window=(WIDTH // 2, HEIGHT // 2)) if stride == 8 else None
+
+        persons = dense_windows(pass_of(Still(), proposer=True), street(width, height), [scale]).person_boxes
         for axis, extent in ((0, width), (1, height)):
-            starts = sorted({p[axis] for p in persons})
+            starts = np.unique(persons[:, axis].round(6))
             assert starts[0] == pytest.approx(0, abs=1 / scale)
-            assert starts[-1] + persons[0][axis + 2] >= extent - 1 / scale
-            assert all(b - a == pytest.approx(32 / scale) for a, b in itertools.pairwise(starts))
+            assert starts[-1] + persons[0, axis + 2] >= extent - 1 / scale
+            np.testing.assert_allclose(np.diff(starts), stride / scale, atol=1e-5)
 
-    def test_levels_are_scaled_back(self, still: StillScorer) -> None:
+    def test_levels_are_scaled_back(self, dense: DensePass) -> None:
         """At half the scale, a blob of 192 pixels is scored like a blob of 96 pixels."""
-        whole = max(dense_candidates(still, street(200, 300, (60, 48, 192)), [0.5]), key=lambda c: c.score)
-        assert (whole.width, whole.height) == (128, 256)
-        assert common_over_all(person_box(whole), (60, 48, 192 * PERSON_ASPECT, 192)) > 0.5
+        windows = dense_windows(dense, street(200, 300, (60, 48, 192)), [0.5])
+        best = int(windows.scores.argmax())
+        assert math.exp(windows.places[best, 2]) == pytest.approx(256)
+        assert common_over_all(tuple(windows.person_boxes[best]), (60, 48, 192 * PERSON_ASPECT, 192)) > 0.5
 
-    def test_levels_come_in_order(self, still: StillScorer) -> None:
-        heights = [c.height for c in dense_candidates(still, street(100, 150), [1.6, 0.8])]
+    def test_levels_come_in_order(self, dense: DensePass) -> None:
+        heights = np.exp(dense_windows(dense, street(100, 150), [1.6, 0.8]).places[:, 2]).round(6).tolist()
         assert heights == sorted(heights)
         assert set(heights) == {80.0, 160.0}
 
@@ -312,17 +355,73 @@ class TestDenseCandidates:
         """All windows that show the whole blob are moved onto it and resized."""
         blob = (90, 70, 90 / scale)
         frame = street(round(320 / scale), round(260 / scale), blob)
-        candidates = [c for c in dense_candidates(scorer, frame, [scale]) if c.score > 0]
-        assert candidates
-        for c in candidates:
-            assert common_over_all(person_box(c), (*blob[:2], blob[2] * PERSON_ASPECT, blob[2])) > 0.9
+        dense = pass_of(scorer, proposer=True)
+        windows = dense_windows(dense, frame, [scale * dense.window[1] / HEIGHT])
+        found = windows[windows.scores > 0]
+        assert len(found)
+        for box in found.person_boxes:
+            assert common_over_all(tuple(box), (*blob[:2], blob[2] * PERSON_ASPECT, blob[2])) > 0.85
+
+
+class TestPassOf:
+    def test_the_proposer_is_used_if_it_exists_and_is_wanted(self) -> None:
+        for scorer, wanted, stride in [
+            (BlobScorer(), True, 32),
+            (ProposingScorer(), False, 32),
+            (ProposingScorer(), True, 8),
+        ]:
+            assert pass_of(scorer, wanted).stride == stride
+        assert pass_of(ProposingScorer(), proposer=True).window == (WIDTH // 2, HEIGHT // 2)
+
+    def test_without_the_proposer_the_classifier_judges_all_windows(self) -> None:
+        with pytest.raises(AssertionError, match="all windows"):
+            scan(ProposingScorer(), street(100, 150), ScanSettings(proposer=False), THRESHOLD)
+
+
+class TestConfirm:
+    """The scorer is imprecise in a search: each score is changed by a number that belongs to the blob's position."""
+
+    class Rough(BlobScorer):
+        searches_exactly = False
+
+        def __init__(self) -> None:
+            self.judged_exactly = 0
+
+        def locate(
+            self, windows: NDArray[np.uint8], search: bool = False
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            scores, offsets = super().locate(windows)
+            if search:
+                return (scores + 0.9 * np.sin(100 * scores)).astype(np.float32), offsets
+            self.judged_exactly += len(windows)
+            return scores, offsets
+
+    @given(seed=st.integers(0, 10_000), threshold=st.floats(0.02, 0.98))
+    def test_no_decision_differs_and_the_best_is_exact(self, seed: int, threshold: float) -> None:
+        rng = np.random.default_rng(seed)
+        bright = rng.integers(80, 255, 4)
+        frame = street(480, 160)
+        for i, brightness in enumerate(bright):
+            frame = np.maximum(frame, street(480, 160, (20 + 120 * i, 30, 96), bright=int(brightness)))
+        windows = [Candidate(20 + 120 * i - 12, 14, WIDTH, HEIGHT, 0.0) for i in range(4)]
+        rough, exact = self.Rough(), BlobScorer()
+        found, _ = rescore(rough, frame, windows, search=True)
+        confirmed = confirm(rough, frame, found, threshold)
+        truth = {c.x: c.score for c in rescore(exact, frame, windows)[0]}
+        for c in confirmed:
+            decided, true = c.to_region().probability >= threshold, 1 / (1 + math.exp(-truth[c.x]))
+            assert decided == (true >= threshold) or true == pytest.approx(threshold, abs=1e-6)
+        assert confirmed[0].score == pytest.approx(truth[confirmed[0].x], rel=1e-6)
+        assert [c.score for c in confirmed] == sorted((c.score for c in confirmed), reverse=True)
+        assert rough.judged_exactly <= len(windows)
 
 
 class TestAgree:
     def test_windows_of_one_person_become_one_with_their_support(self) -> None:
         rng = np.random.default_rng(0)
-        windows = [Candidate(100 + rng.normal(), 50 + rng.normal(), 64, 128, 9.0) for _ in range(10)]
-        fused = suppress(fuse_candidates(windows), 0.5, 10, key=lambda c: c.support)
+        places = [(132 + rng.normal(), 114 + rng.normal(), math.log(128)) for _ in range(10)]
+        windows = Windows(np.array(places), np.full(10, 9.0), 0.5)
+        fused = suppress(fuse_windows(windows), 0.5, 10, key=lambda c: c.support)
         assert len(fused) == 1
         assert (fused[0].x, fused[0].y) == pytest.approx((100, 50), abs=1)
         assert (fused[0].width, fused[0].height) == pytest.approx((64, 128), rel=1e-6)
@@ -330,14 +429,15 @@ class TestAgree:
         assert fused[0].score == 9.0
 
     def test_unsure_windows_support_less(self) -> None:
-        support = [fuse_candidates([Candidate(0, 0, 64, 128, score)] * 4)[0].support for score in (9.0, 0.0, -3.0)]
+        places = np.tile([32, 64, math.log(128)], (4, 1))
+        support = [fuse_windows(Windows(places, np.full(4, score), 0.5))[0].support for score in (9.0, 0.0, -3.0)]
         assert support == pytest.approx([4 / (1 + math.exp(-s)) for s in (9.0, 0.0, -3.0)], rel=1e-6)
 
     def test_a_window_that_stands_alone_loses_to_many_that_agree(self) -> None:
         """The single window has a higher score than each of the others."""
-        many = [Candidate(100 + 2 * i, 50, 64, 128, 3.0) for i in range(5)]
-        alone = Candidate(130, 60, 64, 128, 8.0)
-        best = suppress(fuse_candidates([alone, *many]), 0.3, 10, key=lambda c: c.support)[0]
+        many = [(132 + 2 * i, 114, math.log(128)) for i in range(5)]
+        windows = Windows(np.array([(162, 124, math.log(128)), *many]), np.array([8.0, *[3.0] * 5]), 0.5)
+        best = suppress(fuse_windows(windows), 0.3, 10, key=lambda c: c.support)[0]
         assert best.x == pytest.approx(104, abs=2)
 
 
@@ -377,6 +477,7 @@ class TestScanSettings:
             *[("candidates_max", v) for v in (0, -1)],
             *[("overlap_max", v) for v in (0.0, 1.1, math.nan)],
             ("refine", 1),
+            ("proposer", 0),
         ],
     )
     def test_nonsense_is_refused_by_name(self, name: str, value: object) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
+import cv2
 import numpy as np
 
-from explain_cnn_ros.training.batches import TrainingImages, batches, make_batch
+from explain_cnn_ros.training.augmentation import Placement, background_window, person_window
+from explain_cnn_ros.training.batches import TrainingImages, make_batch, prepared
 
 SIZE = (64, 128)
 
@@ -18,7 +22,7 @@ def images(hard=()):
 
 def test_batches_depend_on_seed_and_step_only():
     first = make_batch(images(), SIZE, 8, 0.0, 1, 5)
-    streamed = dict(batches(images(), SIZE, 8, 0.0, 1, range(3, 9)))
+    streamed = dict(prepared(functools.partial(make_batch, images(), SIZE, 8, 0.0, 1), range(3, 9)))
     assert sorted(streamed) == [3, 4, 5, 6, 7, 8]
     assert all(np.array_equal(one, other) for one, other in zip(streamed[5], first, strict=True))
     assert not np.array_equal(streamed[6][0], first[0])
@@ -41,3 +45,23 @@ def test_share_of_hard_negatives():
         for w in make_batch(images(hard), SIZE, 40, 0.5, 0, step)[0][20:]
     )
     assert 140 < count < 260
+
+
+def test_a_border_shows_the_surroundings():
+    """Without degradation, the middle of a window with a border is the window itself, for persons and backgrounds."""
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (40, 24, 3), np.uint8), (96, 160), interpolation=cv2.INTER_LINEAR)
+    placement = Placement(3.0, -5.0, 128.0, False)
+    plain, wide = (person_window(picture, (32, 64), placement, border) for border in (0, 8))
+    assert wide.shape == (80, 48, 3)
+    np.testing.assert_allclose(wide[8:-8, 8:-8].astype(int), plain, atol=2)
+    plain, wide = (background_window(picture, (32, 64), np.random.default_rng(1), border) for border in (0, 8))
+    assert wide.shape == (80, 48, 3)
+    np.testing.assert_allclose(wide[8:-8, 8:-8].astype(int), plain, atol=2)
+
+
+def test_batches_with_a_border():
+    windows, labels, offsets = make_batch(images(), (32, 64), 8, 0.0, 0, 0, border=8)
+    assert windows.shape == (8, 80, 48, 3)
+    assert labels.tolist() == [1] * 4 + [0] * 4
+    assert offsets[:4].all() and not offsets[4:].any()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.training import train, trainer
+from explain_cnn_ros.training import proposer, train, trainer
 from explain_cnn_ros.training.data import read_data
 from explain_cnn_ros.training.datasets import share_of
 from explain_cnn_ros.training.settings import TrainSettings
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("thin_channels")
 TINY = [
     *("--architecture", "vgg11", "--hidden", "8", "--held-out", "0.3", "--background-held-out", "0.5"),
     *("--small-steps", "2", "--steps", "4", "--batch", "4", "--warm-up", "1", "--checkpoint-every", "2"),
-    *("--rounds", "1", "--round-steps", "2"),
+    *("--rounds", "1", "--round-steps", "2", "--proposer-steps", "8", "--proposer-width", "4"),
 ]
 
 
@@ -69,7 +69,7 @@ def test_the_weights_name_their_training(whole_run):
 @pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
 def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
     """It is stopped in each stage, at the first step on whole windows, and in the round."""
-    original = trainer.batches
+    original = trainer.prepared
 
     def interrupted(*args, **kwargs):
         for step, batch in original(*args, **kwargs):
@@ -77,16 +77,62 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path
                 raise KeyboardInterrupt
             yield step, batch
 
-    monkeypatch.setattr(trainer, "batches", interrupted)
+    monkeypatch.setattr(trainer, "prepared", interrupted)
     assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(trainer, "batches", original)
+    monkeypatch.setattr(trainer, "prepared", original)
     assert train.main(arguments(data, tmp_path)) == 0
     one, other = (
         PersonClassifier.load(folder / "vgg11_inria.safetensors", device="cpu") for folder in (whole_run, tmp_path)
     )
-    for name, value in one.network.state_dict().items():
-        assert torch.equal(value, other.network.state_dict()[name]), name
+    assert same_weights(one, other)
     assert one.info == other.info
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_an_interrupted_training_of_the_proposer_ends_with_the_same_weights(
+    data, whole_run, tmp_path, monkeypatch, stop_at
+):
+    """It is stopped before and after hard negatives were added."""
+    original = proposer.prepared
+
+    def interrupted(*args, **kwargs):
+        for step, batch in original(*args, **kwargs):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            yield step, batch
+
+    monkeypatch.setattr(proposer, "prepared", interrupted)
+    assert train.main(arguments(data, tmp_path)) == 130
+    monkeypatch.setattr(proposer, "prepared", original)
+    assert train.main(arguments(data, tmp_path)) == 0
+    one, other = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, tmp_path))
+    assert same_weights(one, other)
+
+
+def same_weights(one: PersonClassifier, other: PersonClassifier) -> bool:
+    """Compare the networks and the proposers."""
+    pairs = [(one.network, other.network), (one.proposer, other.proposer)]
+    return all(torch.equal(value, b.state_dict()[name]) for a, b in pairs for name, value in a.state_dict().items())
+
+
+def test_a_proposer_is_added_to_weights_that_have_none(data, whole_run, tmp_path):
+    """The network stays the same. The proposer is that of a whole training, which has the same windows."""
+    whole = PersonClassifier.load(whole_run / "vgg11_inria.safetensors", device="cpu")
+    old = PersonClassifier.load(whole_run / "vgg11_inria.safetensors", device="cpu")
+    old.proposer = None
+    old.save(tmp_path / "old.safetensors")
+    assert PersonClassifier.load(tmp_path / "old.safetensors", "cpu").proposer is None
+    extra = ["--add-proposer", str(tmp_path / "old.safetensors")]
+    assert train.main([*arguments(data, tmp_path / "run"), *extra]) == 0
+    added = PersonClassifier.load(tmp_path / "run/vgg11_inria.safetensors", device="cpu")
+    assert same_weights(whole, added)
+    assert (added.info.proposer, added.threshold) == (4, whole.threshold)
+    assert added.info.command == f"{whole.info.command}; {whole.info.command} --add-proposer weights"
+
+
+def test_without_steps_there_is_no_proposer(data, tmp_path):
+    assert train.main([*arguments(data, tmp_path), "--proposer-steps", "0"]) == 0
+    assert PersonClassifier.load(tmp_path / "vgg11_inria.safetensors", device="cpu").proposer is None
 
 
 def test_other_settings_do_not_continue_a_checkpoint(data, whole_run, capsys):
@@ -118,8 +164,7 @@ def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run
     chosen, given = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, output))
     assert given.threshold == 0.87 != chosen.threshold
     assert "--threshold 0.87" in given.info.command
-    for name, value in chosen.network.state_dict().items():
-        assert torch.equal(value, given.network.state_dict()[name]), name
+    assert same_weights(chosen, given)
 
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1"])

@@ -1,0 +1,63 @@
+"""The proposer learns to tell bright bars from noise, and its hard negatives are windows that it takes for persons."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.training.batches import TrainingImages
+from explain_cnn_ros.training.proposer import BORDER, train_proposer
+from explain_cnn_ros.training.proposer import _Training as Training
+from explain_cnn_ros.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(proposer_steps=60, proposer_width=4)
+
+
+def bar(rng: np.random.Generator) -> NDArray[np.uint8]:
+    image = rng.integers(0, 40, (160, 96, 3), np.uint8)
+    image[32:128, 36:60] += 190
+    return image
+
+
+@pytest.fixture
+def images() -> TrainingImages:
+    rng = np.random.default_rng(0)
+    backgrounds = [rng.integers(0, 60, (128, 64, 3), np.uint8) for _ in range(4)]
+    return TrainingImages([bar(rng) for _ in range(4)], backgrounds, [rng.integers(0, 60, (200, 180, 3), np.uint8)])
+
+
+def test_learns_to_find_bars(full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path) -> None:
+    proposer = train_proposer(full_classifier, images, SETTINGS, tmp_path)
+    assert not proposer.training
+    searching = PersonClassifier(full_classifier.network, full_classifier.info, "cpu", proposer=proposer)
+    rng = np.random.default_rng(5)
+    frame = rng.integers(0, 40, (96, 160, 3), np.uint8)
+    frame[24:72, 83:95] += 190  # a person of 48 pixels, which fits the window at x 73 to 105, y 16 to 80
+    margins, _ = searching.propose_densely(frame)
+    row, column = np.unravel_index(margins.argmax(), margins.shape)
+    assert abs(8 * row - 16) <= 8 and abs(8 * column - 73) <= 8
+    assert margins.max() > 0 > np.median(margins)
+
+
+def test_other_settings_begin_anew(
+    full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = dataclasses.replace(SETTINGS, proposer_steps=2)
+    train_proposer(full_classifier, images, short, tmp_path)
+    train_proposer(full_classifier, images, dataclasses.replace(short, seed=1), tmp_path)
+    assert "belongs to other settings: the proposer is trained anew" in capsys.readouterr().err
+
+
+def test_hard_negatives_are_the_windows_of_highest_margin(
+    full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path
+) -> None:
+    """Each mined window with its border has, at the window's position, about the margin that it had in the photo."""
+    training = Training(full_classifier, images, SETTINGS, tmp_path)
+    mined = training.mine(images.photos, np.random.default_rng(0), windows_per_photo=3, margin_min=-100)
+    assert [window.shape for window in mined] == [(64 + 2 * BORDER, 32 + 2 * BORDER, 3)] * 3
+    assert training.mine(images.photos, np.random.default_rng(0), margin_min=100) == []
