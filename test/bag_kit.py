@@ -60,6 +60,33 @@ class BagKit:
         name = "sensor_msgs/msg/CompressedImage"
         return Sent(topic, stamp, name, bytes(TYPES.serialize_cdr(message, name)))
 
+    def compressed(self, i: int, topic: str, data: bytes, form: str = "jpeg") -> Sent:
+        """Return a compressed image with given data; images are a tenth of a second apart."""
+        name = "sensor_msgs/msg/CompressedImage"
+        stamp = START + i * SECOND // 10
+        message = TYPES.types[name](header=self._header(stamp), format=form, data=np.frombuffer(data, np.uint8))
+        return Sent(topic, stamp, name, bytes(TYPES.serialize_cdr(message, name)))
+
+    def raw(self, i: int, topic: str, encoding: str) -> Sent:
+        """Return a raw image of 8 x 6 pixels of at most 4 bytes; images are a tenth of a second apart."""
+        name = "sensor_msgs/msg/Image"
+        stamp = START + i * SECOND // 10
+        message = TYPES.types[name](
+            header=self._header(stamp),
+            height=6,
+            width=8,
+            encoding=encoding,
+            is_bigendian=0,
+            step=32,
+            data=np.zeros(6 * 32, np.uint8),
+        )
+        return Sent(topic, stamp, name, bytes(TYPES.serialize_cdr(message, name)))
+
+    @staticmethod
+    def _header(stamp: int) -> Any:
+        time = TYPES.types["builtin_interfaces/msg/Time"](sec=stamp // SECOND, nanosec=stamp % SECOND)
+        return TYPES.types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
+
     def string(self, i: int, topic: str = "/log", text: str | None = None) -> Sent:
         """Return the i-th text; texts are a tenth of a second apart."""
         message = TYPES.types["std_msgs/msg/String"](data=text or f"text {i}")

@@ -33,7 +33,7 @@ from explain_cnn_ros.analysis.job import (
     ProgressReporter,
     no_encoder,
 )
-from explain_cnn_ros.analysis.labels import read_labels
+from explain_cnn_ros.analysis.label_file import read_labels
 from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.silencing import effect_lines
@@ -83,7 +83,11 @@ def parser() -> argparse.ArgumentParser:
         help="Times at which there was a person, or none; columns start, end, person[, source].",
     )
     result.add_argument(
-        "--topics", metavar="TOPIC", nargs="+", default=(), help="Image topics [the one with the most messages]."
+        "--topics",
+        metavar="TOPIC",
+        nargs="+",
+        default=(),
+        help="Image topics [colour before grey before depth, then the one with the most messages].",
     )
     result.add_argument("--weights", metavar="FILE", type=Path, help="Weights [those that ship with the package].")
     result.add_argument("--device", default="auto", help="auto, cpu, cuda and so on [%(default)s].")

@@ -83,14 +83,15 @@ def _explain_settings(manifest: dict[str, Any]) -> ExplainSettings | None:
 def _decisions(a: Path, b: Path) -> dict[str, Any]:
     """Compare the decisions about the frames that both analyses have."""
     columns = ("source", "frame", "stamp", "probability", "person", "label")
+    names_a, names_b = _names(*({source for (source,) in _rows(folder, "frames", ("source",))} for folder in (a, b)))
     before: dict[tuple[str, int], tuple[Any, ...]] = {}
     for source, frame, *rest in _rows(a, "frames", columns):
-        before[Path(source).name, frame] = tuple(rest)
+        before[names_a[source], frame] = tuple(rest)
     counts: Counter[str] = Counter()
     changed: list[dict[str, Any]] = []
     points: list[tuple[float, float]] = []
     for source, frame, stamp, p_b, person_b, label in _rows(b, "frames", columns):
-        key = (Path(source).name, frame)
+        key = (names_b[source], frame)
         old = before.get(key)
         # Different recordings may have the same name. The same frame has the same stamp as well.
         if old is None or old[0] != stamp or old[1] is None or p_b is None:
@@ -109,6 +110,15 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
     step = max(1, len(points) // POINTS)
     names = ("common", "changed", "repaired", "broken")
     return {"counts": {n: counts[n] for n in names}, "changed": changed[:CHANGED], "points": points[::step]}
+
+
+def _names(a: set[str], b: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the names of the recordings of two analyses: the last parts of their paths, as few as tell them apart."""
+    for count in range(1, 1 + max((len(Path(source).parts) for source in a | b), default=0)):
+        names = [{source: "/".join(Path(source).parts[-count:]) for source in sources} for sources in (a, b)]
+        if all(len(set(found.values())) == len(found) for found in names):
+            return names[0], names[1]
+    return {source: source for source in a}, {source: source for source in b}
 
 
 def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], list[int]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from explain_cnn_ros.analysis.engine import Recording
 from explain_cnn_ros.analysis.job import Job
+from explain_cnn_ros.analysis.labels import Span, uncovered
 from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
 from explain_cnn_ros.analysis.provenance import fingerprint_or_none
 from explain_cnn_ros.analysis.settings import AnalysisSettings
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.sources import Source, SourceError, open_source
 
 
@@ -26,11 +27,14 @@ class Inputs:
     Attributes:
         sources: The inputs that are open.
         missing: Reasons why the other inputs cannot be opened.
+        notes: What is unusual about the inputs and the labels and no fault, and choices made for them, a sentence each.
     """
 
     def __init__(self, job: Job) -> None:
         self.sources: dict[int, Source] = {}
         self.missing: dict[int, str] = {}
+        self.notes: list[str] = []
+        self._label_problems: list[str] = []
         self._paths = job.inputs
         for number, path in enumerate(job.inputs):
             try:
@@ -38,7 +42,20 @@ class Inputs:
             except SourceError as error:
                 self.missing[number] = str(error)
             except OSError as error:
-                self.missing[number] = f"{path} cannot be read: {error.strerror or error}"
+                self.missing[number] = f"{printable(path)} cannot be read: {error.strerror or error}"
+        for source in self.sources.values():
+            self.notes += [f"{source.name}: {note}" for note in source.notes]
+        self._check_labels(job)
+
+    def _check_labels(self, job: Job) -> None:
+        """Name labels that cover no frame. They may belong to recordings that are not analysed, unless all are so."""
+        spans = [Span(source.name, source.start, source.end) for source in self.sources.values()]
+        spans += [Span(printable(self._paths[number]), 0, 0) for number in self.missing]
+        faults = uncovered(job.labels, spans)
+        if faults and all(uncovered([label], spans) for label in job.labels):
+            self._label_problems = [f"no label covers a frame: {faults[0]}", *faults[1:]]
+        else:
+            self.notes += faults
 
     def close(self) -> None:
         """Close the sources."""
@@ -71,13 +88,13 @@ class Inputs:
 
     def problems(self, store: PartStore) -> list[str]:
         """Return the faults of all inputs, a sentence each."""
-        problems: list[str] = []
+        problems = list(self._label_problems)
         for number, path in enumerate(self._paths):
             finished = store.finished(number)
             if finished is not None:
-                problems += [f"{path}: {text}" for text in finished["problems"]]
+                problems += [f"{printable(path)}: {text}" for text in finished["problems"]]
             elif number in self.sources:
-                problems += [f"{path}: {text}" for text in self.sources[number].problems]
+                problems += [f"{printable(path)}: {text}" for text in self.sources[number].problems]
             else:
                 frames = store.frames(number)
                 before = f" ({frames} of its frames were analysed before and are in the results)" if frames else ""
@@ -113,7 +130,7 @@ def reading(source: Source) -> Iterator[None]:
         yield
     except OSError as error:
         raise SourceError(f"{source.name} cannot be read any more: {error.strerror or error}") from error
-    if not Path(source.name).exists():
+    if not source.path.exists():
         raise SourceError(f"{source.name}: it has gone while it was read")
 
 
@@ -126,7 +143,7 @@ def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
         frames: Number of its frames.
         source: The input.
     """
-    store.finish(number, frames, source.problems, fingerprint_or_none(Path(source.name)))
+    store.finish(number, frames, source.problems, fingerprint_or_none(source.path))
 
 
 def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:

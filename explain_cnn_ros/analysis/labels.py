@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Seconds below this are counted from the start of the recording, others from 1970.
 RELATIVE_MAX = 1e8
 
-_YES, _NO = ("1", "true", "yes", "person"), ("0", "false", "no", "background", "none")
+#: Maximum number of labels without a frame that are named one by one.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class Label:
 
     Attributes:
         start: Beginning of the interval, in seconds: from the start of the recording if it is below RELATIVE_MAX, else
-            from 1970.
-        end: End of the interval, in the same way; it does not belong to the interval.
+            from 1970. -inf for the beginning of the recording.
+        end: End of the interval, in the same way; it does not belong to the interval. inf for the end of the recording.
         person: Whether there was a person.
         source: A part of the path of the recordings that the label belongs to; "" for all recordings.
     """
@@ -38,6 +37,12 @@ class Label:
         times = {"start": self.start, "end": self.end}
         return dataclasses.asdict(self) | {n: time if math.isfinite(time) else None for n, time in times.items()}
 
+    @property
+    def absolute(self) -> bool:
+        """Whether the times are counted from 1970."""
+        time = self.start if math.isfinite(self.start) else self.end
+        return math.isfinite(time) and time >= RELATIVE_MAX
+
     def covers(self, source: str, log_time: int, recording_start: int) -> bool:
         """Whether a frame lies in this interval.
 
@@ -46,46 +51,23 @@ class Label:
             log_time: Log time of the frame, in ns.
             recording_start: Log time of the first message of the recording, in ns.
         """
-        seconds = log_time / 1e9 if self.start >= RELATIVE_MAX else (log_time - recording_start) / 1e9
+        # Division by a whole number rounds once, so that a label from a frame's log time covers the frame.
+        seconds = (log_time - (0 if self.absolute else recording_start)) / 10**9
         return self.source in source and self.start <= seconds < self.end
 
 
-def read_labels(path: Path) -> list[Label]:
-    """Read a CSV file with the columns start, end, person and, if there are several recordings, source.
+class Span(NamedTuple):
+    """The time that a recording covers.
 
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: The file cannot be read, or a line is malformed; the message names the line and what is expected.
+    Attributes:
+        source: Path of the recording.
+        start: Log time of its first message, in ns.
+        end: Log time of its last message, in ns; 0 if it is not known.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            missing = {"start", "end", "person"} - set(reader.fieldnames or ())
-            if missing:
-                raise ValueError(
-                    f"{path}: no column {', '.join(sorted(missing))}; the first line is start,end,person, the others "
-                    "look like 12.5,30,person"
-                )
-            return [_label(path, reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: the labels cannot be read: {error}") from error
 
-
-def _label(path: Path, line: int, row: dict[str, str]) -> Label:
-    try:
-        start, end = float(row["start"]), float(row["end"] or "inf")
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{path}, line {line}: start and end are seconds, not {row['start']!r}, {row['end']!r}"
-        ) from None
-    if not start < end or math.isnan(start):
-        raise ValueError(f"{path}, line {line}: end ({end:g}) must lie after start ({start:g})")
-    word = (row["person"] or "").strip().lower()
-    if word not in _YES + _NO:
-        raise ValueError(f"{path}, line {line}: person is {row['person']!r}: use person or background, or 1 or 0")
-    return Label(start, end, word in _YES, (row.get("source") or "").strip())
+    source: str
+    start: int
+    end: int
 
 
 def label_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> bool | None:
@@ -101,3 +83,36 @@ def label_of(labels: Sequence[Label], source: str, log_time: int, recording_star
         if label.covers(source, log_time, recording_start):
             return label.person
     return None
+
+
+def uncovered(labels: Sequence[Label], spans: Sequence[Span]) -> list[str]:
+    """Return a sentence for each label that covers no frame of any recording.
+
+    Args:
+        labels: The labels.
+        spans: The recordings.
+    """
+    found = [text for label in labels if (text := _fault(label, spans))]
+    more = len(found) - NAMED
+    return found[:NAMED] + ([f"{more} further labels cover no frame either"] if more > 0 else [])
+
+
+def _fault(label: Label, spans: Sequence[Span]) -> str:
+    name = f"the label from {label.start:.10g} to {label.end:.10g} s covers no frame"
+    own = [span for span in spans if label.source in span.source]
+    if not own:
+        return f"{name}: {label.source!r} is no part of the path of any input"
+    if any(_overlaps(label, span) for span in own):
+        return ""
+    if label.absolute:
+        times = ", ".join(f"{span.start / 1e9:.10g} to {span.end / 1e9:.10g} s" for span in own[:NAMED])
+        return f"{name}: the recordings were made from {times}, counted from 1970"
+    longest = max(span.end - span.start for span in own) / 1e9
+    return f"{name}: the longest of the recordings ends after {longest:.10g} s"
+
+
+def _overlaps(label: Label, span: Span) -> bool:
+    start, end = span.start / 1e9, span.end / 1e9 if span.end else math.inf
+    if not label.absolute:
+        start, end = 0.0, end - start
+    return label.start <= end and label.end > start

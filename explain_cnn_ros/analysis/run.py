@@ -63,6 +63,8 @@ def run(
     with closing(Inputs(job)) as inputs:
         if not inputs.sources and not PartStore.has_results(job.parts):
             raise AnalysisError("; ".join(inputs.missing.values()))
+        for note in inputs.notes:
+            progress.say(note)
         manifest, store = _begin(job, analyzer, previous)
         _analyze_inputs(job, analyzer, inputs, store, progress, outcome, distribute)
     manifest["fingerprints"] = inputs.fingerprints(store, manifest["fingerprints"])

@@ -13,7 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[Any]
+from explain_cnn_ros.bags.image_files import ImageError, decode_image
+from explain_cnn_ros.bags.limits import DEFAULT_LIMITS
+from explain_cnn_ros.bags.pixels import Pixels, demosaic, grey_to_rgb, stretch, to_8_bits
+
+__all__ = ["LAYOUTS", "CompressedImage", "Image", "ImageError", "to_rgb"]
 
 #: Data type and channels of the rows in the message, by encoding.
 LAYOUTS: dict[str, tuple[str, int]] = {
@@ -27,9 +31,6 @@ LAYOUTS: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("mono16", "16UC1"), ("u2", 1)),
     "32FC1": ("f4", 1),
 }
-
-#: OpenCV names a Bayer pattern by the second and third pixel of its second row, ROS by its first row.
-_BAYER = {"rggb": "BG", "bggr": "RG", "gbrg": "GR", "grbg": "GB"}
 
 
 class Image(Protocol):
@@ -50,35 +51,25 @@ class CompressedImage(Protocol):
     data: Any
 
 
-class ImageError(ValueError):
-    """A message is no image that can be decoded.
-
-    Attributes:
-        reason: A short word that does not change, for counting: "encoding", "truncated" and so on.
-    """
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-def to_rgb(message: Any) -> NDArray[np.uint8]:
+def to_rgb(message: Any, megapixels_max: float = DEFAULT_LIMITS.megapixels) -> NDArray[np.uint8]:
     """Decode an Image or a CompressedImage.
 
-    16-bit intensities are scaled to 8 bits. 16UC1 and 32FC1, which are mostly depth, are scaled so that the smallest
-    finite value of the image becomes 0 and the largest one 255.
+    16-bit intensities are scaled to 8 bits. 16UC1 and 32FC1, which are mostly depth, are stretched so that the smallest
+    finite value of the image becomes 0 and the largest one 255, except for single values far outside of the others.
 
     Args:
         message: The message, of ROS or of rosbags.
+        megapixels_max: Maximum number of pixels, in millions, that a compressed image may declare.
 
     Returns:
-        uint8 [H, W, 3] RGB.
+        uint8 [H, W, 3] RGB, contiguous. The pixels of a message that holds them in this form are not copied: they are
+        a read-only view of its data.
 
     Raises:
         ImageError: The message cannot be decoded; its text says why, and what is expected.
     """
     if hasattr(message, "format"):
-        return _from_compressed(message)
+        return _from_compressed(message, megapixels_max)
     return _from_raw(message)
 
 
@@ -108,11 +99,13 @@ def _from_raw(message: Image) -> NDArray[np.uint8]:
             f"the image is truncated: {message.width} x {message.height} pixels of {message.encoding} take {needed} "
             f"bytes, the message holds {len(message.data)}",
         )
+    strides = (step, channels * kind.itemsize, kind.itemsize)
     data = np.frombuffer(message.data, np.uint8)
-    padded = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1), writeable=False)
-    pixels = np.ascontiguousarray(padded).view(kind).reshape(rows, message.width, channels)
-    if not kind.isnative:
-        pixels = pixels.astype(kind.newbyteorder("="))
+    pixels: Pixels = np.ndarray((rows, message.width, channels), kind, data, strides=strides)
+    pixels.flags.writeable = False
+    if kind.itemsize > 1:
+        # OpenCV skips the padding of rows by itself, but not a padding that is no multiple of a pixel value.
+        pixels = np.ascontiguousarray(pixels, kind.newbyteorder("="))
     try:
         return np.ascontiguousarray(_convert(message.encoding)(pixels))
     except cv2.error as error:
@@ -132,14 +125,13 @@ def _convert(encoding: str) -> Callable[[Pixels], Pixels]:
     if encoding in ("bgra8", "8UC4"):
         return lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
     if encoding in ("mono8", "8UC1"):
-        return _grey
+        return grey_to_rgb
     if encoding == "mono16":
-        return lambda pixels: _grey(_to_8_bits(pixels))
+        return lambda pixels: grey_to_rgb(to_8_bits(pixels))
     if encoding in ("16UC1", "32FC1"):
-        return lambda pixels: _grey(_stretch(pixels))
+        return lambda pixels: grey_to_rgb(stretch(pixels))
     if encoding.startswith("bayer_"):
-        code = getattr(cv2, f"COLOR_Bayer{_BAYER[encoding[6:10]]}2RGB")
-        return lambda pixels: cv2.cvtColor(_to_8_bits(pixels), code)
+        return lambda pixels: demosaic(pixels, encoding[6:10])
     code = {
         "yuv422": cv2.COLOR_YUV2RGB_UYVY,
         "uyvy": cv2.COLOR_YUV2RGB_UYVY,
@@ -151,44 +143,10 @@ def _convert(encoding: str) -> Callable[[Pixels], Pixels]:
     return lambda pixels: cv2.cvtColor(pixels, code)
 
 
-def _grey(pixels: Pixels) -> Pixels:
-    return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-
-
-def _to_8_bits(pixels: Pixels) -> Pixels:
-    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0).astype(np.uint8)
-
-
-def _stretch(pixels: Pixels) -> Pixels:
-    finite = np.isfinite(pixels)
-    if not finite.any():
-        return np.zeros(pixels.shape, np.uint8)
-    low, high = float(pixels[finite].min()), float(pixels[finite].max())
-    scaled = (np.where(finite, pixels, low).astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
-    return np.round(scaled).astype(np.uint8)
-
-
-def _from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
+def _from_compressed(message: CompressedImage, megapixels_max: float) -> NDArray[np.uint8]:
     if "compressedDepth" in message.format:
         raise ImageError(
             "encoding",
             f"format {message.format!r} is depth with a header of its own: publish it raw, or as JPEG or PNG",
         )
-    data = bytes(message.data)
-    if not data:
-        raise ImageError("zero_size", "the compressed image holds no data")
-    # OpenCV fills the missing part of a truncated file with grey and reports nothing.
-    end_from = max(0, len(data) - 1024)
-    if (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < end_from) or (
-        data[:4] == b"\x89PNG" and data.rfind(b"IEND") < end_from
-    ):
-        raise ImageError("truncated", f"the compressed image is truncated: its {len(data)} bytes lack the end")
-    # Orientation tags are ignored: regions and patches are in pixels of the camera.
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if decoded is None:
-        raise ImageError(
-            "undecodable", f"the compressed image (format {message.format!r}, {len(data)} bytes) is not JPEG or PNG"
-        )
-    # This is much faster than a reversed copy by numpy.
-    image: Any = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return image
+    return decode_image(bytes(message.data), message.format, megapixels_max)

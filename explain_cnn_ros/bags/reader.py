@@ -10,38 +10,28 @@ The intact parts of a recording that was cut off or lost its metadata.yaml are r
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rosbags.interfaces import Qos
-from rosbags.rosbag2.metadata import parse_qos
-from ruamel.yaml import YAML
 
-from explain_cnn_ros.bags.storage import Message, StorageFile, Topic, open_storage
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from explain_cnn_ros.bags.limits import DEFAULT_LIMITS, Limits
+from explain_cnn_ros.bags.mcap_file import McapFile
+from explain_cnn_ros.bags.metadata import Metadata
+from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.packed import unpack_file
+from explain_cnn_ros.bags.sqlite_file import SqliteFile
+from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, StorageFile, Topic
+from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, storage_files
+from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES, ImageTopic, Look, classify, preferred
 
 __all__ = ["IMAGE_TYPES", "BagError", "BagReader", "Message", "Topic"]
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-
-WHAT_TO_GIVE = "Give a rosbag2 directory or a .mcap or .db3 file."
-
-SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-
-
-class BagError(Exception):
-    """A recording cannot be read, or lacks a topic. The message names the cause and the cure."""
+#: Log times below this, in ns, are not counted from 1970: the clock was not set yet, or it is simulated.
+CLOCK_UNSET = 10**8 * 10**9
 
 
 class BagReader:
@@ -52,28 +42,39 @@ class BagReader:
     Args:
         path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd) are
             unpacked into a temporary directory while the bag is open.
+        limits: Maximum sizes of what is unpacked.
 
     Attributes:
         path: The path.
         problems: Faults of the recording, and the parts that are left out because of them, a sentence each.
+        notes: What is unusual about the recording and no fault, a sentence each.
         topics: The topics, by name.
+        start: Log time of the first message, in ns; 0 if there is none. Messages that were recorded before the clock
+            was set, with log times near 0, come before it.
+        end: Log time of the last message, in ns; 0 if there is none.
 
     Raises:
         BagError: There is no recording, or nothing in it can be read.
+        OSError: The recording cannot be read, for instance because its disk is not mounted any more.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = Path(path)
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._limits = limits
         self._stack = ExitStack()
         self._files: list[StorageFile] = []
+        self._image_topics: list[ImageTopic] | None = None
         try:
-            metadata = self._read_metadata()
-            for file in self._find_files(metadata):
+            metadata, files = storage_files(self.path, self._report, self.notes.append)
+            for file in files:
                 self._open_file(file)
             if not self._files:
-                raise BagError(f"{self.path}: nothing in it can be read: " + "; ".join(self.problems))
-            self.topics = _merged(self._files, _recorded_qos(metadata))
+                raise BagError(f"{printable(self.path)}: nothing in it can be read: " + "; ".join(self.problems))
+            self.topics = _merged(self._files, metadata.qos)
+            self._compare_counts(metadata, files)
+            self.start, self.end = self._times()
         except BaseException:
             self.close()
             raise
@@ -99,16 +100,6 @@ class BagReader:
         return sum(topic.count for topic in self.topics)
 
     @property
-    def start(self) -> int:
-        """Log time of the first message, in ns; 0 if there is none."""
-        return min((file.start for file in self._files if file.end > 0), default=0)
-
-    @property
-    def end(self) -> int:
-        """Log time of the last message, in ns; 0 if there is none."""
-        return max((file.end for file in self._files if file.end > 0), default=0)
-
-    @property
     def image_topics(self) -> list[Topic]:
         """Topics with raw or compressed images; the one with the most messages comes first."""
         return sorted((t for t in self.topics if t.type in IMAGE_TYPES and t.count), key=lambda t: -t.count)
@@ -117,30 +108,56 @@ class BagReader:
         """Return an image topic.
 
         Args:
-            name: Name of the topic; None for the image topic with the most messages.
+            name: Name of the topic; None for the preferred one: colour is preferred over grey, and grey over depth.
+                Among topics of the same kind, the one with the most messages is preferred.
 
         Raises:
             BagError: There is no such topic.
         """
         images = self.image_topics
+        if images and name is None:
+            return preferred(self.image_kinds()).topic
         for topic in images:
-            if name in (None, topic.name):
+            if topic.name == name:
                 return topic
         if images:
             have = ", ".join(topic.name for topic in images)
-            raise BagError(f"{self.path}: no images on {name}. Image topics: {have}.")
+            raise BagError(f"{printable(self.path)}: no images on {name}. Image topics: {have}.")
         have = ", ".join(f"{topic.name} ({topic.type})" for topic in self.topics) or "no topics at all"
         raise BagError(
-            f"{self.path}: no image topic (sensor_msgs/Image or CompressedImage). It holds {have}. "
-            "Record the camera's topic as well."
+            f"{printable(self.path)}: no image topic (sensor_msgs/Image or CompressedImage) with messages. "
+            f"It holds {have}. Record the camera's topic as well."
         )
+
+    def image_kinds(self) -> list[ImageTopic]:
+        """Return the image topics with the kinds of their images. The first message of each is read for that."""
+        if self._image_topics is None:
+            self._image_topics = [
+                classify(topic, next(self.messages([topic.name]), None)) for topic in self.image_topics
+            ]
+        return self._image_topics
+
+    def choice(self) -> str:
+        """Return a sentence about the choice of the preferred image topic; "" if it is the only one and no depth."""
+        kinds = self.image_kinds()
+        chosen = preferred(kinds)
+        others = ", ".join(
+            f"{found.topic.name} ({found.encoding or 'unknown encoding'}, {found.topic.count} images)"
+            for found in kinds
+            if found is not chosen
+        )
+        if not others and chosen.look != Look.DEPTH:
+            return ""
+        what = f"{chosen.topic.name} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
+        return f"{what}; --topics selects others: {others}" if others else f"{what}; there are no other images"
 
     def messages(
         self, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
     ) -> Iterator[Message]:
         """Yield messages in the order of their log time, file by file.
 
-        A damaged part is left out and named in `problems`. The messages behind it come in the order of the file.
+        A damaged part is left out and named in `problems`. When all messages have been read, `problems` also names the
+        topics of which fewer messages could be read than the file announces.
 
         Args:
             topics: Names of topics; None for all.
@@ -153,9 +170,11 @@ class BagReader:
         names = {topic.name for topic in self.topics}
         unknown = sorted(set(topics or ()) - names)
         if unknown:
-            raise BagError(f"{self.path}: no topic {', '.join(unknown)}. It holds {', '.join(sorted(names))}")
+            raise BagError(
+                f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {', '.join(sorted(names))}"
+            )
         wanted = names if topics is None else set(topics)
-        return self._messages(wanted, start or 0, 2**63 - 1 if stop is None else stop)
+        return self._messages(wanted, TIME_MIN if start is None else start, TIME_MAX if stop is None else stop)
 
     def _messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
         for file in self._files:
@@ -165,76 +184,53 @@ class BagReader:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _read_metadata(self) -> dict[str, Any]:
-        """Return the contents of metadata.yaml; empty if there is none."""
-        if not self.path.exists():
-            raise BagError(f"{self.path}: no such file or directory. {WHAT_TO_GIVE}")
-        if not self.path.is_dir():
-            return {}
-        file = self.path / "metadata.yaml"
-        if not file.exists():
-            return {}
-        try:
-            metadata = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
-            return dict(metadata)
-        except Exception as error:  # files that are not YAML raise all kinds
-            self._report(f"metadata.yaml cannot be read ({error}): the files beside it are read")
-            return {}
-
-    def _find_files(self, metadata: dict[str, Any]) -> list[Path]:
-        """Return the storage files of the recording, in order."""
-        if self.path.is_file():
-            if not self.path.name.endswith(SUFFIXES):
-                cure = (
-                    "It seems to be of ROS 1: convert it with `rosbags-convert --src <it> --dst <new directory>`."
-                    if self.path.suffix == ".bag"
-                    else WHAT_TO_GIVE
-                )
-                raise BagError(f"{self.path}: not a rosbag2 recording. {cure}")
-            return [self.path]
-        present = sorted((p for p in self.path.iterdir() if p.name.endswith(SUFFIXES)), key=_natural)
-        listed = [self.path / Path(name).name for name in metadata.get("relative_file_paths") or ()]
-        if any(file.exists() for file in listed):
-            for file in listed:
-                if not file.exists():
-                    self._report(f"{file.name}, which metadata.yaml lists, is missing, and with it its messages")
-            return [file for file in listed if file.exists()]
-        if not present:
-            inside = sorted(path.parent for path in self.path.glob("*/metadata.yaml"))
-            cure = f"Did you mean {inside[0]}?" if inside else WHAT_TO_GIVE
-            raise BagError(f"{self.path}: not a rosbag2 recording: no .mcap or .db3 file in it. {cure}")
-        if listed:
-            self._report("the files that metadata.yaml lists are missing: those beside it are read")
-        elif not self.problems:
-            self._report(
-                "no metadata.yaml: the recording was not closed. "
-                f"`ros2 bag reindex {self.path}` writes a new one, if ROS 2's own tools are to read it"
-            )
-        return present
-
     def _open_file(self, path: Path) -> None:
-        journal = path.with_name(path.name + "-wal")
-        if journal.exists() and journal.stat().st_size:
-            self._report(f"{journal.name}: messages that were not moved into {path.name} yet are left out")
+        kind = SqliteFile if is_sqlite(path) else McapFile
         try:
-            file = open_storage(self._unpacked(path) if path.suffix == ".zstd" else path, self._report)
+            readable = self._unpacked(path) if is_packed(path) else path
+            file: StorageFile = kind(readable, self._report, self._limits)
+        except OSError as error:
+            if not path.exists():
+                raise
+            self._report(f"{printable(path.name)} cannot be read: {error.strerror or error}")
+            return
         except Exception as error:  # damaged bytes raise all kinds
-            cure = f". `sqlite3 {path} .recover | sqlite3 <new file>` may save it" if path.suffix == ".db3" else ""
-            self._report(f"{path.name} cannot be read ({error}){cure}")
+            self._report(f"{printable(path.name)} cannot be read: {error}")
             return
         self._stack.callback(file.close)
         self._files.append(file)
 
     def _unpacked(self, path: Path) -> Path:
         """Unpack a compressed file, or the intact part of a damaged one, into a temporary directory."""
-        directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        target = Path(directory) / path.stem
-        with zstd.open(path, "rb") as packed, target.open("wb") as unpacked:
-            try:
-                shutil.copyfileobj(packed, unpacked)
-            except (EOFError, zstd.ZstdError) as error:
-                self._report(f"{path.name}: damaged, unpacked only in part: {error}")
+        target = Path(self._stack.enter_context(tempfile.TemporaryDirectory())) / path.stem
+        unpack_file(path, target, self._limits.file_bytes, self._report)
         return target
+
+    def _compare_counts(self, metadata: Metadata, files: list[Path]) -> None:
+        """Report topics with fewer messages than metadata.yaml announces, unless a whole file is missing."""
+        if len(self._files) < max(len(files), len(metadata.files)):
+            return
+        counts: dict[str, int] = {}
+        for topic in self.topics:
+            counts[topic.name] = counts.get(topic.name, 0) + topic.count
+        for name, announced in metadata.counts.items():
+            found = counts.get(name, 0)
+            if found < announced:
+                self._report(f"{name}: {found} of the {announced} messages that metadata.yaml announces are there")
+
+    def _times(self) -> tuple[int, int]:
+        """Return the log times of the first message after the clock was set, and of the last message."""
+        files = [file for file in self._files if any(topic.count for topic in file.topics)]
+        start, end = min((file.start for file in files), default=0), max((file.end for file in files), default=0)
+        if start < CLOCK_UNSET <= end:
+            everything = {topic.name for topic in self.topics}
+            later = [next(file.messages(everything, CLOCK_UNSET, TIME_MAX), None) for file in files]
+            start = min((message.stamp for message in later if message is not None), default=start)
+            self.notes.append(
+                "the first messages have log times before the clock was set (the recorder used simulated time without "
+                "/clock, or the system's clock was set later): times are counted from the first message after that"
+            )
+        return start, end
 
 
 def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
@@ -246,20 +242,3 @@ def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> l
             counts[topic.name, topic.type] = counts.get((topic.name, topic.type), 0) + topic.count
             offers[topic.name] = offers.get(topic.name) or topic.qos
     return [Topic(n, t, count, recorded.get(n) or offers[n]) for (n, t), count in sorted(counts.items())]
-
-
-def _recorded_qos(metadata: dict[str, Any]) -> dict[str, tuple[Qos, ...]]:
-    """Return the QoS that metadata.yaml holds, by topic."""
-    offers = {}
-    for entry in metadata.get("topics_with_message_count") or ():
-        try:
-            topic = entry["topic_metadata"]
-            offers[str(topic["name"])] = tuple(parse_qos(topic["offered_qos_profiles"]))
-        except Exception:  # edited by hand: the QoS in the files is used instead
-            continue
-    return offers
-
-
-def _natural(path: Path) -> list[int | str]:
-    """Return a key that sorts street_2 before street_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
+import re
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.metadata import parse_qos
+from rosbags.interfaces import Qos
 
-from explain_cnn_ros.bags.mcap_scan import Channel, scan
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from explain_cnn_ros.bags.compression import unpack_zstd, zstd
+from explain_cnn_ros.bags.limits import MIB, plausible_bytes
 
 #: First bytes of a compressed message. A CDR message begins with a zero byte.
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+#: Log times are in this range, in ns.
+TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,8 @@ class StorageFile(Protocol):
 
     Attributes:
         topics: The topics.
-        start: Log time of the first message, in ns.
-        end: Log time of the last message, in ns.
+        start: Log time of the first message, in ns; 0 if there is none.
+        end: Log time of the last message, in ns; 0 if there is none.
     """
 
     topics: list[Topic]
@@ -83,126 +77,66 @@ class StorageFile(Protocol):
         """Close the file."""
 
 
-def open_storage(path: Path, report: Report) -> StorageFile:
-    """Open a .mcap or .db3 file by its index. An MCAP file without an index is read from front to back.
+def message_type(name: str) -> str:
+    """Return the name of a message type as ROS 2 spells it, of the spelling of ROS 1, C++ or DDS.
+
+    For instance, `sensor_msgs/Image` and `sensor_msgs::msg::dds_::Image_` become `sensor_msgs/msg/Image`.
+    """
+    parts = re.split(r"/|::|\.", name.strip())
+    if len(parts) == 4 and parts[2] == "dds_":
+        parts = [*parts[:2], parts[3].removesuffix("_")]
+    if len(parts) == 2:
+        parts.insert(1, "msg")
+    return "/".join(parts) if len(parts) == 3 and all(parts) else name
+
+
+def unpacked(message: Message, limit: int, report: Report) -> Message | None:
+    """Return a message, decompressed if it is compressed by itself; None if it cannot be decompressed.
+
+    Args:
+        message: The message.
+        limit: Maximum number of bytes of the decompressed message.
+        report: Called with a sentence if the message cannot be decompressed.
+    """
+    if message.data[:4] != ZSTD_MAGIC:
+        return message
+    limit = plausible_bytes(len(message.data), limit)
+    left_out = f"{message.topic}: left out the message of {message.stamp} ns"
+    try:
+        declared = zstd.get_frame_info(message.data).decompressed_size
+        data = b"" if declared is not None and declared > limit else unpack_zstd(message.data, limit)
+    except zstd.ZstdError as error:
+        report(f"{left_out}: it cannot be decompressed: {error}")
+        return None
+    if not data or len(data) > limit:
+        report(f"{left_out}: it unpacks to more than {limit / MIB:,.0f} MiB, its limit (--unpacked-mib-max)")
+        return None
+    return message._replace(data=data)
+
+
+def is_cdr(encoding: str, topic: str, path: Path, report: Report) -> bool:
+    """Whether messages are serialized as ROS 2 does. If they are not, this is reported.
+
+    Args:
+        encoding: Serialization of the messages.
+        topic: Their topic.
+        path: The file.
+        report: Called with a sentence.
+    """
+    if encoding != "cdr":
+        report(f"{path.name}: left out {topic}: its messages are {encoding!r}, not 'cdr' as those of ROS 2")
+    return encoding == "cdr"
+
+
+def report_missing(path: Path, topic: str, given: int, announced: int, report: Report) -> None:
+    """Report messages that a file announces and that cannot be read.
 
     Args:
         path: The file.
-        report: Called with a sentence for each damage that leaves something to read.
-
-    Raises:
-        Exception: Nothing in the file can be read. The type of the exception depends on the damage.
+        topic: Topic of the messages.
+        given: Number of the messages that can be read.
+        announced: Number of messages that the file announces.
+        report: Called with a sentence.
     """
-    try:
-        return IndexedFile(path, report)
-    except Exception as error:
-        if path.suffix != ".mcap":
-            raise
-        file = ScannedFile(path, report)
-        found = sum(topic.count for topic in file.topics)
-        reason = str(error).rstrip(".")
-        report(f"{path.name}: read from front to back because its index is missing ({reason}): {found} messages")
-        return file
-
-
-class IndexedFile:
-    """A file with an index, read with the rosbags library."""
-
-    def __init__(self, path: Path, report: Report) -> None:
-        self._path = path
-        self._report = report
-        self._reader = Reader(path)
-        self._reader.open()
-        self._connections = [c for c in self._reader.connections if _is_cdr(_channel(c), path, report)]
-        self.topics = [Topic(c.topic, c.msgtype, c.msgcount, _qos(c)) for c in self._connections]
-        self.start = self._reader.start_time
-        self.end = self._reader.end_time - 1
-
-    def messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
-        wanted = [c for c in self._connections if c.topic in topics]
-        if not wanted:
-            return
-        given = 0
-        try:
-            for connection, stamp, data in self._reader.messages(wanted, start, stop):
-                given += 1
-                message = _unpacked(Message(connection.topic, stamp, connection.msgtype, data), self._report)
-                if message:
-                    yield message
-        except Exception as error:  # damaged bytes raise all kinds
-            self._report(f"{self._path.name}: damaged: {error}")
-            if self._path.suffix == ".mcap":
-                known = {c.id: _channel(c) for c in self._connections}
-                yield from islice(_scanned(self._path, topics, start, stop, self._report, known), given, None)
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-class ScannedFile:
-    """An MCAP file without an index. It is read once for its topics, and again for its messages."""
-
-    def __init__(self, path: Path, report: Report) -> None:
-        self._path = path
-        self._report = report
-        counts: Counter[Channel] = Counter()
-        self.start, self.end = 2**63 - 1, 0
-        for channel, stamp, _ in scan(path, report):
-            counts[channel] += 1
-            self.start, self.end = min(self.start, stamp), max(self.end, stamp)
-        self.topics = [
-            Topic(channel.topic, channel.type, count, _parsed_qos(channel.qos))
-            for channel, count in counts.items()
-            if _is_cdr(channel, path, report)
-        ]
-
-    def messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
-        return _scanned(self._path, topics, start, stop, self._report, {})
-
-    def close(self) -> None:
-        """Do nothing: no file is open between two calls."""
-
-
-def _scanned(
-    path: Path, topics: Collection[str], start: int, stop: int, report: Report, known: dict[int, Channel]
-) -> Iterator[Message]:
-    for channel, stamp, data in scan(path, report, known):
-        if channel.topic in topics and channel.encoding == "cdr" and start <= stamp < stop:
-            message = _unpacked(Message(channel.topic, stamp, channel.type, data), report)
-            if message:
-                yield message
-
-
-def _unpacked(message: Message, report: Report) -> Message | None:
-    """Return the message, decompressed if it is compressed by itself; None if it cannot be decompressed."""
-    if message.data[:4] != ZSTD_MAGIC:
-        return message
-    try:
-        return message._replace(data=zstd.decompress(message.data))
-    except zstd.ZstdError as error:
-        report(f"{message.topic}: left out the message of {message.stamp} ns: it cannot be decompressed: {error}")
-        return None
-
-
-def _is_cdr(channel: Channel, path: Path, report: Report) -> bool:
-    if channel.encoding != "cdr":
-        report(f"{path.name}: left out {channel.topic}: its messages are {channel.encoding!r}, not 'cdr'")
-    return channel.encoding == "cdr"
-
-
-def _channel(connection: Connection) -> Channel:
-    ext = connection.ext
-    encoding = ext.serialization_format if isinstance(ext, ConnectionExtRosbag2) else "ros1"
-    return Channel(connection.topic, connection.msgtype, encoding, qos="")
-
-
-def _qos(connection: Connection) -> tuple[Qos, ...]:
-    ext = connection.ext
-    return tuple(ext.offered_qos_profiles) if isinstance(ext, ConnectionExtRosbag2) else ()
-
-
-def _parsed_qos(text: str) -> tuple[Qos, ...]:
-    """Parse the QoS in a file, which is YAML; return nothing if it is malformed."""
-    with suppress(Exception):
-        return tuple(parse_qos(text))
-    return ()
+    if given < announced:
+        report(f"{path.name}: {given} of the {announced} messages on {topic} that the file announces can be read")

@@ -57,6 +57,30 @@ def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
     assert found["points"] == [(0.9, 0.9), (0.9, 0.1), (0.1, 0.8), (0.2, 0.7)]
 
 
+def test_recordings_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By as much of their paths as that takes."""
+
+    def make(name: str, probabilities: dict[str, list[float]]) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "analysis.json").write_text('{"model": "x", "threshold": 0.5, "summary": {}}')
+        rows = [
+            {"source": source, "frame": i, "stamp": i, "probability": p, "person": p >= 0.5}
+            for source, values in probabilities.items()
+            for i, p in enumerate(values)
+        ]
+        pq.write_table(table_of("frames", rows), folder / "frames.parquet")
+        pq.write_table(table_of("neurons", []), folder / "neurons.parquet")
+        return folder
+
+    a = make("a", {"/old/monday/bag": [0.9, 0.1], "/old/tuesday/bag": [0.2, 0.8]})
+    b = make("b", {"/new/tuesday/bag": [0.2, 0.8], "/new/monday/bag": [0.9, 0.7]})
+    found = compare(a, b)
+    assert (found["counts"]["common"], found["counts"]["changed"]) == (4, 1)
+    assert [(c["source"], c["frame"]) for c in found["changed"]] == [("monday/bag", 1)]
+    assert found["points"] == [(0.2, 0.2), (0.8, 0.8), (0.9, 0.9), (0.1, 0.7)]
+
+
 def test_frames_of_other_recordings_are_not_the_same(analysis: Callable[..., Path]) -> None:
     found = compare(analysis("a", [0.9] * 4, []), analysis("b", [0.1] * 4, [], shift=99))
     assert found["counts"]["common"] == 0

@@ -6,23 +6,95 @@ from pathlib import Path
 
 import pytest
 
-from explain_cnn_ros.analysis.labels import Label, label_of, read_labels
+from explain_cnn_ros.analysis.label_file import read_labels
+from explain_cnn_ros.analysis.labels import Label, Span, label_of, uncovered
 
 SECOND = 10**9
 
 
-def write(folder: Path, text: str) -> Path:
+START = 1_700_000_000
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     path = folder / "labels.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode(encoding))
     return path
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("start,end,person\r\n0,0.5,person\r\n", "utf-8-sig"),
+        ("start;end;person\r\n0,0;0,5;person\r\n", "utf-8-sig"),
+        ("start\tend\tperson\r\n0\t0.5\tperson\r\n", "utf-16"),
+        ("start\tend\tperson\n0\t0,5\tperson\n", "utf-16-le"),
+        ("start;end;person;note\n0;0.5;person;für Jürgen\n", "cp1252"),
+        ("Start,END, Person\n0,0.5,Person\n", "utf-8"),
+        ("start , end , person \n0 , 0.5 , person \n", "utf-8"),
+        ("start,end,person,,\n0,0.5,person,,\n,,,,\n\n", "utf-8"),
+        ('"start","end","person"\n"0","0.5","person"\n', "utf-8"),
+        ("# made by hand\nstart,end,person\n# a comment\n0,0.5,TRUE\n", "utf-8"),
+        ("start,end,person\n00:00:00,0:00.5,person\n", "utf-8"),
+        ("start,end,person\n+0.0,5e-1,1\n", "utf-8"),
+    ],
+)
+def test_forms_of_spreadsheets(tmp_path: Path, text: str, encoding: str) -> None:
+    if encoding == "utf-16-le":
+        text = "\ufeff" + text
+    assert read_labels(write(tmp_path, text, encoding)) == [Label(0, 0.5, True)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (f"{START}", f"{START}.5"),
+        (f"{START * 10**3}", f"{START * 10**3 + 500}"),
+        (f"{START * 10**6}", f"{START * 10**6 + 500_000}"),
+        (f"{START * 10**9}", f"{START * 10**9 + 500_000_000}.0"),
+        ("1.7e18", "1.7000000005e18"),
+        ("2023-11-14T22:13:20", "2023-11-14 22:13:20.500"),
+        ("2023-11-14T23:13:20+01:00", "2023-11-14T22:13:20.500Z"),
+    ],
+)
+def test_times_from_1970_in_any_unit(tmp_path: Path, start: str, end: str) -> None:
+    assert read_labels(write(tmp_path, f"start,end,person\n{start},{end},1\n")) == [Label(START, START + 0.5, True)]
+
+
+def test_a_copied_log_time_is_the_time_of_its_frame(tmp_path: Path) -> None:
+    """To the nanosecond, as far as a frame's time can be told from another."""
+    for time in (1_700_000_000_123_456_789, 1_699_999_999_999_999_871):
+        (label,) = read_labels(write(tmp_path, f"start,end,person\n{time},{time + 10**6},1\n"))
+        assert label.covers("", time, 0) and not label.covers("", time + 10**6, 0)
+
+
+def test_labels_that_cover_nothing_are_named() -> None:
+    spans = [Span("/data/front.mcap", START * SECOND, (START + 20) * SECOND), Span("/data/clip.avi", 0, 0)]
+    fine = [
+        Label(0, 5, True, "front"),
+        Label(19, 30, True, "front"),
+        Label(START + 20, START + 21, True, "front"),
+        Label(float("-inf"), 3, True),
+        Label(3, float("inf"), True),
+        Label(float("-inf"), START + 1, True),
+        Label(900, 1000, True, "clip"),
+    ]
+    assert uncovered(fine, spans) == []
+    assert uncovered([Label(100, 200, True, "front"), Label(0, 1, False, "rear")], spans) == [
+        "the label from 100 to 200 s covers no frame: the longest of the recordings ends after 20 s",
+        "the label from 0 to 1 s covers no frame: 'rear' is no part of the path of any input",
+    ]
+    (late,) = uncovered([Label(START + 21, START + 22, True, "front")], spans)
+    assert late.endswith("the recordings were made from 1700000000 to 1700000020 s, counted from 1970")
+    assert uncovered([Label(30, 31, True, "front")] * 9, spans)[-1] == "4 further labels cover no frame either"
+
+
 def test_words_and_open_ends(tmp_path: Path) -> None:
-    text = "start, end, person, source\n0, 2.5, yes, front\n2.5,,Background,\n1700000000,1700000009,1,\n"
+    text = "start, end, person, source\n0, 2.5, yes, front\n2.5,,Background,\n1700000000,1700000009,1,\n,3,y,\n"
     assert read_labels(write(tmp_path, text)) == [
         Label(0, 2.5, True, "front"),
         Label(2.5, float("inf"), False),
         Label(1_700_000_000, 1_700_000_009, True),
+        Label(float("-inf"), 3, True),
     ]
 
 
@@ -31,7 +103,14 @@ def test_words_and_open_ends(tmp_path: Path) -> None:
     [
         ("start,end\n0,1\n", "no column person"),
         ("", "no column end, person, start"),
-        ("start,end,person\n0,1,yes\na,2,yes\n", "line 3: start and end are seconds, not 'a', '2'"),
+        ("start,end,person\n", "there are no labels in it, only the names of the columns"),
+        (
+            "start,end,person\n0,1,yes\na,2,yes\n",
+            "line 3: start and end are 'a', '2': each must be a number of seconds",
+        ),
+        ("start,end,person\n# x\n\nnan,2,yes\n", "line 4: start and end are 'nan'"),
+        ("start,end,person\n14.11.2023 22:13:20,15.11.2023,yes\n", "or 2026-05-31T14:05:00"),
+        ("start,end,person\n5,1700000000,yes\n", r"start \(5\) is counted from the start of the recording, and end"),
         ("start,end,person\n3,1,yes\n", r"line 2: end \(1\) must lie after start \(3\)"),
         ("start,end,person\n0,1,maybe\n", "line 2: person is 'maybe': use person or background"),
     ],

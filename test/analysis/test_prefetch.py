@@ -25,3 +25,21 @@ def test_decoding_ahead_keeps_the_order_and_its_bounds(studio, tmp_path) -> None
     next(early)
     early.close()
     source.close()
+
+
+def test_large_frames_are_not_decoded_far_ahead(studio, tmp_path, monkeypatch) -> None:
+    """The memory is bounded, whatever the number of frames."""
+    monkeypatch.setattr("explain_cnn_ros.analysis.prefetch.BYTES_MAX", 3 * studio.picture(0).nbytes)
+    source = open_source(studio.record(tmp_path / "bag", [studio.jpeg(i) for i in range(30)]))
+    taken = []
+
+    def entries():
+        for entry in source.entries():
+            taken.append(entry.index)
+            yield entry
+
+    for count, frame in enumerate(decoded(entries()), 1):
+        assert frame.index == count - 1
+        assert len(taken) <= max(count + 2, 8)
+    assert count == 30
+    source.close()

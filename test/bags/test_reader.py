@@ -231,7 +231,7 @@ def test_what_is_not_a_recording(tmp_path: Path, kit: Any) -> None:
     (tmp_path / "none.mcap").write_bytes(b"")
     assert "cannot be read" in refusal(tmp_path / "none.mcap")
     (tmp_path / "text.db3").write_text("no database" * 100)
-    assert ".recover" in refusal(tmp_path / "text.db3")
+    assert "does not begin as an sqlite3 database" in refusal(tmp_path / "text.db3")
     kit.write(tmp_path / "runs" / "monday", [kit.image(0)])
     assert f"Did you mean {tmp_path / 'runs' / 'monday'}?" in refusal(tmp_path / "runs")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -90,12 +92,17 @@ def test_a_folder_in_natural_order(studio, tmp_path) -> None:
     ]
 
 
-def test_a_video(studio, tmp_path) -> None:
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (160, 120))
-    for i in range(8):
+def film(path: Path, studio, count: int = 8, code: str = "MJPG", rate: float = 20.0) -> Path:
+    """Write a video of the studio's pictures."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), rate, (160, 120))
+    for i in range(count):
         writer.write(studio.picture(i)[..., ::-1])
     writer.release()
+    return path
+
+
+def test_a_video(studio, tmp_path) -> None:
+    path = film(tmp_path / "clip.avi", studio)
     found = frames(path)
     assert [f.stamp for f in found] == [i * 50_000_000 for i in range(8)]
     for i, frame in enumerate(found):
@@ -105,12 +112,202 @@ def test_a_video(studio, tmp_path) -> None:
     assert np.array_equal(rest[0].image, found[4].image)
 
 
+def vary_rate(path: Path, first: int, slower: int) -> None:
+    """Make the frames of an MP4 file from `first` on last `slower` times as long."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"stts")
+    version, entries, count, delta = struct.unpack_from(">IIII", content, at + 4)
+    assert entries == 1 and content.index(b"mdat") < at, "the table may grow"
+    table = struct.pack(">IIIIII", version, 2, first, delta, count - first, slower * delta)
+    content[at + 4 : at + 20] = table
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        place = content.index(box) - 4
+        struct.pack_into(">I", content, place, struct.unpack_from(">I", content, place)[0] + 8)
+    # The edit list ends the video at its old duration.
+    struct.pack_into(">I", content, content.index(b"elst") + 12, 1_000_000)
+    path.write_bytes(content)
+
+
+def test_a_video_of_variable_rate_has_its_own_times(studio, tmp_path) -> None:
+    path = film(tmp_path / "phone.mp4", studio, 12, "mp4v")
+    vary_rate(path, 8, 10)
+    source = open_source(path)
+    found = [entry.load() for entry in source.entries()]
+    expected = [0.05 * i for i in range(8)] + [0.4 + 0.5 * i for i in range(4)]
+    assert [f.log_time / 1e9 for f in found] == pytest.approx(expected, abs=1e-6)
+    assert source.problems == []
+    assert [f.index for f in frames(path, SourceSettings(start=0.4, end=1.0))] == [0, 1]
+    assert np.array_equal(frames(path, SourceSettings(start=0.4))[0].image, found[8].image)
+
+
+class Clock:
+    """A video whose times are given."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.times, self.at = times, -1
+
+    def grab(self) -> bool:
+        self.at += 1
+        return self.at < len(self.times)
+
+    def get(self, _: int) -> float:
+        return self.times[self.at]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ([0, 0, 0], [0, 50, 100]),
+        ([0, 40, 40, 90], [0, 40, 90, 140]),
+        ([0, 50, float("nan"), 200], [0, 50, 100, 200]),
+        ([0, 5000, 10, 60], [0, 5000, 5050, 5100]),
+        ([700, 750], [700, 750]),
+    ],
+)
+def test_times_of_a_video_ascend(studio, tmp_path, own, expected) -> None:
+    """Without times, doubled, and those of videos that were joined."""
+    source = open_source(film(tmp_path / "clip.avi", studio))
+    assert [time / 1e6 for time in source._times(Clock(own))] == expected
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_a_video_that_ends_early_says_so(studio, tmp_path, suffix) -> None:
+    path = film(tmp_path / f"clip{suffix}", studio, 50, "MJPG" if suffix == ".avi" else "mp4v")
+    source = open_source(path)
+    assert len(list(source.entries())) == 50 and source.problems == []
+    content = bytearray(path.read_bytes())
+    if suffix == ".mp4":  # the index is at the end, so the frames are destroyed instead
+        content[len(content) // 2 : content.index(b"moov") - 4] = bytes(content.index(b"moov") - 4 - len(content) // 2)
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: len(content) * 55 // 100])
+    source = open_source(path)
+    count = sum(entry.load().image is not None for entry in source.entries())
+    assert 15 < count < 40
+    (problem,) = source.problems
+    assert problem.startswith(f"{count} of the 50 frames that the video announces could be read")
+    part = open_source(path, SourceSettings(end=0.3))
+    assert len(list(part.entries())) == 6 and part.problems == []
+
+
+def test_a_gap_in_a_video_is_named(studio, tmp_path) -> None:
+    path = film(tmp_path / "clip.mkv", studio, 50, "mp4v")
+    content = bytearray(path.read_bytes())
+    content[len(content) * 4 // 10 : len(content) // 2] = bytes(len(content) // 10)
+    path.write_bytes(content)
+    source = open_source(path)
+    times = [entry.log_time for entry in source.entries()]
+    at = max(range(len(times) - 1), key=lambda i: times[i + 1] - times[i])
+    assert 20 < len(times) < 48
+    assert source.problems == [
+        f"{len(times)} of the 50 frames that the video announces could be read: there are none from "
+        f"{times[at] / 1e9:.1f} to {times[at + 1] / 1e9:.1f} s"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["cam:12.avi", "12:30:05.avi", "50%d.avi", "walk_%03d.avi", "a#b?c=d ü.avi", b"stra\xdfe.avi"]
+)
+def test_videos_with_any_name(studio, tmp_path, monkeypatch, name) -> None:
+    """Also as a relative path."""
+    path = Path(os.fsdecode(name))
+    film(tmp_path / "clip.avi", studio).rename(tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    found = frames(path)
+    assert len(found) == 8
+    found[0].topic.encode()
+    open_source(path).name.encode()
+
+
+def test_videos_and_recordings_are_recognised_without_their_suffix(studio, tmp_path) -> None:
+    bag = studio.record(tmp_path / "bag", [studio.jpeg(0)])
+    (bag / "bag.mcap").rename(tmp_path / "recording.bin")
+    film(tmp_path / "clip.avi", studio).rename(tmp_path / "clip")
+    (tmp_path / "photo").write_bytes(studio.jpeg(1))
+    assert [len(frames(tmp_path / name)) for name in ("recording.bin", "clip", "photo")] == [1, 8, 1]
+
+
+def test_a_video_of_too_large_frames_is_refused(studio, tmp_path) -> None:
+    with pytest.raises(SourceError, match=r"declares 160 x 120 pixels .* megapixels_max is 0.01"):
+        open_source(film(tmp_path / "clip.avi", studio), SourceSettings(megapixels_max=0.01))
+
+
+def test_files_that_systems_leave_are_no_frames(studio, tmp_path) -> None:
+    for name in ("a.jpg", "._a.jpg", ".hidden.png", "Thumbs.db"):
+        (tmp_path / name).write_bytes(studio.jpeg(0))
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert [f.topic for f in frames(tmp_path)] == ["a.jpg"]
+
+
+def test_names_that_are_not_utf8(studio, tmp_path) -> None:
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(studio.jpeg(0))
+    source = open_source(folder)
+    (frame,) = [entry.load() for entry in source.entries()]
+    assert frame.topic == "caf\\xe9.jpg" and frame.image is not None
+    assert source.name.endswith("stra\\xdfe") and source.path == folder
+
+
+def test_a_file_that_vanishes_is_an_error_of_its_frame(studio, tmp_path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(studio.jpeg(0))
+    source = open_source(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    found = [entry.load() for entry in source.entries()]
+    assert "a.jpg is no image that can be read: the file cannot be read: No such file" in found[0].error
+    assert found[1].error == ""
+
+
+def test_colour_is_preferred_and_the_choice_is_named(studio, tmp_path, kit) -> None:
+    """Depth and infrared have as many images or more, and their names come first."""
+    sent = []
+    for i in range(4):
+        sent += [
+            kit.raw(i, "/camera/aligned_depth_to_color/image_raw", "16UC1"),
+            kit.raw(i, "/camera/color/image_raw", "rgb8"),
+            kit.raw(i, "/camera/infra1/image_rect_raw", "mono8"),
+            kit.raw(i, "/camera/some/image", "32FC1"),
+            kit.compressed(i, "/camera/a/compressedDepth", b"x" * 12, "16UC1; compressedDepth png"),
+        ]
+        sent += [kit.raw(i, "/camera/depth/image", "16UC1")] * 2
+    source = open_source(kit.write(tmp_path / "bag", sent))
+    assert {entry.load().topic for entry in source.entries()} == {"/camera/color/image_raw"}
+    (note,) = source.notes
+    assert note.startswith("/camera/color/image_raw is read (colour, 4 images); --topics selects others: ")
+    assert "/camera/depth/image (16UC1, 8 images)" in note and "/camera/infra1/image_rect_raw (mono8, 4 images)" in note
+    only_others = [message for message in sent if "/color/" not in message.topic]
+    source = open_source(kit.write(tmp_path / "grey", only_others))
+    assert {entry.load().topic for entry in source.entries()} == {"/camera/infra1/image_rect_raw"}
+    assert source.problems == []
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_messages_before_the_clock_was_set(studio, tmp_path, kit, storage) -> None:
+    """They are read, and times count from the first message after them."""
+    pictures = [kit.compressed(i, "/camera/compressed", studio.jpeg(i)) for i in range(5)]
+    sent = [pictures[i]._replace(stamp=0) for i in range(2)] + pictures[2:]
+    bag = kit.write(tmp_path / "bag", sent, storage)
+    source = open_source(bag)
+    assert [entry.log_time for entry in source.entries()] == [m.stamp for m in sent]
+    assert (source.start, source.end) == (sent[2].stamp, sent[4].stamp)
+    assert "before the clock was set" in source.notes[0]
+    assert [e.log_time for e in open_source(bag, SourceSettings(start=0.1)).entries()] == [sent[3].stamp, sent[4].stamp]
+    assert len(list(open_source(bag, SourceSettings(end=0.1)).entries())) == 3
+    simulated = [m._replace(stamp=i * 10**8) for i, m in enumerate(pictures)]
+    source = open_source(kit.write(tmp_path / "simulated", simulated, storage))
+    assert (source.start, source.notes) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("none", "no such file or directory; give a rosbag2"),
         ("empty", "neither a rosbag2 recording nor a folder with images"),
         ("clip.mp4", "OpenCV cannot read this video"),
+        ("pipe", "neither a file nor a directory"),
+        ("runs", "Did you mean .*runs/monday"),
         ("bag", "no image topic .* It holds /log"),
         ("text.txt", "not a rosbag2 recording"),
     ],
@@ -120,6 +317,9 @@ def test_nothing_to_analyse(studio, tmp_path, name, reason) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     (tmp_path / "text.txt").write_text("text")
     studio.record_texts(tmp_path / "bag")
+    (tmp_path / "runs").mkdir()
+    studio.record_texts(tmp_path / "runs" / "monday")
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match=reason):
         open_source(tmp_path / name)
 

@@ -1,0 +1,119 @@
+"""CSV files with labels, as people and spreadsheets write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from explain_cnn_ros.analysis.labels import RELATIVE_MAX, Label
+
+_YES, _NO = ("1", "true", "yes", "y", "person"), ("0", "false", "no", "n", "background", "none")
+
+#: Units of times from 1970, as powers of ten of a second, by the smallest number that must be meant.
+_UNITS = ((Decimal(10) ** 17, 9), (Decimal(10) ** 14, 6), (Decimal(10) ** 11, 3))
+
+_FORMS = (
+    "a number of seconds, from 1970 also of ms, us or ns; 1:02:03.5; or 2026-05-31T14:05:00, which is UTC unless an "
+    "offset is given"
+)
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read a CSV file with the columns start, end, person and, if there are several recordings, source.
+
+    Columns are separated by commas, semicolons or tabs. Numbers may have decimal commas if the columns have not. Lines
+    that are empty or begin with # are left out. Files are UTF-8, UTF-16 with a byte order mark, or Windows-1252.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file cannot be read, or a line is malformed; the message names the line and what is expected.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+        lines = [line for line in enumerate(text.splitlines(), 1) if not line[1].lstrip().startswith("#")]
+        return _labels(path, [line for line in lines if line[1].strip(' \t,;"')])
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"{path}: the labels cannot be read: {error}") from error
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _labels(path: Path, lines: list[tuple[int, str]]) -> list[Label]:
+    head = lines[0][1] if lines else ""
+    delimiter = max(",;\t", key=head.count)
+    names = [name.strip().lower() for name in _cells(head, delimiter)]
+    missing = {"start", "end", "person"} - set(names)
+    if missing:
+        raise ValueError(
+            f"{path}: no column {', '.join(sorted(missing))}; the first line is start,end,person, the others "
+            "look like 12.5,30,person"
+        )
+    if len(lines) == 1:
+        raise ValueError(f"{path}: there are no labels in it, only the names of the columns")
+    rows = [(number, dict(zip(names, _cells(line, delimiter), strict=False))) for number, line in lines[1:]]
+    return [_label(f"{path}, line {number}", row, delimiter) for number, row in rows]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [
+        cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True), [])
+    ]
+
+
+def _label(place: str, row: dict[str, str], delimiter: str) -> Label:
+    texts = row.get("start", ""), row.get("end", "")
+    try:
+        start = _seconds(texts[0], delimiter) if texts[0] else -math.inf
+        end = _seconds(texts[1], delimiter) if texts[1] else math.inf
+    except (ValueError, InvalidOperation, OverflowError):
+        raise ValueError(f"{place}: start and end are {texts[0]!r}, {texts[1]!r}: each must be {_FORMS}") from None
+    if not start < end:
+        raise ValueError(f"{place}: end ({end:.10g}) must lie after start ({start:.10g})")
+    if start < RELATIVE_MAX <= end < math.inf and start > -math.inf:
+        raise ValueError(
+            f"{place}: start ({start:g}) is counted from the start of the recording, and end ({end:.10g}) from 1970: "
+            "count both in the same way"
+        )
+    word = row.get("person", "").lower()
+    if word not in _YES + _NO:
+        raise ValueError(f"{place}: person is {row.get('person', '')!r}: use person or background, or 1 or 0")
+    return Label(start, end, word in _YES, row.get("source", ""))
+
+
+def _seconds(text: str, delimiter: str) -> float:
+    """Return a time in seconds.
+
+    Raises:
+        ValueError: The text is no time.
+        InvalidOperation: The text is no number.
+    """
+    if re.fullmatch(r"[+-]?inf(inity)?", text.lower()):
+        return float(text)
+    if delimiter != "," and text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    if clock := re.fullmatch(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)", text):
+        hours, minutes, seconds = clock.groups(default="0")
+        return float(3600 * int(hours) + 60 * int(minutes) + Decimal(seconds))
+    if re.match(r"\d{4}-\d{2}-\d{2}", text):
+        time = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError("not finite")
+    digits = next((digits for least, digits in _UNITS if abs(number) >= least), 0)
+    # One rounding, so that a log time that was copied is the same time.
+    return float(number.scaleb(-digits))

@@ -1,0 +1,90 @@
+"""The frames of a rosbag2 recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rosbags.typesys import Stores, get_typestore
+
+from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
+from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
+from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.reader import BagError, BagReader
+from explain_cnn_ros.bags.storage import TIME_MIN, Message
+
+
+class BagSource:
+    """The image topics of a rosbag2 recording.
+
+    Args:
+        path: A rosbag2 directory, or a .mcap or .db3 file.
+        settings: The part of the recording that is read.
+
+    Raises:
+        SourceError: There is no recording, or it has no such topics.
+        OSError: The recording cannot be read.
+    """
+
+    def __init__(self, path: Path, settings: SourceSettings) -> None:
+        self.path, self.name = path, printable(path)
+        self._settings = settings
+        self._types = get_typestore(Stores.ROS2_JAZZY)
+        try:
+            self._bag = BagReader(path, settings.limits)
+        except BagError as error:
+            raise SourceError(str(error)) from error
+        try:
+            topics = [self._bag.image_topic(name) for name in settings.topics] or [self._bag.image_topic()]
+        except BagError as error:
+            self._bag.close()
+            raise SourceError(str(error)) from error
+        if not settings.topics and (choice := self._bag.choice()):
+            self._bag.notes.append(choice)
+        self._topics = [topic.name for topic in topics]
+        self.start, self.end = self._bag.start, self._bag.end
+        self.total = sum(topic.count for topic in topics)
+        # Messages that were recorded before the clock was set come before the start, and are read as well.
+        self._from = self.start + round(settings.start * 1e9) if settings.start else TIME_MIN
+        self._to = self.start + round(settings.end * 1e9) if settings.end else None
+        if settings.start or settings.end:
+            self.total = 0
+
+    @property
+    def problems(self) -> list[str]:
+        """Faults of the recording that have been found until now, a sentence each."""
+        return self._bag.problems
+
+    @property
+    def notes(self) -> list[str]:
+        """What is unusual about the recording, and the choice among its image topics, a sentence each."""
+        return self._bag.notes
+
+    def entries(self, first: int = 0, near: Place | None = None) -> Iterator[Entry]:
+        """Yield the frames in order; see `Source`."""
+        near = near or Place(0, self._from)
+        messages = self._bag.messages(self._topics, near.log_time, self._to)
+        for index, message in enumerate(messages, near.frame):
+            if index >= first:
+                yield Entry(index, message.stamp, partial(self._load, index, message))
+
+    def _load(self, index: int, message: Message) -> Frame:
+        stamp, frame_id = message.stamp, ""
+        try:
+            image: Any = self._types.deserialize_cdr(message.data, message.type)
+            header = image.header
+            stamp = int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+            frame_id = header.frame_id
+            rgb = to_rgb(image, self._settings.megapixels_max)
+            return Frame(index, stamp, message.stamp, message.topic, frame_id, rgb)
+        except ImageError as error:
+            reason = str(error)
+        except Exception as error:  # damaged bytes raise all kinds
+            reason = f"the message cannot be read: {type(error).__name__}: {error}"
+        return Frame(index, stamp, message.stamp, message.topic, frame_id, None, reason)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._bag.close()

@@ -1,0 +1,208 @@
+"""Reader of a sqlite3 storage file (.db3), whole or damaged, with or without a journal beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from explain_cnn_ros.bags.limits import Limits
+from explain_cnn_ros.bags.packed import require_space
+from explain_cnn_ros.bags.qos import parse_qos
+from explain_cnn_ros.bags.sqlite_pages import PageScan
+from explain_cnn_ros.bags.storage import (
+    Message,
+    Report,
+    Topic,
+    is_cdr,
+    message_type,
+    report_missing,
+    unpacked,
+)
+
+MAGIC = b"SQLite format 3\0"
+
+#: Files beside a database with changes that are not in the database yet, or that must be undone.
+JOURNALS = ("-wal", "-journal")
+
+#: Bytes of memory for SQLite's cache. Rows are read once.
+CACHE_KIB = 4096
+
+
+class _Row(NamedTuple):
+    """A message in the table `messages`."""
+
+    id: int
+    topic: int
+    stamp: int
+    data: bytes
+
+
+class SqliteFile:
+    """A sqlite3 database of rosbag2. If it is damaged, the rows on its intact pages are read.
+
+    Args:
+        path: The file. If a journal lies beside it, both are copied to a temporary folder and read there.
+        report: Called with a sentence for each damage that leaves something to read.
+        limits: Maximum sizes of what is unpacked.
+
+    Attributes:
+        topics: The topics.
+        start: Log time of the first message, in ns; 0 if there is none.
+        end: Log time of the last message, in ns; 0 if there is none.
+
+    Raises:
+        ValueError: It is no recording, or nothing in it can be read.
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, path: Path, report: Report, limits: Limits) -> None:
+        self._path, self._report, self._limits = path, report, limits
+        with path.open("rb") as file:
+            first = file.read(len(MAGIC))
+        if not first:
+            raise ValueError("it is empty")
+        self._stack = ExitStack()
+        self._scan: PageScan | None = None
+        try:
+            self._readable, self._database = self._connect()
+            try:
+                if first != MAGIC:
+                    raise sqlite3.DatabaseError("it does not begin as an sqlite3 database does")
+                rows, counts, times = self._tables()
+            except sqlite3.DatabaseError as error:
+                rows, counts, times = self._salvage(error)
+        except BaseException:
+            self.close()
+            raise
+        self._topics = {
+            number: Topic(name, message_type(kind), counts[number], parse_qos(qos))
+            for number, name, kind, encoding, qos in rows
+            if is_cdr(encoding, name, path, report)
+        }
+        self.topics = list(self._topics.values())
+        self.start, self.end = times
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
+        """Yield the messages of some topics, logged at or after `start` and before `stop` (in ns), by log time."""
+        wanted = {number: topic for number, topic in self._topics.items() if topic.name in topics}
+        given: Counter[int] = Counter()
+        for row in self._rows(wanted, start, stop):
+            topic = wanted[row.topic]
+            given[row.topic] += 1
+            message = Message(topic.name, row.stamp, topic.type, row.data)
+            plain = unpacked(message, self._limits.unpacked_bytes, self._report)
+            if plain:
+                yield plain
+        if start <= self.start and stop > self.end:
+            for number, topic in wanted.items():
+                report_missing(self._path, topic.name, given[number], topic.count, self._report)
+
+    def _rows(self, wanted: Collection[int], start: int, stop: int) -> Iterator[_Row]:
+        given = set[int]()
+        if self._scan is None:
+            try:
+                for row in self._select(wanted, start, stop):
+                    given.add(row.id)
+                    yield row
+            except sqlite3.DatabaseError as error:
+                self._salvage(error)
+        if self._scan is not None:
+            for found in self._scan.messages:
+                if found.topic in wanted and start <= found.stamp < stop and found.id not in given:
+                    data = self._scan.data(found)
+                    if data is not None:
+                        yield _Row(found.id, found.topic, found.stamp, data)
+
+    def _select(self, wanted: Iterable[int], start: int, stop: int) -> Iterator[_Row]:
+        # Sorting numbers only takes little memory where there is no index of the times.
+        marks = ",".join(str(number) for number in wanted)
+        ordered = self._database.execute(
+            f"SELECT rowid FROM messages WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
+            "ORDER BY timestamp, rowid",
+            (start, stop),
+        )
+        for (number,) in ordered:
+            row = self._database.execute(
+                "SELECT topic_id, timestamp, data FROM messages WHERE rowid = ?", (number,)
+            ).fetchone()
+            if row is not None and isinstance(row[2], bytes):
+                yield _Row(number, *row)
+
+    def _tables(self) -> tuple[list[tuple[Any, ...]], Counter[int], tuple[int, int]]:
+        """Return the topics, the number of messages of each, and the times of the first and last message."""
+        select = self._database.execute
+        select(f"PRAGMA cache_size = -{CACHE_KIB}")
+        select("PRAGMA trusted_schema = OFF")
+        if self._readable.stat().st_size % select("PRAGMA page_size").fetchone()[0]:
+            # SQLite would fill the rest of the last page with zeros.
+            raise sqlite3.DatabaseError("it was cut off within a page")
+        # A view could compute messages without end.
+        tables = select("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'").fetchall()
+        if not {("topics",), ("messages",)} <= set(tables):
+            raise ValueError("it has no tables of topics and messages, so it is no recording of ROS 2")
+        columns = {row[1] for row in select("PRAGMA table_info(topics)")}
+        qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
+        rows = select(f"SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id").fetchall()
+        counted = select("SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id")
+        counts: Counter[int] = Counter()
+        firsts, lasts = list[int](), list[int]()
+        for number, count, first, last in counted:
+            counts[number] = count
+            firsts.append(first)
+            lasts.append(last)
+        self._report_unknown({row[0] for row in rows}, counts)
+        return rows, counts, (min(firsts, default=0), max(lasts, default=0))
+
+    def _salvage(self, error: Exception) -> tuple[list[tuple[Any, ...]], Counter[int], tuple[int, int]]:
+        """Read the database page by page, and return the same as `_tables`."""
+        if not self._path.exists():
+            raise FileNotFoundError(2, "No such file or directory", str(self._path)) from error
+        self._scan = PageScan(self._readable, self._limits.unpacked_bytes)
+        counts = Counter(message.topic for message in self._scan.messages)
+        if not self._scan.topics and not counts:
+            raise ValueError(f"{error}") from error
+        self._report(f"{self._path.name}: damaged ({error}): read page by page, {counts.total()} messages can be read")
+        self._report_unknown({row[0] for row in self._scan.topics}, counts)
+        if not self._scan.topics:
+            raise ValueError("the table of its topics is damaged") from error
+        stamps = [message.stamp for message in self._scan.messages]
+        return self._scan.topics, counts, (min(stamps, default=0), max(stamps, default=0))
+
+    def _report_unknown(self, topics: Collection[int], counts: Counter[int]) -> None:
+        lost = sum(count for number, count in counts.items() if number not in topics)
+        if lost:
+            self._report(f"{self._path.name}: {lost} messages were left out: the row that names their topic is missing")
+
+    def _connect(self) -> tuple[Path, sqlite3.Connection]:
+        """Open the database; return the path of the file that is read, and the connection."""
+        journals = [path for path in map(self._beside, JOURNALS) if path.exists() and path.stat().st_size]
+        path, mode = self._path, "mode=ro&immutable=1"
+        if journals:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            require_space(folder, sum(file.stat().st_size for file in (path, *journals)), path)
+            for file in (path, *journals):
+                shutil.copyfile(file, folder / file.name)
+            path, mode = folder / path.name, "mode=rw"
+            names = " and ".join(journal.name for journal in journals)
+            self._report(f"{names}: the recording was not closed; it is read together with the messages in this file")
+        # All characters of a path are escaped, because some have a meaning in a URI.
+        uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
+        database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self._stack.callback(database.close)
+        database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
+        return path, database
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)

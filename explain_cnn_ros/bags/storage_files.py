@@ -1,0 +1,138 @@
+"""The storage files of a recording: which files belong to it, and of which kind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from explain_cnn_ros.bags.metadata import Metadata, read_metadata
+from explain_cnn_ros.bags.names import is_hidden, natural, printable
+
+WHAT_TO_GIVE = "Give a rosbag2 directory or a .mcap or .db3 file."
+
+#: First bytes of files, and their suffixes.
+_MAGICS = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
+_SUFFIXES = (".mcap", ".db3")
+_PACKED = ".zstd"
+
+
+class BagError(Exception):
+    """A recording cannot be read, or lacks a topic. The message names the cause and the cure."""
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed as a whole, by its name."""
+    return path.name.lower().endswith(_PACKED)
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is a sqlite3 database, by its first bytes; if they are damaged or packed, by its name."""
+    return _kind(path) == ".db3"
+
+
+def is_storage(path: Path) -> bool:
+    """Whether a file is a storage file, by its name or by its first bytes."""
+    return _kind(path) != "" and path.is_file()
+
+
+def _kind(path: Path) -> str:
+    """Return the suffix of a storage file of this kind; "" for other files."""
+    name = path.name.lower()
+    named = next((suffix for suffix in _SUFFIXES if name.endswith((suffix, suffix + _PACKED))), "")
+    if is_packed(path):
+        return named
+    try:
+        with path.open("rb") as file:
+            first = file.read(16)
+    except OSError:
+        return named
+    return next((kind for magic, kind in _MAGICS.items() if first.startswith(magic)), named)
+
+
+def is_storage_name(path: Path) -> bool:
+    """Whether a file that is not hidden has the name of a storage file."""
+    return not is_hidden(path) and path.name.lower().endswith((*_SUFFIXES, *(suffix + _PACKED for suffix in _SUFFIXES)))
+
+
+def storage_files(
+    path: Path, report: Callable[[str], None], note: Callable[[str], None]
+) -> tuple[Metadata, list[Path]]:
+    """Return the metadata of a recording, and its storage files in order.
+
+    Args:
+        path: A rosbag2 directory, or a storage file.
+        report: Called with a sentence for each fault.
+        note: Called with a sentence for what is unusual and no fault.
+
+    Raises:
+        BagError: There is no recording.
+        OSError: The directory cannot be read.
+    """
+    if not path.exists():
+        raise BagError(f"{printable(path)}: no such file or directory. {WHAT_TO_GIVE}")
+    if not path.is_dir():
+        if not is_storage(path):
+            cure = (
+                "It seems to be of ROS 1: convert it with `rosbags-convert --src <it> --dst <new directory>`."
+                if path.suffix == ".bag"
+                else WHAT_TO_GIVE
+            )
+            raise BagError(f"{printable(path)}: not a rosbag2 recording. {cure}")
+        return Metadata(), [path]
+    metadata = _metadata_of(path, report)
+    present = _without_copies(sorted((p for p in path.iterdir() if _belongs(p)), key=natural), note)
+    listed = [_present(path / name) for name in metadata.files if name not in (".", "..")] if metadata else []
+    found = [file for file in listed if file.is_file()]
+    if found and metadata:
+        for file in listed:
+            if file not in found:
+                report(f"{printable(file.name)}, which metadata.yaml lists, is missing, and with it its messages")
+        for file in present:
+            if file not in found:
+                note(f"{printable(file.name)} is left out: metadata.yaml does not list it")
+        return metadata, found
+    if not present:
+        inside = sorted(file.parent for file in path.glob("*/metadata.yaml"))
+        cure = f"Did you mean {printable(inside[0])}?" if inside else WHAT_TO_GIVE
+        raise BagError(f"{printable(path)}: not a rosbag2 recording: no .mcap or .db3 file in it. {cure}")
+    if listed:
+        report("the files that metadata.yaml lists are missing: those beside it are read")
+    elif metadata is None and not (path / "metadata.yaml").exists():
+        report(
+            "no metadata.yaml: the recording was not closed. "
+            f"`ros2 bag reindex {printable(path)}` writes a new one, if ROS 2's own tools are to read it"
+        )
+    return metadata or Metadata(), present
+
+
+def _metadata_of(path: Path, report: Callable[[str], None]) -> Metadata | None:
+    """Return the contents of metadata.yaml; None if there is none that can be read."""
+    file = path / "metadata.yaml"
+    if not file.exists():
+        return None
+    try:
+        return read_metadata(file)
+    except (OSError, ValueError) as error:
+        report(f"metadata.yaml cannot be read ({error}): the files beside it are read")
+        return None
+
+
+def _belongs(path: Path) -> bool:
+    return is_storage_name(path) and path.is_file()
+
+
+def _present(path: Path) -> Path:
+    """Return a listed file, or the same file packed or unpacked if only that is there."""
+    other = path.with_suffix("") if is_packed(path) else path.with_name(path.name + _PACKED)
+    return other if not path.exists() and other.exists() else path
+
+
+def _without_copies(files: list[Path], note: Callable[[str], None]) -> list[Path]:
+    """Leave out packed files whose unpacked copies lie beside them."""
+    kept = []
+    for file in files:
+        if is_packed(file) and file.with_suffix("") in files:
+            note(f"{printable(file.name)} is left out: {printable(file.with_suffix('').name)} beside it is the same")
+        else:
+            kept.append(file)
+    return kept

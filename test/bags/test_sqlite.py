@@ -1,0 +1,182 @@
+"""sqlite3 recordings: left by a killed recorder, cut short, of old distributions, and under any name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from rosbags.rosbag2 import StoragePlugin
+
+from explain_cnn_ros.bags.compression import zstd
+from explain_cnn_ros.bags.reader import BagError, BagReader
+
+
+@pytest.fixture
+def sent(kit):
+    """40 images of 9 kB, which need several pages each, and as many texts."""
+    return [message for i in range(40) for message in (kit.image(i, size=9_000), kit.string(i))]
+
+
+@pytest.fixture
+def database(kit, sent, tmp_path: Path) -> Path:
+    kit.write(tmp_path / "bag", sent, StoragePlugin.SQLITE3)
+    return tmp_path / "bag" / "bag.db3"
+
+
+def read(path: Path):
+    with BagReader(path) as bag:
+        found = list(bag.messages())
+        return found, bag.problems, bag.message_count
+
+
+def killed(source: Path, target: Path, journal: str) -> None:
+    """Copy a database as a recorder leaves it that is killed before it closes the file."""
+    with sqlite3.connect(source) as whole:
+        dump = "\n".join(whole.iterdump())
+    process = os.fork()
+    if process == 0:
+        writer = sqlite3.connect(target, isolation_level=None)
+        writer.execute(f"PRAGMA journal_mode = {journal}")
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.executescript(dump)
+        os._exit(9)
+    os.waitpid(process, 0)
+
+
+def test_messages_in_a_journal_that_was_left(database: Path, sent, tmp_path: Path) -> None:
+    """All messages are there, and the folder is left as it was."""
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    killed(database, folder / "killed_0.db3", "WAL")
+    assert (folder / "killed_0.db3-wal").stat().st_size > 300_000 > (folder / "killed_0.db3").stat().st_size
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found, problems, count = read(folder)
+    assert (found, count) == (sent, 80)
+    assert any("killed_0.db3-wal: the recording was not closed" in problem for problem in problems)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_change_that_was_not_finished_is_undone(database: Path, sent) -> None:
+    """A hot rollback journal holds the pages as they were before."""
+    process = os.fork()
+    if process == 0:
+        writer = sqlite3.connect(database, isolation_level=None)
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN")
+        writer.execute("UPDATE messages SET data = x'00', timestamp = 5")
+        os._exit(9)
+    os.waitpid(process, 0)
+    assert database.with_name("bag.db3-journal").stat().st_size
+    assert read(database)[0] == sent
+
+
+def test_a_database_in_wal_mode_needs_no_journal(database: Path, sent) -> None:
+    with sqlite3.connect(database) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+    writer.close()
+    assert read(database) == (sent, [], 80)
+    assert sorted(path.name for path in database.parent.iterdir()) == ["bag.db3", "metadata.yaml"]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7, 0.95, 0.999])
+def test_of_a_database_that_was_cut_everything_before_the_cut_is_read(database: Path, sent, share: float) -> None:
+    content = database.read_bytes()
+    database.write_bytes(content[: int(len(content) * share)])
+    found, problems, count = read(database.parent)
+    assert found == [message for message in sent if message in found]
+    assert len(found) == count >= int(len(sent) * share) - 8
+    assert "damaged" in problems[0]
+    if share < 0.95:
+        announced = "/camera/image/compressed: {} of the 40 messages that metadata.yaml announces are there"
+        images = sum(message.topic != "/log" for message in found)
+        assert announced.format(images) in problems
+
+
+@pytest.mark.parametrize("kind", [bytes(4096), b"\xa5" * 4096])
+def test_a_damaged_page_costs_only_its_own_messages(database: Path, sent, kind: bytes) -> None:
+    """Whichever page it is, except for the one that names the topics."""
+    content, lost = database.read_bytes(), []
+    for page in range(0, len(content) // 4096, 3):
+        damaged = bytearray(content)
+        damaged[page * 4096 : (page + 1) * 4096] = kind
+        database.write_bytes(damaged)
+        try:
+            found, problems, _ = read(database)
+        except BagError:
+            lost.append(page)
+            continue
+        # The last page of an image may be zero without a contradiction in the database.
+        changed = [message for message in found if message not in sent]
+        assert len(changed) <= 1
+        assert len(sent) - len(found) <= 12
+        assert problems or len(found) == len(sent)
+    assert len(lost) <= 1
+
+
+def test_columns_of_old_distributions(database: Path, sent, tmp_path: Path) -> None:
+    """Eloquent has no QoS and no table with the version of the schema."""
+    old = sqlite3.connect(tmp_path / "old.db3")
+    old.execute("ATTACH ? AS new", (str(database),))
+    old.executescript(
+        "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,"
+        " serialization_format TEXT NOT NULL);"
+        "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, timestamp INTEGER NOT NULL,"
+        " data BLOB NOT NULL);"
+        "INSERT INTO topics SELECT id, name, type, serialization_format FROM new.topics;"
+        "INSERT INTO messages SELECT * FROM new.messages;"
+    )
+    old.close()
+    assert read(tmp_path / "old.db3") == (sent, [], 80)
+
+
+@pytest.mark.parametrize("qos", ["not yaml: [", "7", "- history: 1\n  depth: 5\n", "- history: {a: b}\n", None])
+def test_qos_that_cannot_be_parsed_costs_no_message(database: Path, sent, qos: str | None) -> None:
+    with sqlite3.connect(database) as writer:
+        writer.execute("PRAGMA writable_schema = ON")
+        writer.execute("UPDATE topics SET offered_qos_profiles = ?", (qos or "",))
+    writer.close()
+    assert read(database) == (sent, [], 80)
+
+
+@pytest.mark.parametrize("name", ["a#b?c=d.db3", "50%41.db3", "a b ü &x=1.db3", "12:30:05.db3", b"stra\xdfe.db3"])
+def test_paths_with_any_characters(database: Path, sent, name: str | bytes) -> None:
+    path = database.with_name(os.fsdecode(name))
+    shutil.move(database, path)
+    assert read(path) == (sent, [], 80)
+
+
+def test_views_are_not_computed(tmp_path: Path) -> None:
+    """They could give messages without end."""
+    writer = sqlite3.connect(tmp_path / "view.db3")
+    writer.executescript(
+        "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT);"
+        "INSERT INTO topics VALUES(1, '/a', 'std_msgs/msg/String', 'cdr');"
+        "CREATE VIEW messages AS WITH RECURSIVE x(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM x)"
+        " SELECT i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data FROM x;"
+    )
+    writer.close()
+    with pytest.raises(BagError, match="no tables of topics and messages"):
+        BagReader(tmp_path / "view.db3")
+
+
+def test_a_recording_beside_its_packed_copy_is_read_once(database: Path, sent) -> None:
+    packed = database.with_name("bag.db3.zstd")
+    packed.write_bytes(zstd.compress(database.read_bytes()))
+    (database.parent / "metadata.yaml").unlink()
+    (database.parent / "._bag.db3").write_bytes(b"left by a system")
+    with BagReader(database.parent) as bag:
+        assert list(bag.messages()) == sent
+        assert bag.notes == ["bag.db3.zstd is left out: bag.db3 beside it is the same"]
+    database.unlink()
+    assert read(database.parent)[0] == sent
+
+
+def test_no_space_for_a_temporary_copy_is_said(database: Path, monkeypatch) -> None:
+    database.with_name("bag.db3-wal").write_bytes(b"x" * 100)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(BagError, match="set TMPDIR to a folder on a larger disk"):
+        BagReader(database)
