@@ -5,10 +5,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test coverage lint train mutations bench soak clean distclean
+.PHONY: help setup build demo test coverage lint train mutations bench bench-gpu soak clean distclean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## create the virtual environment and build the package, unless they are up to date
 	@tools/setup.sh
@@ -43,7 +43,10 @@ soak: setup ## run 50 life cycles of a node and watch its memory; kill an analys
 
 bench: setup ## measure the cost of explanations, and the stability of rankings; figures are in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
-		python bench/node.py && python bench/analysis.py
+		python bench/node.py && python bench/analysis.py && python bench/decoding.py
+
+bench-gpu: ## measure decisions and explanations on a GPU, within four minutes and without ROS (GPU_ARGS=...)
+	@$(if $(wildcard .venv/bin/python),.venv/bin/python,python3) bench/gpu.py $(GPU_ARGS)
 
 clean: ## remove what was built and cached, but not .venv
 	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 #: Operations that allocate memory or describe tensors: the device has nothing to run.
 FREE = {
@@ -26,6 +29,30 @@ FREE = {
 
 #: Operations whose result the host needs before it can continue: a number, or the size of a tensor.
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "unique_dim"}
+
+#: Methods that give the host the values of a tensor. Of a tensor on a CPU, PyTorch runs no operation for them.
+READS = {"cpu", "tolist", "numpy", "__array__"}
+
+#: Attribute of tensors that stand for tensors on the host.
+ON_HOST = "_stands_for_a_tensor_on_the_host"
+
+
+@contextmanager
+def count_operations(stage: Callable[[FrameType], str] = lambda _: "") -> Iterator[OperationCounter]:
+    """Count the operations and the waits in the body, with a CPU that stands for a GPU.
+
+    Results of `cpu`, and results that are computed from these, stand for tensors on the host: the device does not
+    compute them, and reading them is no wait.
+
+    Args:
+        stage: See `OperationCounter`.
+
+    Yields:
+        The counter.
+    """
+    counter = OperationCounter(stage)
+    with counter, _HostReads(counter):
+        yield counter
 
 
 class OperationCounter(TorchDispatchMode):
@@ -62,6 +89,9 @@ class OperationCounter(TorchDispatchMode):
             result = func.decompose(*args, **kwargs)
         if result is not NotImplemented:
             return result
+        first = next((value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
+        if hasattr(first, ON_HOST):
+            return _on_host(func(*args, **kwargs))
         name = func.overloadpacket.__name__
         if name in WAITS or (name == "index" and any(_chooses(index) for index in args[1])) or _moves(name, kwargs):
             self.waits[name] += 1
@@ -76,6 +106,29 @@ class OperationCounter(TorchDispatchMode):
                 return stage
             frame = frame.f_back
         return ""
+
+
+class _HostReads(TorchFunctionMode):
+    """Counts the waits that run no operation on a CPU."""
+
+    def __init__(self, counter: OperationCounter) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __torch_function__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name not in READS or args[0].device.type != "cpu" or hasattr(args[0], ON_HOST):
+            return func(*args, **(kwargs or {}))
+        self._counter.waits[name] += 1
+        with _disable_current_modes():
+            return _on_host(args[0].clone()) if name == "cpu" else func(*args, **(kwargs or {}))
+
+
+def _on_host(result: Any) -> Any:
+    for value in tree_leaves(result):
+        if isinstance(value, Tensor):
+            setattr(value, ON_HOST, True)
+    return result
 
 
 def _chooses(index: Any) -> bool:

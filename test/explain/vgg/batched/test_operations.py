@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from operations_kit import OperationCounter
+from operations_kit import OperationCounter, count_operations
 from torch import Tensor
 
 from explain_cnn_ros.explain.explainer import Explainer
@@ -98,6 +98,28 @@ def test_the_live_preset(thin_classifier, picture, counted: Counted) -> None:
     assert counted.downloads == 1
 
 
+@pytest.mark.parametrize("preset", ["", "live"])
+def test_from_the_frame_to_the_explanation(thin_classifier, picture, preset: str) -> None:
+    """The preparation of the window and the description of the results need no further operation or wait."""
+    settings = dataclasses.replace(ExplainSettings.preset(preset), compute_precision="float32") if preset else SETTINGS
+    explainer, window = Explainer(thin_classifier, settings, batched=True), picture(32, 64)
+    expected = explainer.explain(window)
+    with count_operations() as counter:
+        found = explainer.explain(window)
+    assert 0 < counter.total <= OPERATIONS_MAX
+    assert counter.waits == {"cpu": 1}
+    for one, other in zip(found.rankings, expected.rankings, strict=True):
+        assert one.neurons == other.neurons
+
+
+def test_the_stages_wait_often(thin_classifier, picture) -> None:
+    explainer, window = Explainer(thin_classifier, SETTINGS, batched=False), picture(32, 64)
+    with count_operations() as counter:
+        explainer.explain(window)
+    assert counter.total > OPERATIONS_MAX
+    assert counter.waits.total() > 100
+
+
 class TestCounter:
     """The counter itself: it must find what it is there for."""
 
@@ -141,3 +163,36 @@ class TestCounter:
             with OperationCounter() as counter:
                 operation(x)
         assert counter.waits.total() >= 1
+
+    @pytest.mark.parametrize(
+        ("operation", "operations", "waits"),
+        [
+            (lambda x: x.cpu(), 0, 1),
+            (lambda x: x.tolist(), 0, 1),
+            (lambda x: (x + 1).numpy(), 1, 1),
+            (lambda x: np.asarray(x), 0, 1),
+            (lambda x: [x.cpu(), x.cpu()], 0, 2),
+            (lambda x: x.cpu().numpy(), 0, 1),
+            (lambda x: float(x.cpu()[1:].sum()), 0, 1),
+            (lambda x: [part.tolist() for part in x.cpu().split([1, 2])], 0, 1),
+            (lambda x: x.cpu()[x.cpu() > 0].double().cpu().tolist(), 0, 2),
+            (lambda x: x.mul_(x.cpu()), 1, 1),
+            (lambda x: x.double() + 1, 2, 0),
+        ],
+    )
+    def test_reads_of_the_host(self, operation, operations: int, waits: int) -> None:
+        """A tensor that is on the host already is read without a wait, and is no work for the device."""
+        with torch.inference_mode():
+            x = torch.ones(3, 3)
+            with count_operations() as counter:
+                operation(x)
+        assert counter.total == operations
+        assert counter.waits.total() == waits
+
+    def test_the_tensor_itself_stays_on_the_device(self) -> None:
+        x = torch.ones(3)
+        with count_operations() as counter:
+            x.cpu().add_(1)
+            x.add_(1)
+        assert x.tolist() == [2.0, 2.0, 2.0]
+        assert counter.total == 1
