@@ -43,7 +43,7 @@ soak: setup ## run 50 life cycles of a node and watch its memory; kill an analys
 
 bench: setup ## measure the cost of explanations, and the stability of rankings; figures are in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \
-		python bench/node.py && python bench/analysis.py && python bench/decoding.py
+		python bench/scan.py && python bench/node.py && python bench/analysis.py && python bench/decoding.py
 
 bench-gpu: ## measure decisions and explanations on a GPU, within four minutes and without ROS (GPU_ARGS=...)
 	@$(if $(wildcard .venv/bin/python),.venv/bin/python,python3) bench/gpu.py $(GPU_ARGS)
