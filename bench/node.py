@@ -1,12 +1,13 @@
-"""Measures how fast the node decides, with and without explanations, and how many images arrive.
+"""Measures how fast the node decides and explains, and how many images arrive.
 
     python bench/node.py [--seconds 10] [--output DIR]
 
 The node receives raw images of 640 x 480 pixels at 30 Hz from another process, over DDS with the profile of this
 package. For comparison, the network alone is measured on one window, and in a node that does nothing else with the same
 images. The latency is the time from the image's stamp to the arrival of the decision in a third process. The first and
-the tenth decision are measured by the node itself. A second table shows how many of the images arrive, for each
-reliability and image size. The command prints tables and writes JSON.
+the tenth decision are measured by the node itself. In the rows with live explanations, somebody subscribes to the
+overlay; they show how many live explanations arrive, and how long after the image's stamp. A second table shows how
+many of the images arrive, for each reliability and image size. The command prints tables and writes JSON.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ BARE = (sys.executable, str(ROOT / "bench/bare_node.py"))
 NODE = ("explain_node", "--ros-args", "-p", "confidence_threshold:=0.0")
 CAMERA = (sys.executable, str(ROOT / "tools/camera.py"))
 SCAN = {"regions": "scan", "scan.person_height_min": 160}
+LIVE = {"live": "influence"}
 
 #: Image sizes and reliabilities of the second table.
 SIZES, RELIABILITIES = ("640x480", "1280x720"), ("reliable", "best_effort")
@@ -64,8 +66,12 @@ CASES = (
     Case("a node with the network alone", BARE),
     Case("whole", NODE, {"regions": "whole"}),
     Case("whole, while explaining", NODE, {"regions": "whole"}, explain=True),
+    Case("whole, live", NODE, {"regions": "whole"} | LIVE),
     Case("scan from 160 px", NODE, SCAN),
     Case("scan from 160 px, while explaining", NODE, SCAN, explain=True),
+    Case("scan from 160 px, live", NODE, SCAN | LIVE),
+    Case("scan", NODE, {"regions": "scan"}),
+    Case("scan, live", NODE, {"regions": "scan"} | LIVE),
 )
 
 
@@ -103,6 +109,7 @@ class Listener:
     Attributes:
         latencies: Time from the stamp to the arrival of each decision, in seconds.
         decisions: Duration of each decision by the node's own measurement, in seconds.
+        live: Time from the stamp to the arrival of each live explanation, in seconds.
         explained: Number of explanations.
         received: Number of images that the node has received, by its newest report.
     """
@@ -111,9 +118,10 @@ class Listener:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import Image
         from std_msgs.msg import Header
 
-        from explain_cnn_ros.msg import Classification
+        from explain_cnn_ros.msg import Classification, Live
         from explain_cnn_ros.srv import Explain
 
         self._rclpy = rclpy
@@ -121,13 +129,16 @@ class Listener:
         self._node = rclpy.create_node("listener")
         qos = QoSProfile(depth=50)
         self._node.create_subscription(Classification, "/explain_node/classification", self._on_decision, qos)
+        self._node.create_subscription(Live, "/explain_node/live", self._on_live, qos)
         self._node.create_subscription(Header, "/bare_node/done", self._on_done, qos)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, qos)
         self._client = self._node.create_client(Explain, "/explain_node/explain")
         self._request = Explain.Request
+        self._image = Image
         self._answer: Any = None
         self.latencies: list[float] = []
         self.decisions: list[float] = []
+        self.live: list[float] = []
         self.explained = self.received = 0
 
     def _on_report(self, report: Any) -> None:
@@ -138,24 +149,36 @@ class Listener:
         self._on_done(message.header)
         self.decisions.append(message.inference_seconds)
 
-    def _on_done(self, header: Any) -> None:
-        stamp = header.stamp.sec + header.stamp.nanosec / 1e9
-        self.latencies.append(self._node.get_clock().now().nanoseconds / 1e9 - stamp)
+    def _on_live(self, message: Any) -> None:
+        self.live.append(self._age(message.header))
 
-    def listen(self, camera: subprocess.Popen[str], explain: bool) -> None:
+    def _on_done(self, header: Any) -> None:
+        self.latencies.append(self._age(header))
+
+    def _age(self, header: Any) -> float:
+        stamp: float = header.stamp.sec + header.stamp.nanosec / 1e9
+        return float(self._node.get_clock().now().nanoseconds / 1e9 - stamp)
+
+    def listen(self, camera: subprocess.Popen[str], explain: bool, overlay: bool = False) -> None:
         """Listen until the camera has sent all images.
 
         Args:
             camera: The process of the camera.
             explain: Whether explanations are requested one after the other.
+            overlay: Whether the overlay is received as well. It is drawn only if somebody subscribes to it.
         """
-        self.latencies, self.decisions, self.explained, self.received = [], [], 0, 0
+        subscription = None
+        if overlay:
+            subscription = self._node.create_subscription(self._image, "/explain_node/overlay", lambda _: None, 1)
+        self.latencies, self.decisions, self.live, self.explained, self.received = [], [], [], 0, 0
         while camera.poll() is None:
             self._rclpy.spin_once(self._node, timeout_sec=0.05)
             if explain and self.latencies and (self._answer is None or self._answer.done()):
                 self.explained += self._answer is not None
                 self._answer = self._client.call_async(self._request())
         self._answer = None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
 
     def wait_for_report(self) -> None:
         """Wait for a report that was made after this call."""
@@ -178,9 +201,9 @@ def measure(case: Case, listener: Listener, seconds: float) -> dict[str, Any]:
         running(*case.command, *flags),
         running(*CAMERA, "--seconds", str(seconds), "--zoom", str(case.zoom)) as camera,
     ):
-        listener.listen(camera, case.explain)
+        listener.listen(camera, case.explain, overlay="live" in case.parameters)
         sent = int(camera.stdout.read()) if camera.stdout else 0
-    ordered = sorted(listener.latencies)
+    ordered, live = sorted(listener.latencies), sorted(listener.live)
     return {
         "case": case.name,
         "sent": sent,
@@ -192,6 +215,9 @@ def measure(case: Case, listener: Listener, seconds: float) -> dict[str, Any]:
         "latency_95": ordered[int(0.95 * (len(ordered) - 1))],
         "decision_median": statistics.median(listener.decisions) if listener.decisions else None,
         "explanations_per_second": listener.explained / seconds,
+        "live_per_second": len(live) / seconds,
+        "live_latency_median": statistics.median(live) if live else None,
+        "live_latency_95": live[int(0.95 * (len(live) - 1))] if live else None,
     }
 
 
@@ -216,7 +242,18 @@ def main() -> int:
     network = bare_network()
     listener = Listener()
     print(f"the network alone takes {1e3 * network:.1f} ms for a window")
-    columns = ("decisions/s", "latency ms", "95 %", "decision ms", "first", "tenth", "explained/s")
+    columns = (
+        "decisions/s",
+        "latency ms",
+        "95 %",
+        "decision ms",
+        "first",
+        "tenth",
+        "explained/s",
+        "live/s",
+        "live ms",
+        "95 %",
+    )
     print(f"{'':<36}" + "".join(f"{column:>12}" for column in columns))
     rows, transport = [], []
     try:
@@ -227,7 +264,11 @@ def main() -> int:
             print(
                 f"{case.name:<36}{row['decisions_per_second']:>12.1f}"
                 + "".join(f"{1e3 * row[name]:>12.1f}" if row[name] else f"{'-':>12}" for name in names)
-                + f"{row['explanations_per_second']:>12.2f}",
+                + f"{row['explanations_per_second']:>12.2f}{row['live_per_second']:>12.2f}"
+                + "".join(
+                    f"{1e3 * row[name]:>12.1f}" if row[name] else f"{'-':>12}"
+                    for name in ("live_latency_median", "live_latency_95")
+                ),
                 flush=True,
             )
         print(f"\n{'':<36}{'sent':>12}{'received':>12}")

@@ -54,6 +54,7 @@ class Explainer:
         classifier: The classifier that is explained; batch norm is folded into its convolutions.
         requested: The settings as they were given.
         settings: The settings with the precision that "auto" stands for.
+        stream: CUDA stream of the explanations; None on a CPU. The stages run on the current stream.
 
     Raises:
         ValueError: The settings name layers that the network does not have, or `batched` is True and they do not
@@ -76,7 +77,7 @@ class Explainer:
         device = self.classifier.device
         precision = resolve(self.requested.compute_precision, device, self.requested.sigma)
         self.settings = replace(self.requested, compute_precision=precision)
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         # This takes time once; the explanations then start without delay.
         self.adapter.prepare(precision)
         with torch.inference_mode():
@@ -234,7 +235,7 @@ class Explainer:
             if cancelled():
                 raise ExplanationCancelledError("the explanation was cancelled")
 
-        with own_stream(self._stream):
+        with own_stream(self.stream):
             return self._explain(frame, region, check, self.classifier.threshold if threshold is None else threshold)
 
     def _explain(
@@ -248,6 +249,25 @@ class Explainer:
         found = self._find_batched(window, threshold, check, timings)
         if found is None:
             found = self._find(window, threshold, check, timings)
+        return self.describe(found, region, image_size, threshold, timings)
+
+    def describe(
+        self,
+        found: Findings,
+        region: Region,
+        image_size: tuple[int, int],
+        threshold: float,
+        timings: Mapping[str, float],
+    ) -> Explanation:
+        """Return the explanation that the results of the stages make: the last step of `explain`.
+
+        Args:
+            found: The results of all stages.
+            region: The explained region; its probability is not used.
+            image_size: Size (width, height) of the frame, in pixels.
+            threshold: Threshold of the decision.
+            timings: Seconds of each step, in order.
+        """
         ranked = found.ranked
         region = replace(region, probability=found.probability)
         similarity, by_layer = ranked.set_similarity()
@@ -263,7 +283,7 @@ class Explainer:
             rankings=self._rankings(found, region, image_size),
             set_similarity=similarity,
             set_similarity_by_layer=by_layer,
-            timings=timings,
+            timings=dict(timings),
             model_hash=self.classifier.model_hash,
             device=str(self.classifier.device),
             silencing=found.silencing,

@@ -14,16 +14,24 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
-from explain_cnn_ros.draw.boxes import neuron_boxes
+from explain_cnn_ros.draw.boxes import neuron_boxes, other_regions
 from explain_cnn_ros.draw.canvas import CORNER
 from explain_cnn_ros.draw.strongest import shown_rankings
-from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, layer_style
+from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, NO_PERSON_COLOUR, PERSON_COLOUR, layer_style
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.explain.metrics import SUPPORTING
+from explain_cnn_ros.explain.live import SELECTED, LiveExplanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
+from explain_cnn_ros.model.windows import Region
 
-#: Namespaces of the boxes of neurons that influence selects, of the explained window, and of the text above it. The
-#: namespace of the boxes of another metric is the metric's name.
-SUPPORTING_BOXES, OPPOSING_BOXES, WINDOW_BOX, TEXT = "supporting", "opposing", "window", "text"
+#: Namespaces of the boxes of neurons that influence selects, of the explained window, of the other persons, and of the
+#: text above the window. The namespace of the boxes of another metric is the metric's name.
+SUPPORTING_BOXES, OPPOSING_BOXES, WINDOW_BOX, PERSON_BOXES, TEXT = (
+    "supporting",
+    "opposing",
+    "window",
+    "persons",
+    "text",
+)
 
 #: Namespace of the annotations, which are one marker.
 NAMESPACE = "explanation"
@@ -40,7 +48,7 @@ DASH_SHARE = 0.6
 #: Height of capitals, as a share of the image's height, and distance of lines of text, as a multiple of that height.
 CAPITALS, LINE_SPACING = 1 / 80, 1.6
 
-#: Layer number that stands for the explained window; layers are counted from 1.
+#: Layer number that stands for windows and persons; layers are counted from 1.
 WINDOW = 0
 
 #: Id of the marker that deletes all others. The ids of the others are numbers of layers.
@@ -52,7 +60,7 @@ class Outline:
     """A box to draw.
 
     Attributes:
-        layer: Layer of the neuron whose patch the box is; WINDOW for the explained window.
+        layer: Layer of the neuron whose patch the box is; WINDOW for the explained window and for other persons.
         namespace: Namespace of the marker that the box belongs to.
         x: Left edge, in pixels of the image.
         y: Top edge, in pixels of the image.
@@ -113,12 +121,13 @@ def pieces(length: float, corners: bool, dashed: bool) -> list[tuple[float, floa
     return found
 
 
-def outlines(explanation: Explanation, metrics: Sequence[str]) -> list[Outline]:
+def outlines(explanation: Explanation, metrics: Sequence[str], top_n: int | None = None) -> list[Outline]:
     """Return the explained window and the patches of the neurons that metrics select, as the overlay draws them.
 
     Args:
         explanation: The explanation.
         metrics: Names of the metrics that are shown together.
+        top_n: Maximum number of neurons of each ranking; see `shown_rankings`.
 
     Raises:
         ValueError: The explanation has no rankings by one of the metrics.
@@ -126,7 +135,7 @@ def outlines(explanation: Explanation, metrics: Sequence[str]) -> list[Outline]:
     region = explanation.region
     found = [Outline(WINDOW, WINDOW_BOX, region.x, region.y, region.width, region.height, EXPLAINED_COLOUR)]
     other = SUPPORTING_BOXES if SUPPORTING in metrics else metrics[0]
-    for box in neuron_boxes(shown_rankings(explanation, metrics), None):
+    for box in neuron_boxes(shown_rankings(explanation, metrics, top_n), None):
         patch, style = box.patch, layer_style(box.neuron.layer)
         found.append(
             Outline(
@@ -142,6 +151,20 @@ def outlines(explanation: Explanation, metrics: Sequence[str]) -> list[Outline]:
             )
         )
     return found
+
+
+def live_outlines(live: LiveExplanation, regions: Sequence[Region]) -> list[Outline]:
+    """Return all persons, the explained window and the patches that are shown, as the live overlay draws them.
+
+    Args:
+        live: The live explanation.
+        regions: The regions of the frame.
+    """
+    explanation, found = live.explanation, []
+    for region in other_regions(explanation, regions):
+        colour = PERSON_COLOUR if region.probability >= explanation.threshold else NO_PERSON_COLOUR
+        found.append(Outline(WINDOW, PERSON_BOXES, *region.person_box, colour))
+    return [*outlines(live.drawn, (SUPPORTING, OPPOSING), SELECTED), *found]
 
 
 def is_calibrated(info: CameraInfo) -> bool:

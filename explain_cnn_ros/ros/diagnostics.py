@@ -114,16 +114,20 @@ def _classification(
 def _explanations(
     name: str, statistics: Statistics, counts: dict[str, int], worker: Worker | None, summary: str
 ) -> DiagnosticStatus:
+    live = statistics.rate("live")
     return _status(
         f"{name}: explanations",
         OK,
-        f"{counts.get('explained', 0)} explained in total",
+        f"{counts.get('explained', 0)} explained in total" + (f", {live:.1f} live/s" if live else ""),
         [
             ("explained", counts.get("explained", 0)),
             ("waiting", worker.waiting if worker is not None else 0),
             ("joined to one that waited", counts.get("explanations joined", 0)),
             ("refused, since too many waited", counts.get("explanations refused", 0)),
             ("seconds, median", statistics.percentile("explained", 0.5)),
+            ("live, rate (1/s)", live),
+            ("live, age at publication, median (ms)", 1e3 * statistics.percentile("live age", 0.5)),
+            ("live, duration, median (ms)", 1e3 * statistics.percentile("live", 0.5)),
             ("last", summary or "-"),
         ],
     )

@@ -21,10 +21,7 @@ def to_message(image: NDArray[np.uint8], header: Header) -> Image:
     message = Image(
         header=header, height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1]
     )
-    # rclpy uses an array.array without a copy. It would copy bytes number by number.
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(image).tobytes())
-    message.data = data
+    message.data = _array(image)
     return message
 
 
@@ -36,9 +33,16 @@ def to_compressed(image: NDArray[np.uint8], header: Header, quality: int = 85) -
         header: Header of the message.
         quality: JPEG quality, 0 to 100.
     """
-    _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    # This is much faster than a reversed copy by numpy.
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-    data = array.array("B")
-    data.frombytes(encoded.tobytes())
-    message.data = data
+    message.data = _array(encoded)
     return message
+
+
+def _array(values: NDArray[np.uint8]) -> array.array[int]:
+    """Copy values to an array that rclpy uses without a further copy. It would copy bytes number by number."""
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(values))
+    return data

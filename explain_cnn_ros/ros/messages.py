@@ -10,6 +10,8 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, RankedNeuron, Silencing
+from explain_cnn_ros.explain.live import LiveExplanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
@@ -137,6 +139,56 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
     )
 
 
+#: Maximum number of regions in a Live message.
+LIVE_REGIONS = 32
+
+
+def live_message(header: Header, decision: Decision, live: LiveExplanation) -> msg.Live:
+    """Convert a LiveExplanation to a message of bounded size.
+
+    Args:
+        header: Header of the image.
+        decision: Decision about the image.
+        live: The live explanation.
+    """
+    explanation = live.explanation
+    return msg.Live(
+        header=header,
+        person=bool(decision.person),
+        probability=float(decision.probability),
+        threshold=float(decision.threshold),
+        regions=[region_message(region) for region in decision.regions[:LIVE_REGIONS]],
+        image_width=int(explanation.image_size[0]),
+        image_height=int(explanation.image_size[1]),
+        track=int(live.track),
+        frames=int(live.frames),
+        smoothing=float(live.smoothing),
+        region=region_message(explanation.region),
+        output=float(explanation.output),
+        output_mean=float(live.output_mean),
+        supporting=[_live_neuron(live, SUPPORTING, neuron) for neuron in live.strongest(SUPPORTING)],
+        opposing=[_live_neuron(live, OPPOSING, neuron) for neuron in live.strongest(OPPOSING)],
+        proofs=[_proof_message(proof) for proof in explanation.proofs],
+        seconds=float(explanation.seconds),
+        model=explanation.model_hash,
+    )
+
+
+def _live_neuron(live: LiveExplanation, metric: str, neuron: RankedNeuron) -> msg.LiveNeuron:
+    return msg.LiveNeuron(
+        layer=int(neuron.layer),
+        channel=int(neuron.channel),
+        score=float(neuron.score),
+        share=float(live.share(neuron)),
+        patch=_patch_message(neuron.patch),
+        shown=bool(live.shows(metric, neuron)),
+    )
+
+
+def _patch_message(patch: Patch | None) -> list[msg.Patch]:
+    return [msg.Patch(x=patch.x, y=patch.y, width=patch.width, height=patch.height)] if patch else []
+
+
 def _proof_message(proof: Proof) -> msg.Proof:
     return msg.Proof(
         metric=proof.metric,
@@ -164,7 +216,6 @@ def _ranking_message(ranking: LayerRanking) -> msg.LayerRanking:
 
 
 def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
-    patch = neuron.patch
     low, high = neuron.interval or (math.nan, math.nan)
     return msg.RankedNeuron(
         layer=int(neuron.layer),
@@ -173,7 +224,7 @@ def _neuron_message(neuron: RankedNeuron) -> msg.RankedNeuron:
         score_low=float(low),
         score_high=float(high),
         silenced=math.nan if neuron.silenced is None else float(neuron.silenced),
-        patch=[msg.Patch(x=patch.x, y=patch.y, width=patch.width, height=patch.height)] if patch else [],
+        patch=_patch_message(neuron.patch),
     )
 
 

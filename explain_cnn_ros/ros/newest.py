@@ -31,6 +31,11 @@ class NewestSlot(Generic[T]):
             item, self._item = self._item, None
             return None if self._closed else item
 
+    def clear(self) -> None:
+        """Drop the item if there is one."""
+        with self._condition:
+            self._item = None
+
     def close(self) -> None:
         """Wake the thread that waits in `take`, for good."""
         with self._condition:

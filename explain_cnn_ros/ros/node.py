@@ -26,12 +26,13 @@ from explain_cnn_ros import msg, srv
 from explain_cnn_ros.bags.image_messages import ImageError
 from explain_cnn_ros.draw.captions import threshold_text
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
 from explain_cnn_ros.ros.messages import model_message, region_from
-from explain_cnn_ros.ros.outputs import ExplainedFrame, Outputs
+from explain_cnn_ros.ros.outputs import ExplainedFrame, LiveFrame, Outputs
 from explain_cnn_ros.ros.parameters import ParameterServer
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
-from explain_cnn_ros.ros.source import ImageSource
+from explain_cnn_ros.ros.source import ImageSource, nanoseconds
 from explain_cnn_ros.ros.spinning import until_stopped
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.summary import summary
@@ -80,7 +81,7 @@ def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Tran
 
 
 class ExplainNode(LifecycleNode):
-    """Classifies each newest frame, and explains decisions on request or when their confidence is low."""
+    """Classifies each newest frame, and explains decisions live, on request, and when their confidence is low."""
 
     def __init__(self) -> None:
         super().__init__("explain_node")
@@ -132,7 +133,9 @@ class ExplainNode(LifecycleNode):
     @guarded("configuring", TransitionCallbackReturn.FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and warm it up. The node is inactive afterwards, or unconfigured if this fails."""
-        callbacks = WorkerCallbacks(self._on_classified, self._on_explained, self._on_rejected, self._on_failed)
+        callbacks = WorkerCallbacks(
+            self._on_classified, self._on_explained, self._on_live, self._on_rejected, self._on_failed
+        )
         self._worker = Worker(lambda: self.parameters.current, callbacks, self._threads)
         try:
             self._announce(self._worker.classifier)
@@ -282,14 +285,25 @@ class ExplainNode(LifecycleNode):
     def _on_explained(self, explanation: Explanation, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
         metric, info = self.parameters.current.overlay_metric, self._source.camera_info(frame.header)
         explained = ExplainedFrame(frame, explanation, trigger, metric, info)
-        if not self._outputs.publish(explained):
+        # With live explanations, the overlay is their video: another picture would flash up for one frame.
+        live = self.parameters.current.live != "off"
+        if not self._outputs.publish(explained, drawn=not live):
             return None
         self.statistics.add("explained", explanation.seconds)
         self._summary = summary(explanation)
         stamp = frame.header.stamp
         self.get_logger().info(f"explained {stamp.sec}.{stamp.nanosec:09d} ({trigger}): {self._summary}")
-        self._report_stand_in(metric, explained.metrics[0])
+        if not live:
+            self._report_stand_in(metric, explained.metrics[0])
         return explained.message
+
+    def _on_live(self, live: LiveExplanation, frame: ClassifiedFrame) -> None:
+        if self.parameters.current.live == "off":  # since the frame was decided
+            return
+        if self._outputs.publish(LiveFrame(frame, live, self._source.camera_info(frame.header))):
+            self.statistics.add("live", live.explanation.seconds)
+            now = self.get_clock().now().nanoseconds
+            self.statistics.add("live age", (now - nanoseconds(frame.header)) / 1e9)
 
     def _report_stand_in(self, metric: str, drawn: str) -> None:
         """Log once for each pair of metrics that one is drawn instead of the other, which explanations lack."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,18 +22,55 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.draw.boxes import shown_metrics
+from explain_cnn_ros.draw.live import draw_live, smoothing_text
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.ros.boxes import Outline, annotations, is_calibrated, markers, outlines
+from explain_cnn_ros.explain.live import LiveExplanation
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
+from explain_cnn_ros.ros.boxes import Outline, annotations, is_calibrated, live_outlines, markers, outlines
 from explain_cnn_ros.ros.images import to_compressed, to_message
-from explain_cnn_ros.ros.messages import classification_message, explanation_message
+from explain_cnn_ros.ros.messages import classification_message, explanation_message, live_message
 from explain_cnn_ros.ros.requests import ClassifiedFrame
+from explain_cnn_ros.ros.source import nanoseconds
 from explain_cnn_ros.ros.summary import legend
+
+#: Maximum age of a live explanation's drawing on later frames, in seconds of their stamps.
+LIVE_AGE_MAX = 1.0
+
+
+class DrawnFrame(ABC):
+    """A frame and what viewers draw on it. Whatever several outputs share is computed once, when one of them needs it.
+
+    Attributes:
+        frame: The frame.
+        camera_info: Calibration of the camera; None if it is not known.
+    """
+
+    frame: ClassifiedFrame
+    camera_info: CameraInfo | None
+
+    @property
+    @abstractmethod
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame with the explanation drawn on it, uint8 [H, W, 3] RGB.
+
+        It has the frame's size, because RViz's Camera display lays it over the camera's view.
+        """
+
+    @property
+    @abstractmethod
+    def outlines(self) -> list[Outline]:
+        """The boxes that are drawn."""
+
+    @property
+    @abstractmethod
+    def legend(self) -> list[str]:
+        """Short lines that say what the boxes mean."""
 
 
 @dataclass(frozen=True)
-class ExplainedFrame:
-    """A frame and its explanation. Whatever several outputs share is computed once, when the first of them needs it.
+class ExplainedFrame(DrawnFrame):
+    """A frame and its explanation.
 
     Attributes:
         frame: The frame.
@@ -66,11 +104,13 @@ class ExplainedFrame:
         return outlines(self.explanation, self.metrics)
 
     @cached_property
-    def picture(self) -> NDArray[np.uint8]:
-        """The frame with the explanation drawn on it, uint8 [H, W, 3] RGB.
+    def legend(self) -> list[str]:
+        """Short lines that say what the boxes mean."""
+        return legend(self.explanation, self.metrics)
 
-        It has the frame's size, because RViz's Camera display lays it over the camera's view.
-        """
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame with the explanation drawn on it, uint8 [H, W, 3] RGB."""
         return draw_overlay(
             self.frame.image,
             self.explanation,
@@ -79,6 +119,36 @@ class ExplainedFrame:
             trigger=self.trigger,
             keep_size=True,
         )
+
+
+@dataclass(frozen=True)
+class LiveFrame(DrawnFrame):
+    """A frame and its live explanation.
+
+    Attributes:
+        frame: The frame.
+        live: The live explanation of its decision.
+        camera_info: Calibration of the camera; None if it is not known.
+    """
+
+    frame: ClassifiedFrame
+    live: LiveExplanation
+    camera_info: CameraInfo | None = None
+
+    @cached_property
+    def outlines(self) -> list[Outline]:
+        """All persons, the explained window and the patches that are shown."""
+        return live_outlines(self.live, self.frame.decision.regions)
+
+    @cached_property
+    def legend(self) -> list[str]:
+        """Short lines that say what the boxes mean."""
+        return [*legend(self.live.explanation, (SUPPORTING, OPPOSING)), f"influence, {smoothing_text(self.live)}"]
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame with the live explanation drawn on it, uint8 [H, W, 3] RGB."""
+        return draw_live(self.frame.image, self.live, self.frame.decision.regions)
 
 
 #: Returns whether a topic has subscribers.
@@ -103,7 +173,8 @@ class Output:
         topic: Name of the topic, for instance "~/overlay".
         type: Class of the message.
         depth: Number of messages that the publisher stores for slow subscribers. All outputs are reliable.
-        of: Class of the results that are published: ClassifiedFrame or ExplainedFrame.
+        of: Class of the results that are published: ClassifiedFrame, ExplainedFrame or LiveFrame; or DrawnFrame, for
+            both of the latter.
         convert: Makes the message of a result; None if there is nothing to publish.
         wanted: Returns whether the message is worth its computation.
         clear: Makes the message that removes the drawing of an explanation from a viewer. It is published once, with
@@ -123,23 +194,28 @@ class Drawn:
     """Knows which drawings of explanations viewers show, and when they have to be removed.
 
     A viewer that draws on the camera's images shows the newest drawing on all later images. The first frame that is
-    decided after an explanation therefore removes it, unless it is the explained image itself.
+    decided after an explanation therefore removes it, unless it is the explained image itself. The drawing of a live
+    explanation stays until the next one replaces it, so that it does not flicker if frames are skipped. It is removed
+    if it is older than LIVE_AGE_MAX, and if live explanations are off.
     """
 
     def __init__(self) -> None:
-        self._headers: dict[str, Header] = {}
+        self._drawn: dict[str, tuple[Header, bool]] = {}
 
-    def shows(self, output: Output, explained: ExplainedFrame) -> None:
+    def shows(self, output: Output, result: DrawnFrame) -> None:
         """Note that an explanation has been published on an output."""
         if output.clear is not None:
-            self._headers[output.topic] = explained.frame.header
+            self._drawn[output.topic] = result.frame.header, isinstance(result, LiveFrame)
 
     def removed_by(self, output: Output, frame: ClassifiedFrame) -> bool:
         """Return whether a decided frame has to remove the last drawing. The drawing then counts as removed."""
-        header = self._headers.get(output.topic)
-        if header is None or header.stamp == frame.header.stamp:
+        if output.topic not in self._drawn:
             return False
-        del self._headers[output.topic]
+        header, live = self._drawn[output.topic]
+        age = (nanoseconds(frame.header) - nanoseconds(header)) / 1e9
+        if age == 0 or (live and frame.live and abs(age) <= LIVE_AGE_MAX):
+            return False
+        del self._drawn[output.topic]
         return True
 
 
@@ -149,32 +225,36 @@ def _classification(frame: ClassifiedFrame) -> msg.Classification:
     )
 
 
-def _camera_info(explained: ExplainedFrame) -> CameraInfo | None:
-    if explained.camera_info is None:
+def _live(result: LiveFrame) -> msg.Live:
+    return live_message(result.frame.header, result.frame.decision, result.live)
+
+
+def _camera_info(drawn: DrawnFrame) -> CameraInfo | None:
+    if drawn.camera_info is None:
         return None
-    message = copy.copy(explained.camera_info)
-    message.header = explained.frame.header
+    message = copy.copy(drawn.camera_info)
+    message.header = drawn.frame.header
     return message
 
 
-def _markers(explained: ExplainedFrame) -> MarkerArray | None:
-    info = explained.camera_info
+def _markers(drawn: DrawnFrame) -> MarkerArray | None:
+    info, image = drawn.camera_info, drawn.frame.image
     if info is None or not is_calibrated(info):
         return None
-    text = "\n".join(legend(explained.explanation, explained.metrics))
-    return markers(explained.frame.header, explained.outlines, info, explained.explanation.image_size, text)
+    size = (image.shape[1], image.shape[0])
+    return markers(drawn.frame.header, drawn.outlines, info, size, "\n".join(drawn.legend))
 
 
-def _overlay(explained: ExplainedFrame) -> Image:
-    return to_message(explained.picture, explained.frame.header)
+def _overlay(drawn: DrawnFrame) -> Image:
+    return to_message(drawn.picture, drawn.frame.header)
 
 
-def _overlay_compressed(explained: ExplainedFrame) -> CompressedImage:
-    return to_compressed(explained.picture, explained.frame.header)
+def _overlay_compressed(drawn: DrawnFrame) -> CompressedImage:
+    return to_compressed(drawn.picture, drawn.frame.header)
 
 
-def _annotations(explained: ExplainedFrame) -> ImageMarker:
-    return annotations(explained.frame.header, explained.outlines)
+def _annotations(drawn: DrawnFrame) -> ImageMarker:
+    return annotations(drawn.frame.header, drawn.outlines)
 
 
 def _no_annotations(frame: ClassifiedFrame) -> ImageMarker:
@@ -186,13 +266,14 @@ _OVERLAY, _COMPRESSED = "~/overlay", "~/overlay/compressed"
 OUTPUTS = (
     Output("~/classification", msg.Classification, 10, ClassifiedFrame, _classification),
     Output("~/explanation", msg.Explanation, 10, ExplainedFrame, lambda explained: explained.message),
+    Output("~/live", msg.Live, 10, LiveFrame, _live),
     # RViz's Camera display needs the calibration beside the picture.
-    Output("~/camera_info", CameraInfo, 2, ExplainedFrame, _camera_info, when_subscribed(_OVERLAY, _COMPRESSED)),
-    Output(_OVERLAY, Image, 2, ExplainedFrame, _overlay, when_subscribed(_OVERLAY)),
-    Output(_COMPRESSED, CompressedImage, 2, ExplainedFrame, _overlay_compressed, when_subscribed(_COMPRESSED)),
-    Output("~/markers", MarkerArray, 2, ExplainedFrame, _markers, when_subscribed("~/markers")),
+    Output("~/camera_info", CameraInfo, 2, DrawnFrame, _camera_info, when_subscribed(_OVERLAY, _COMPRESSED)),
+    Output(_OVERLAY, Image, 2, DrawnFrame, _overlay, when_subscribed(_OVERLAY)),
+    Output(_COMPRESSED, CompressedImage, 2, DrawnFrame, _overlay_compressed, when_subscribed(_COMPRESSED)),
+    Output("~/markers", MarkerArray, 2, DrawnFrame, _markers, when_subscribed("~/markers")),
     Output(
-        "~/annotations", ImageMarker, 2, ExplainedFrame, _annotations, when_subscribed("~/annotations"), _no_annotations
+        "~/annotations", ImageMarker, 2, DrawnFrame, _annotations, when_subscribed("~/annotations"), _no_annotations
     ),
 )
 
@@ -225,13 +306,18 @@ class Outputs(ManagedEntity):
         self._publishing = threading.Lock()
         node.add_managed_entity(self)
 
-    def publish(self, result: ClassifiedFrame | ExplainedFrame) -> bool:
-        """Publish the outputs of a result, from any thread; return False if the node is not active."""
+    def publish(self, result: ClassifiedFrame | DrawnFrame, drawn: bool = True) -> bool:
+        """Publish the outputs of a result, from any thread; return False if the node is not active.
+
+        Args:
+            result: The result.
+            drawn: Whether outputs of DrawnFrame are published as well.
+        """
         # Outside of the lock, because drawing takes time.
         messages = [
             (output, self._convert(output.topic, output.convert, result))
             for output in self._table
-            if self._wants(output, result)
+            if self._wants(output, result) and (drawn or output.of is not DrawnFrame)
         ]
         with self._publishing:
             if not self._active():
@@ -239,7 +325,7 @@ class Outputs(ManagedEntity):
             for output, message in messages:
                 if message is not None:
                     self._publishers[output.topic].publish(message)
-                    if isinstance(result, ExplainedFrame):
+                    if isinstance(result, DrawnFrame):
                         self._drawn.shows(output, result)
             if isinstance(result, ClassifiedFrame):
                 self._clear(result)

@@ -11,11 +11,15 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from explain_cnn_ros.explain.live import SMOOTHING
 from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, option, options
 from explain_cnn_ros.scan.decider import DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
+
+#: Kinds of live explanations.
+LIVE = ("off", "influence")
 
 #: The parameters whose names have a prefix, and their settings: `scan.scale_step`, `explain.sigma`.
 GROUPS: dict[str, type] = {"scan": ScanSettings, "explain": ExplainSettings}
@@ -79,6 +83,20 @@ class NodeParameters(DecisionSettings):
         "Metric whose patches are drawn. With influence, the patches of opposing neurons are drawn as well, in another "
         "style. The first metric of an explanation stands in for one that it lacks.",
         choices=metric_names,
+    )
+    live: str = option(
+        "off",
+        "Live explanations: off, or influence. With influence, every decided frame is explained by influence of the "
+        "image alone, as long as the machine has time: the newest frame wins. ~/live has the results, and ~/overlay, "
+        "~/markers and ~/annotations show them instead of the explanations that are requested or that doubt causes.",
+        choices=LIVE,
+    )
+    live_smoothing: float = option(
+        SMOOTHING,
+        "Time constant over which live explanations are averaged, in seconds of the images' stamps; 0: each image is "
+        "explained by itself.",
+        0.0,
+        60.0,
     )
     explain: ExplainSettings = field(default_factory=ExplainSettings)
 

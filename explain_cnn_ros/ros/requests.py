@@ -28,6 +28,7 @@ class ClassifiedFrame:
         decision: The decision.
         model: Hash of the weights that decided.
         seconds: Duration from the message to the decision; NaN if it is not known.
+        live: Whether live explanations are on. This frame has one, unless a newer frame comes first.
     """
 
     header: Header
@@ -35,6 +36,7 @@ class ClassifiedFrame:
     decision: Decision
     model: str
     seconds: float
+    live: bool = False
 
 
 #: Called with the message of the explanation and "", or with None and the reason why there is no explanation.

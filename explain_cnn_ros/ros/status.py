@@ -36,7 +36,12 @@ SHOWN = {
         "95 % from arrival to decision (ms)",
         "failed",
     ),
-    "explanations": ("waiting", "refused, since too many waited", "seconds, median"),
+    "explanations": (
+        "waiting",
+        "refused, since too many waited",
+        "seconds, median",
+        "live, age at publication, median (ms)",
+    ),
     "device": ("architecture", "model", "threads", "resident memory (MiB)", "GPU memory in use (MiB)"),
 }
 

@@ -1,7 +1,8 @@
 """The network at work, outside of the executor's thread. Only this module and `diagnostics` use both ROS and PyTorch.
 
 One thread classifies the newest frame. Another computes the requested explanations, so that classification continues
-during an explanation. Results are passed to callbacks, which run in these threads.
+during an explanation. A third one explains the newest decided frame if live explanations are on. Results are passed to
+callbacks, which run in these threads.
 """
 
 from __future__ import annotations
@@ -25,21 +26,28 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
 from explain_cnn_ros.explain.explainer import Explainer, ExplanationCancelledError
 from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.explain.live import LiveExplainer, LiveExplanation
 from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
+from explain_cnn_ros.ros.source import nanoseconds
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider
+from explain_cnn_ros.scan.tracks import Track, Tracker
 
 #: Number of frames that are classified for warming up, and their size (height, width) in pixels.
 WARM_UP, WARM_UP_SIZE = 3, (480, 640)
+
+#: Niceness of the threads that explain on request, and live. A live explanation is useless if it comes late, so its
+#: thread gets more of a busy CPU than the other one.
+NICENESS, LIVE_NICENESS = 10, 5
 
 #: Reason that callers get when the worker is closed before their explanation is ready.
 CLOSING = "the node stops working: the explanation was cancelled"
 
 
 class WorkerThreads:
-    """The thread that classifies and the thread that explains.
+    """The thread that classifies, the thread that explains on request, and the thread that explains live.
 
     They outlive the workers that use them, one after the other. The libraries below PyTorch keep memory for each thread
     that has ever computed, so that new threads for each worker would leak memory.
@@ -48,11 +56,13 @@ class WorkerThreads:
     def __init__(self) -> None:
         self.classify = ThreadPoolExecutor(1, "classify")
         self.explain = ThreadPoolExecutor(1, "explain")
+        self.live = ThreadPoolExecutor(1, "live")
 
     def close(self) -> None:
         """End the threads. Their worker must be closed before."""
         self.classify.shutdown()
         self.explain.shutdown()
+        self.live.shutdown()
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,14 @@ class WorkerCallbacks:
         classified: Called with each classified frame, and the seconds that its message waited.
         explained: Called with each explanation, its frame and its trigger. It returns the message for the listeners of
             the request, or None if the result is no longer wanted.
+        explained_live: Called with each live explanation and its frame.
         rejected: Called with the error of each message that holds no valid image.
         failed: Called with the description of any other failure. The worker continues.
     """
 
     classified: Callable[[ClassifiedFrame, float], None]
     explained: Callable[[Explanation, ClassifiedFrame, str], msg.Explanation | None]
+    explained_live: Callable[[LiveExplanation, ClassifiedFrame], None]
     rejected: Callable[[ImageError], None]
     failed: Callable[[str], None]
 
@@ -106,11 +118,14 @@ class Worker:
         self._stream = _urgent_stream(self.classifier.device)
         self._frames: NewestSlot[tuple[Image | CompressedImage, float]] = NewestSlot()
         self._requests = RequestQueue(start.explain_queue)
+        self._tracker = Tracker()
+        self._decided: NewestSlot[tuple[ClassifiedFrame, Track]] = NewestSlot()
         self._warm = threading.Event()
         self._running: list[Future[None]] = []
         try:
             self._running.append(threads.classify.submit(self._classify_forever))
             self._running.append(threads.explain.submit(self._explain_forever))
+            self._running.append(threads.live.submit(self._explain_live_forever))
             self._warm.wait()
         except BaseException:  # Ctrl-C: the loops in the threads would otherwise never end
             self.close()
@@ -137,6 +152,7 @@ class Worker:
         """
         for waiting in self._requests.pause(reason):
             waiting.done(None, reason)
+        self._decided.clear()
 
     def resume(self) -> None:
         """Accept requests again after `pause`."""
@@ -145,6 +161,7 @@ class Worker:
     def close(self) -> None:
         """Cancel all explanations, stop working in the threads, and free the device's memory."""
         self._frames.close()
+        self._decided.close()
         for waiting in self._requests.close(CLOSING):
             waiting.done(None, CLOSING)
         for running in self._running:
@@ -170,7 +187,11 @@ class Worker:
                 message, arrived = taken
                 waited = time.perf_counter() - arrived
                 try:
-                    self._callbacks.classified(self._classify(message), waited)
+                    frame = self._classify(message)
+                    self._callbacks.classified(frame, waited)
+                    if frame.live:
+                        track = self._tracker.follow(frame.decision.regions, nanoseconds(frame.header))
+                        self._decided.put((frame, track))
                 except ImageError as error:
                     self._callbacks.rejected(error)
                 except Exception as error:  # a single frame must not end the node
@@ -187,14 +208,16 @@ class Worker:
 
     def _classify(self, message: Image | CompressedImage) -> ClassifiedFrame:
         start = time.perf_counter()
-        image = to_rgb(message)
-        decision = Decider(self.classifier, self._parameters()).decide(image)
-        return ClassifiedFrame(message.header, image, decision, self.classifier.model_hash, time.perf_counter() - start)
+        image, parameters = to_rgb(message), self._parameters()
+        decision = Decider(self.classifier, parameters).decide(image)
+        seconds = time.perf_counter() - start
+        model = self.classifier.model_hash
+        return ClassifiedFrame(message.header, image, decision, model, seconds, parameters.live != "off")
 
     # The thread that explains.
 
     def _explain_forever(self) -> None:
-        _lower_priority()
+        _lower_priority(NICENESS)
         while (request := self._requests.take()) is not None:
             request.done(*self._answer(request))
 
@@ -227,6 +250,27 @@ class Worker:
             raise ExplanationCancelledError("the explanation was cancelled")
         return message
 
+    # The thread that explains live.
+
+    def _explain_live_forever(self) -> None:
+        _lower_priority(LIVE_NICENESS)
+        explainer: LiveExplainer | None = None
+        while (taken := self._decided.take()) is not None:
+            frame, track = taken
+            try:
+                parameters = self._parameters()
+                if parameters.live == "off":
+                    continue
+                wanted = (parameters.explain, parameters.live_smoothing)
+                if explainer is None or (explainer.requested, explainer.smoothing) != wanted:
+                    explainer = LiveExplainer(self.classifier, *wanted)
+                live = explainer.explain(
+                    frame.image, track.region, nanoseconds(frame.header), track.id, frame.decision.threshold
+                )
+                self._callbacks.explained_live(live, frame)
+            except Exception as error:  # a single frame must not end the node
+                self._callbacks.failed(f"live explanation failed: {type(error).__name__}: {error}")
+
 
 def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
     """Return a stream whose kernels run before those of explanations; None on a CPU."""
@@ -239,7 +283,7 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _lower_priority() -> None:
-    """Let the kernel run this thread, and the threads that it starts, only when others leave time."""
+def _lower_priority(niceness: int) -> None:
+    """Let the kernel prefer other threads to this thread and to the threads that it starts."""
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -18,8 +18,18 @@ from std_msgs.msg import Header
 from explain_cnn_ros import msg
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation, Proof
+from explain_cnn_ros.explain.live import SELECTED, LiveExplainer
+from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.ros.messages import explanation_from, explanation_message
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.ros.messages import (
+    LIVE_REGIONS,
+    explanation_from,
+    explanation_message,
+    live_message,
+    region_from,
+)
+from explain_cnn_ros.scan.decider import Decision
 
 #: All that is special about a proof.
 PROOF = Proof("influence", 3, 1e-300, -0.1, 1 / 3, 2, 7.7, 1.25, 0.1, True)
@@ -80,3 +90,57 @@ def test_a_proof_of_numpy_scalars(thin_classifier: Any, picture: Callable[..., A
 
 def test_every_field_of_a_proof_is_sent() -> None:
     assert set(msg.Proof.get_fields_and_field_types()) == {field.name for field in dataclasses.fields(Proof)}
+
+
+class TestLive:
+    """The message of a live explanation."""
+
+    settings = ExplainSettings(layers=(3, 5, 8))
+
+    def live(self, classifier: Any, image: Any, regions: int = 1, **changes: Any) -> tuple[Any, Decision, msg.Live]:
+        region = Region(2, -3, 40, 80, 0.75)
+        decision = Decision((region, *[Region(5, 6, 20, 40, 0.7)] * (regions - 1)), 0.5, False)
+        explainer = LiveExplainer(classifier, self.settings, 0.5)
+        explainer.explain(image, region, 10**9, 4)
+        live = dataclasses.replace(explainer.explain(image, region, 2 * 10**9, 4, 0.5), **changes)
+        sent = live_message(Header(frame_id="camera"), decision, live)
+        return live, decision, deserialize_message(serialize_message(sent), msg.Live)
+
+    def test_it_arrives_as_it_was_sent(self, thin_classifier: Any, picture: Callable[..., Any]) -> None:
+        live, decision, arrived = self.live(thin_classifier, picture(60, 90), regions=3)
+        explanation = live.explanation
+        assert (arrived.header.frame_id, arrived.track, arrived.frames, arrived.smoothing) == ("camera", 4, 2, 0.5)
+        assert (arrived.person, arrived.probability, arrived.threshold) == (True, 0.75, 0.5)
+        assert (arrived.image_width, arrived.image_height) == (60, 90)
+        assert [region_from(r) for r in arrived.regions] == [
+            dataclasses.replace(r, probability=pytest.approx(r.probability)) for r in decision.regions
+        ]
+        assert arrived.region.probability == pytest.approx(explanation.region.probability)
+        assert (arrived.output, arrived.output_mean) == (explanation.output, live.output_mean)
+        assert arrived.seconds == pytest.approx(explanation.seconds)
+        assert arrived.model == thin_classifier.model_hash
+        for name, neurons in (("influence", arrived.supporting), ("counter_influence", arrived.opposing)):
+            assert len(neurons) == len(live.strongest(name)) > 0
+            for sent, neuron in zip(live.strongest(name), neurons, strict=True):
+                assert (neuron.layer, neuron.channel, neuron.score) == (sent.layer, sent.channel, sent.score)
+                np.testing.assert_equal(neuron.share, live.share(sent))
+                assert neuron.shown == live.shows(name, sent)
+                boxes = [Patch(p.x, p.y, p.width, p.height) for p in neuron.patch]
+                assert boxes == ([sent.patch] if sent.patch else [])
+        assert [proof.metric for proof in arrived.proofs] == ["influence", "counter_influence"]
+        assert [proof.together for proof in arrived.proofs] == [proof.together for proof in explanation.proofs]
+
+    def test_its_size_is_bounded(self, thin_classifier: Any, picture: Callable[..., Any]) -> None:
+        _, decision, arrived = self.live(thin_classifier, picture(60, 90), regions=50)
+        assert len(decision.regions) == 50
+        assert len(arrived.regions) == LIVE_REGIONS
+        types = msg.Live.get_fields_and_field_types()
+        assert types["regions"].endswith(f", {LIVE_REGIONS}>")
+        assert types["supporting"].endswith(f", {SELECTED}>") and types["opposing"].endswith(f", {SELECTED}>")
+        assert not [kind for kind in types.values() if kind.startswith("sequence") and "," not in kind]
+
+    def test_numpy_scalars(self, thin_classifier: Any, picture: Callable[..., Any]) -> None:
+        """They would arrive as garbage without an error, because fields are checked in tests only."""
+        changes = {"output_mean": np.float64(1.5), "frames": np.int64(7), "smoothing": np.float32(0.25)}
+        _, _, arrived = self.live(thin_classifier, picture(60, 90), **changes)
+        assert (arrived.output_mean, arrived.frames, arrived.smoothing) == (1.5, 7, 0.25)

@@ -23,7 +23,7 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.msg import Classification, Explanation, ModelInfo, Region
+from explain_cnn_ros.msg import Classification, Explanation, Live, ModelInfo, Region
 from explain_cnn_ros.ros.messages import explanation_from
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.summary import summary
@@ -544,3 +544,58 @@ def test_status_and_its_exit_code(shared_graph, raw_image, frame):
 def test_checks_of_message_fields_are_on():
     """Otherwise a numpy scalar in a message would arrive as garbage, and no test would notice."""
     assert os.environ.get("ROS_PYTHON_CHECK_FIELDS") == "1"
+
+
+def test_live_explanations_of_decided_frames(graph, raw_image, frame):
+    """Each has the stamp of a published frame, as its boxes have. Full explanations continue; switching off ends it."""
+    graph.start_node(**QUICK, live="influence", live_smoothing=5.0)
+    classifications = graph.collect(Classification, "/explain_node/classification")
+    lives = graph.collect(Live, "/explain_node/live")
+    overlays = graph.collect(Image, "/explain_node/overlay")
+    annotations = graph.collect(ImageMarker, "/explain_node/annotations")
+    explanations = graph.collect(Explanation, "/explain_node/explanation")
+    window = np.ascontiguousarray(cv2.resize(frame, (64, 128)))
+    publisher = graph.publisher(Image, "/image")
+    graph.wait_for_subscribers("/explain_node/live", "/explain_node/overlay", "/explain_node/annotations")
+    published = []
+
+    def publish() -> None:
+        published.append(100 + len(published))
+        publisher.publish(raw_image(window, stamp=published[-1]))
+        graph.spin(0.1)
+
+    graph.wait_for(lambda: publish() or (len(lives) >= 4 and len(overlays) >= 3 and len(annotations) >= 3), "results")
+    answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
+    assert answer.success, answer.message
+    assert answer.explanation.settings.perturbations == QUICK_SETTINGS.perturbations
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+
+    def reported() -> bool:
+        publish()
+        return bool(reports) and "live/s" in statuses(reports)["explanations"][0].message
+
+    graph.wait_for(reported, "the rate in the diagnostics")
+    assert statuses(reports)["explanations"][1]["live, age at publication, median (ms)"] != "-"
+    assert graph.set_parameters("/explain_node", live="off")[0].successful
+
+    decided = len(classifications)
+    graph.wait_for(lambda: publish() or len(classifications) >= decided + 5, "decisions while it is off")
+    ended = len(lives)
+    graph.wait_for(lambda: publish() or len(classifications) >= decided + 10, "more decisions")
+    assert len(lives) == ended, "no live explanation after it was switched off"
+    assert len(published) > 10
+
+    stamps = [live.header.stamp.sec for live in lives]
+    assert stamps == sorted(set(stamps)), "one of each frame at most, in their order"
+    assert set(stamps) <= {c.header.stamp.sec for c in classifications} <= set(published)
+    drawn = [a.header.stamp.sec for a in annotations if a.points]
+    assert set(drawn) <= set(stamps)
+    assert {overlay.header.stamp.sec for overlay in overlays} <= set(stamps), "no picture of the full explanation"
+    assert [a.header.stamp.sec for a in annotations if not a.points][-1] > drawn[-1], "the last boxes are removed"
+    assert [e.header for e in explanations] == [answer.explanation.header]
+    for live in lives:
+        assert (live.image_width, live.image_height, live.smoothing) == (64, 128, 5.0)
+        assert (live.region.width, live.region.height) == (64, 128)
+        assert len(live.supporting) > 0
+        # The whole image is one person, unless frames are further apart than the average reaches.
+        assert live.track >= 1 and live.frames >= 1

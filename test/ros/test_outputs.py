@@ -19,13 +19,24 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float32, Header, Int32
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
+from explain_cnn_ros.draw.live import draw_live
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.live import LiveExplainer
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.msg import Classification, Explanation
+from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.msg import Classification, Explanation, Live
 from explain_cnn_ros.ros import outputs as outputs_module
-from explain_cnn_ros.ros.boxes import outlines
-from explain_cnn_ros.ros.outputs import OUTPUTS, ExplainedFrame, Output, Outputs, when_subscribed
+from explain_cnn_ros.ros.boxes import OPPOSING_BOXES, PERSON_BOXES, SUPPORTING_BOXES, WINDOW, WINDOW_BOX, outlines
+from explain_cnn_ros.ros.outputs import (
+    LIVE_AGE_MAX,
+    OUTPUTS,
+    ExplainedFrame,
+    LiveFrame,
+    Output,
+    Outputs,
+    when_subscribed,
+)
 from explain_cnn_ros.ros.requests import ClassifiedFrame
 from explain_cnn_ros.ros.summary import legend
 from explain_cnn_ros.scan.decider import Decider, DecisionSettings
@@ -38,6 +49,9 @@ ACTIVE = "active"
 
 #: The type of each output by its topic.
 TOPICS = {output.topic.replace("~", "/publisher"): output.type for output in OUTPUTS}
+
+#: Namespaces of the boxes beside that of the explained window.
+NAMES = (SUPPORTING_BOXES, OPPOSING_BOXES, PERSON_BOXES)
 
 #: Seconds that anything may take on a busy machine.
 PATIENCE = 100
@@ -54,6 +68,14 @@ def explained(thin_classifier: Any, picture: Callable[..., Any]) -> ExplainedFra
     frame = ClassifiedFrame(header, image, decision, thin_classifier.model_hash, 0.01)
     explanation = Explainer(thin_classifier, ExplainSettings(perturbations=4, layers=(5, 8))).explain(image)
     return ExplainedFrame(frame, explanation, "service", "activation_sum", CALIBRATION)
+
+
+@pytest.fixture
+def live(explained: ExplainedFrame, thin_classifier: Any) -> LiveFrame:
+    """The same frame and its live explanation."""
+    frame = dataclasses.replace(explained.frame, live=True)
+    explanation = LiveExplainer(thin_classifier).explain(frame.image, frame.decision.region, 7 * 10**9, 3)
+    return LiveFrame(frame, explanation, CALIBRATION)
 
 
 class Publisher:
@@ -120,7 +142,7 @@ def test_an_entry_of_ones_own(graph: Any, publisher: Callable[..., Publisher], e
 
 
 def test_everything_that_somebody_subscribes_to(
-    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame, live: LiveFrame
 ) -> None:
     arrived = {topic: graph.collect(kind, topic) for topic, kind in TOPICS.items()}
     it = publisher()
@@ -128,11 +150,13 @@ def test_everything_that_somebody_subscribes_to(
     it.wait_for_subscriptions(*(output.topic for output in OUTPUTS))
     it.outputs.publish(explained.frame)
     it.outputs.publish(explained)
+    it.outputs.publish(live)
     graph.wait_for(lambda: all(arrived.values()), "a message on each topic")
     kinds = {topic: type(messages[0]) for topic, messages in arrived.items()}
     assert kinds == {
         "/publisher/classification": Classification,
         "/publisher/explanation": Explanation,
+        "/publisher/live": Live,
         "/publisher/camera_info": CameraInfo,
         "/publisher/overlay": Image,
         "/publisher/overlay/compressed": CompressedImage,
@@ -143,6 +167,30 @@ def test_everything_that_somebody_subscribes_to(
     assert all(header == explained.frame.header for header in headers)
     overlay = arrived["/publisher/overlay"][0]
     assert bytes(overlay.data) == explained.picture.tobytes()
+    drawn = ("overlay", "overlay/compressed", "camera_info", "markers", "annotations")
+    graph.wait_for(lambda: all(len(arrived[f"/publisher/{topic}"]) == 2 for topic in drawn), "the live explanation")
+    overlay = arrived["/publisher/overlay"][1]
+    assert bytes(overlay.data) == draw_live(live.frame.image, live.live, live.frame.decision.regions).tobytes()
+    assert len(arrived["/publisher/explanation"]) == len(arrived["/publisher/live"]) == 1
+
+
+def test_explanations_without_their_pictures(
+    graph: Any, publisher: Callable[..., Publisher], explained: ExplainedFrame
+) -> None:
+    """While live explanations are drawn, the others are published as messages only."""
+    arrived = {topic: graph.collect(kind, topic) for topic, kind in TOPICS.items()}
+    it = publisher()
+    it.activate()
+    it.wait_for_subscriptions(*(output.topic for output in OUTPUTS))
+    assert it.outputs.publish(explained, drawn=False)
+    assert it.outputs.publish(later(explained, 1))
+    assert it.outputs.publish(dataclasses.replace(explained, frame=later(explained, 2)))
+    graph.wait_for(lambda: arrived["/publisher/annotations"], "annotations")
+    graph.wait_for(lambda: len(arrived["/publisher/explanation"]) == 2, "explanations")
+    stamps = {topic: [m.header.stamp.sec for m in arrived[topic]] for topic in TOPICS if "markers" not in topic}
+    start = explained.frame.header.stamp.sec
+    assert stamps["/publisher/explanation"] == [start, start + 2]
+    assert stamps["/publisher/annotations"] == stamps["/publisher/overlay"] == [start + 2]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +316,72 @@ def test_boxes_are_removed_from_the_next_frame(
     drawn, removed = (True, "camera"), (False, "camera")
     assert found == [(0, *drawn), (1, *removed), (3, *drawn), (4, *drawn), (5, *removed), (0, *drawn)]
     assert it.failures == []
+
+
+def test_live_boxes_stay_until_the_next_ones_or_until_they_are_old(
+    graph: Any, publisher: Callable[..., Publisher], live: LiveFrame
+) -> None:
+    """A viewer shows the newest annotations: without boxes for each frame that is skipped, they would flicker."""
+
+    def at(seconds: float, on: bool = True) -> ClassifiedFrame:
+        header = copy.deepcopy(live.frame.header)
+        header.stamp.sec, header.stamp.nanosec = 10 + int(seconds), round(seconds % 1 * 1e9)
+        return dataclasses.replace(live.frame, header=header, live=on)
+
+    annotations = graph.collect(ImageMarker, "/publisher/annotations")
+    it = publisher()
+    it.activate()
+    it.wait_for_subscriptions("~/annotations")
+    results = [
+        at(0.0),
+        dataclasses.replace(live, frame=at(0.0)),
+        at(0.5),  # skipped
+        at(LIVE_AGE_MAX),
+        dataclasses.replace(live, frame=at(0.5)),  # late
+        at(0.5 + LIVE_AGE_MAX),
+        at(0.75 + LIVE_AGE_MAX),  # the boxes are too old
+        at(1.0 + LIVE_AGE_MAX),
+        dataclasses.replace(live, frame=at(3.0)),
+        at(3.25, on=False),  # live explanations have been switched off
+        at(3.5, on=False),
+        dataclasses.replace(live, frame=at(5.0)),
+        at(2.0),  # the recording begins again
+        dataclasses.replace(live, frame=at(6.0)),
+    ]
+    for result in results:
+        assert it.outputs.publish(result)
+        graph.spin(0.1)
+    graph.wait_for(lambda: len(annotations) >= 8, "all annotations")
+    found = [(m.header.stamp.sec - 10 + m.header.stamp.nanosec / 1e9, len(m.points) > 0) for m in annotations]
+    drawn = [
+        (0.0, True),
+        (0.5, True),
+        (1.75, False),
+        (3.0, True),
+        (3.25, False),
+        (5.0, True),
+        (2.0, False),
+        (6.0, True),
+    ]
+    assert found == drawn
+    assert it.failures == []
+
+
+def test_live_boxes_are_those_of_the_live_overlay(live: LiveFrame) -> None:
+    other = Region(5, 10, 20, 40, 0.9)
+    decision = dataclasses.replace(live.frame.decision, regions=(*live.frame.decision.regions, other))
+    it = dataclasses.replace(live, frame=dataclasses.replace(live.frame, decision=decision))
+    window, *boxes = it.outlines
+    assert (window.namespace, window.x, window.y, window.width, window.height) == (WINDOW_BOX, 0, 0, 60, 90)
+    found = {name: {(b.layer, b.x, b.y, b.width, b.height) for b in boxes if b.namespace == name} for name in NAMES}
+    for name, metric in zip(NAMES[:2], ("influence", "counter_influence"), strict=True):
+        shown = [n for n in live.live.strongest(metric) if live.live.shows(metric, n)]
+        assert found[name] == {(n.layer, n.patch.x, n.patch.y, n.patch.width, n.patch.height) for n in shown}
+        assert all(b.corners == (name == OPPOSING_BOXES) for b in boxes if b.namespace == name)
+    assert found[PERSON_BOXES] == {(WINDOW, *other.person_box)}
+    markers = next(output for output in OUTPUTS if output.topic == "~/markers").convert(it).markers
+    assert {marker.ns for marker in markers} == {"", WINDOW_BOX, *NAMES, "text"}
+    assert markers[-1].text.splitlines()[-1] == "influence, smoothed over 1 s"
 
 
 def test_boxes_that_nobody_saw_are_not_removed(

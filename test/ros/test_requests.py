@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.scan.decider import Decision
 
@@ -95,3 +96,14 @@ def test_pausing_cancels_what_waits_and_what_was_taken() -> None:
     assert queue.put(three) == "queued"
     assert queue.take() is three
     assert not three.cancelled_because
+
+
+def test_a_slot_that_is_cleared_has_nothing_to_take() -> None:
+    slot: NewestSlot[int] = NewestSlot()
+    assert (slot.put(1), slot.put(2)) == (False, True)
+    slot.clear()
+    assert slot.put(3) is False, "nothing is dropped any more"
+    assert slot.take() == 3
+    slot.clear()
+    slot.close()
+    assert slot.take() is None

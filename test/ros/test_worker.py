@@ -17,6 +17,7 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import Image
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.explain.live import GAP, LiveExplainer, LiveExplanation
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros.messages import explanation_message
@@ -66,16 +67,35 @@ class Bench:
         self.rejected: queue.Queue[Exception] = queue.Queue()
         self.failed: queue.Queue[str] = queue.Queue()
         self.explained: list[tuple[Any, ClassifiedFrame, str]] = []
+        self.live: queue.Queue[tuple[LiveExplanation, ClassifiedFrame]] = queue.Queue()
+        self.live_gate = threading.Event()
+        self.live_gate.set()
+        #: Set when the thread of live explanations reads the parameters.
+        self.live_reads = threading.Event()
         self.wanted = True
         self.classifier = classifier
         callbacks = WorkerCallbacks(
-            lambda frame, waited: self.classified.put(frame), self.on_explained, self.rejected.put, self.failed.put
+            lambda frame, waited: self.classified.put(frame),
+            self.on_explained,
+            self.on_live,
+            self.rejected.put,
+            self.failed.put,
         )
-        self.worker = Worker(lambda: self.parameters, callbacks, threads, classifier)
+        self.worker = Worker(self.current, callbacks, threads, classifier)
+
+    def current(self) -> NodeParameters:
+        found = self.parameters
+        if threading.current_thread().name.startswith("live"):
+            self.live_reads.set()
+        return found
 
     def on_explained(self, explanation: Any, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
         self.explained.append((explanation, frame, trigger))
         return explanation_message(frame.header, explanation, trigger) if self.wanted else None
+
+    def on_live(self, live: LiveExplanation, frame: ClassifiedFrame) -> None:
+        self.live.put((live, frame))
+        assert self.live_gate.wait(PATIENCE)
 
     def change(self, **values: Any) -> None:
         self.parameters = dataclasses.replace(self.parameters, **values)
@@ -127,6 +147,7 @@ def bench(classifier: Classifier) -> Iterator[Bench]:
     bench = Bench(classifier, threads)
     yield bench
     classifier.gate.set()
+    bench.live_gate.set()
     if hasattr(bench.worker, "classifier"):  # not closed by the test
         bench.worker.close()
     assert ended(threads)
@@ -296,17 +317,114 @@ def test_one_worker_after_the_other_in_the_same_threads(thin_classifier: PersonC
         bench = Bench(Classifier(thin_classifier), threads)
         assert bench.classify(image(stamp=stamp)).header.stamp.sec == stamp
         names.append(
-            {thread.ident for thread in threading.enumerate() if thread.name.startswith(("classify", "explain"))}
+            {
+                thread.ident
+                for thread in threading.enumerate()
+                if thread.name.startswith(("classify", "explain", "live"))
+            }
         )
         bench.worker.close()
     assert names[0] == names[1]
     assert ended(threads)
 
 
+def test_decided_frames_are_explained_live_while_that_is_on(bench: Bench, image: Any) -> None:
+    """By influence of the image alone, averaged over the frames of the same person."""
+    assert not bench.classify(image(stamp=1)).live
+    bench.change(live="influence", live_smoothing=3.0, threshold=0.4)
+    direct = LiveExplainer(bench.classifier, QUICK, 3.0)
+    for count, stamp in enumerate((2, 3, 4), 1):
+        decided = bench.classify(image(stamp=stamp, seed=stamp))
+        live, frame = bench.live.get(timeout=PATIENCE)
+        assert decided.live and frame is decided
+        expected = direct.explain(frame.image, frame.decision.region, stamp * 10**9, 1, 0.4)
+        assert (live.frames, live.track, live.smoothing, live.shown) == (count, 1, 3.0, expected.shown)
+        assert live.explanation.rankings == expected.explanation.rankings
+        assert live.explanation.settings.layers == QUICK.layers
+        assert live.explanation.threshold == 0.4
+    # Other settings begin a new average.
+    bench.change(live_smoothing=0.5)
+    bench.classify(image(stamp=5))
+    assert bench.live.get(timeout=PATIENCE)[0].frames == 1
+    bench.change(live="off")
+    assert not bench.classify(image(stamp=6)).live
+    # A full explanation is computed in the meantime, as it always is.
+    assert bench.request(image(stamp=7)).get()[0].settings.perturbations == QUICK.perturbations
+    assert bench.live.empty() and bench.failed.empty()
+
+
+def test_live_the_newest_frame_wins(bench: Bench, image: Any) -> None:
+    bench.change(live="influence")
+    bench.live_gate.clear()
+    bench.classify(image(stamp=1))
+    assert bench.live.get(timeout=PATIENCE)[1].header.stamp.sec == 1
+    # The thread is busy with the first frame. The others are decided meanwhile.
+    for stamp in (2, 3, 4):
+        bench.classify(image(stamp=stamp))
+    # A decided frame is handed on after its callback; the next frame is classified after that.
+    bench.change(live="off")
+    bench.classify(image(stamp=5))
+    bench.change(live="influence")
+    bench.live_gate.set()
+    live, frame = bench.live.get(timeout=PATIENCE)
+    assert frame.header.stamp.sec == 4
+    # The person was followed through the frames that were not explained, which are too many for the average.
+    assert (live.track, live.frames) == (1, 1)
+    assert GAP < 4 - 1
+    assert bench.live.empty()
+
+
+def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Bench, image: Any) -> None:
+    bench.change(live="influence")
+    bench.live_gate.clear()
+    bench.classify(image(stamp=1))
+    bench.live.get(timeout=PATIENCE)
+    bench.classify(image(stamp=2))
+    bench.change(live="off")
+    bench.classify(image(stamp=3))  # frame 2 has been handed on before
+    bench.worker.pause("a break")
+    bench.change(live="influence")
+    bench.live_gate.set()
+    bench.worker.resume()
+    bench.classify(image(stamp=4))
+    assert bench.live.get(timeout=PATIENCE)[1].header.stamp.sec == 4
+
+
+def test_switching_off_drops_the_frame_that_waits_for_its_live_explanation(bench: Bench, image: Any) -> None:
+    bench.change(live="influence")
+    bench.live_gate.clear()
+    bench.classify(image(stamp=1))
+    bench.live.get(timeout=PATIENCE)
+    bench.classify(image(stamp=2))
+    bench.change(live="off")
+    bench.classify(image(stamp=3))  # frame 2 has been handed on before
+    bench.live_reads.clear()
+    bench.live_gate.set()
+    assert bench.live_reads.wait(PATIENCE), "the thread looks whether the frame is still wanted"
+    bench.change(live="influence")
+    bench.classify(image(stamp=4))
+    assert bench.live.get(timeout=PATIENCE)[1].header.stamp.sec == 4
+
+
+def test_a_live_explanation_that_fails_and_the_next_one(
+    bench: Bench, image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    bench.change(live="influence")
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveExplainer, "explain", fail)
+        bench.classify(image(stamp=1))
+        assert bench.failed.get(timeout=PATIENCE) == "live explanation failed: RuntimeError: out of memory"
+    bench.classify(image(stamp=2))
+    assert bench.live.get(timeout=PATIENCE)[1].header.stamp.sec == 2
+
+
 def test_layers_that_the_network_does_not_have_are_an_error_at_the_start(classifier: Classifier) -> None:
     threads = WorkerThreads()
     parameters = NodeParameters(explain=ExplainSettings(layers=(16,)))
-    nothing = WorkerCallbacks(*[lambda *_: None] * 4)
+    nothing = WorkerCallbacks(*[lambda *_: None] * 5)
     with pytest.raises(ValueError, match=r"layers \[16\] do not exist"):
         Worker(lambda: parameters, nothing, threads, classifier)
     assert ended(threads)
