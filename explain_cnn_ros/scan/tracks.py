@@ -18,6 +18,10 @@ OVERLAP_MIN = 0.2
 #: The followed person is left for the best one if its P(person) is lower by more than this.
 WORSE_MAX = 0.25
 
+#: Of the regions whose P(person) is lower than the best by at most this, the tallest is followed first: it is usually
+#: the nearest person.
+ALIKE_MAX = 0.05
+
 #: A person that has not been found for this time is forgotten, in seconds. All persons are if the stamps jump back.
 FORGET_AFTER = 1.0
 
@@ -68,9 +72,9 @@ class Track:
 class Tracker:
     """Finds persons again from frame to frame, and follows one of them.
 
-    The best region of a frame is followed first. It is followed until it is not found any more, or until its P(person)
-    is lower than that of the best region by more than WORSE_MAX. A region that is no person is followed in the same
-    way.
+    The tallest of the regions that are about as sure as the best one is followed first. It is followed until it is not
+    found any more, or until its P(person) is lower than that of the best region by more than WORSE_MAX. A region that
+    is no person is followed in the same way.
     """
 
     def __init__(self) -> None:
@@ -101,9 +105,12 @@ class Tracker:
             for index, region in enumerate(regions)
         ]
         lost = [track for track in known if track.id not in {other.id for other in tracks}]
-        best = tracks[0]
-        own = next((track for track in tracks if track.id == self._followed), best)
-        chosen = own if best.region.probability - own.region.probability <= WORSE_MAX else best
+        sure = regions[0].probability
+        first = max(
+            (track for track in tracks if sure - track.region.probability <= ALIKE_MAX), key=lambda t: t.region.height
+        )
+        own = next((track for track in tracks if track.id == self._followed), first)
+        chosen = own if sure - own.region.probability <= WORSE_MAX else first
         self._tracks, self._followed = [*tracks, *lost], chosen.id
         return chosen
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explain_cnn_ros.model.windows import Region
-from explain_cnn_ros.scan.tracks import FORGET_AFTER, OVERLAP_MIN, WORSE_MAX, Track, Tracker, overlap
+from explain_cnn_ros.scan.tracks import ALIKE_MAX, FORGET_AFTER, OVERLAP_MIN, WORSE_MAX, Track, Tracker, overlap
 
 SECOND = 10**9
 
@@ -128,3 +128,12 @@ def test_one_of_the_regions_is_followed_and_numbers_are_unique(frames: list[list
         assert track.region.probability >= ordered[0].probability - WORSE_MAX
         ids = [known.id for known in tracker._tracks]
         assert len(ids) == len(set(ids))
+
+
+def test_the_tallest_of_the_sure_ones_is_followed_first() -> None:
+    tracker = Tracker()
+    regions = [region(0, p=0.999), region(300, p=0.999 - ALIKE_MAX / 2, height=256), region(600, p=0.9, height=400)]
+    assert tracker.follow(regions, 0).region.x == 300
+    # It is still followed when a taller one is as sure.
+    regions = [region(300, p=0.98, height=256), region(600, p=0.98, height=400)]
+    assert tracker.follow(regions, SECOND // 5).region.x == 300
