@@ -95,7 +95,9 @@ def _validate_member(name: str, value: Any, declared: Option) -> None:
     if isinstance(value, float):
         require(math.isfinite(value), name, value, "a finite number")
     if declared.choices:
-        require(value in declared.choices, name, value, f"one of {', '.join(declared.choices)}")
+        # The empty text is a choice of some options. Without quotes, it would look like a gap in the list.
+        named = ", ".join(choice or "''" for choice in declared.choices)
+        require(value in declared.choices, name, value, f"one of {named}")
     if declared.minimum is not None:
         require(value >= declared.minimum, name, value, f"at least {declared.minimum:g}")
     if declared.maximum is not None:

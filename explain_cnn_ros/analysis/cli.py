@@ -6,10 +6,10 @@ A BAG is a rosbag2 recording (MCAP or sqlite3, compressed or not), a folder of i
 searched for persons. If the images are windows that one person fills, use --regions whole. Writes report.html,
 tables for pandas, polars and DuckDB (frames, neurons and patches as Parquet), and a recording of decisions and
 explanations that opens beside the original. Ctrl-C ends the analysis and writes the results of the frames that were
-analysed until then; --resume continues it.
+analysed until then; --resume continues it. A second Ctrl-C ends it at once.
 
 Exit status: 0 all is well; 1 nothing could be analysed; 2 wrong arguments; 3 something could not be read or written
-(the report and the last lines name it); 130 interrupted.
+(the report and the last lines name it); 130 interrupted; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from explain_cnn_ros.analysis.job import (
     no_encoder,
 )
 from explain_cnn_ros.analysis.label_file import read_labels
+from explain_cnn_ros.analysis.report import NAME
 from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.silencing import effect_lines
 from explain_cnn_ros.explain.metrics import metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.files import visible
 from explain_cnn_ros.options import Option, options
 from explain_cnn_ros.scan.scanning import ScanSettings
 
@@ -61,7 +64,7 @@ class TerminalProgress(ProgressReporter):
         self._bar.update(frames)
 
     def say(self, text: str) -> None:
-        print(f"analyze: {text}", file=sys.stderr, flush=True)
+        print(f"analyze: {visible(text)}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._bar is not None:
@@ -184,7 +187,15 @@ def job_of(arguments: argparse.Namespace) -> Job:
         explain=ExplainSettings.preset(arguments.preset, **explain),
     )
     labels = tuple(read_labels(arguments.labels)) if arguments.labels else ()
-    return Job(tuple(arguments.inputs), arguments.output, settings, labels, arguments.weights, arguments.device)
+    return Job(distinct(arguments.inputs), arguments.output, settings, labels, arguments.weights, arguments.device)
+
+
+def distinct(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the paths in their order, each once: frames are known by their recording and their number."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.absolute(), path)
+    return tuple(found.values())
 
 
 def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_encoder) -> int:
@@ -204,6 +215,10 @@ def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_en
         job = job_of(arguments)
     except ValueError as error:
         command.error(str(error))
+    times = Counter(path.absolute() for path in arguments.inputs)
+    for path in job.inputs:
+        if (count := times[path.absolute()]) > 1:
+            print(f"analyze: {visible(path)} is given {count} times: it is analysed once", file=sys.stderr)
     distribute: Distribute | None = None
     if arguments.ray is not None:
         from explain_cnn_ros.analysis.cluster import Ray
@@ -212,7 +227,7 @@ def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_en
     try:
         outcome = run(job, arguments.resume, TerminalProgress(), make_encoder, distribute)
     except AnalysisError as error:
-        print(f"analyze: {error}", file=sys.stderr)
+        print(f"analyze: {visible(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("analyze: interrupted before the results were written; --resume continues", file=sys.stderr)
@@ -222,15 +237,18 @@ def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_en
 
 def conclude(job: Job, outcome: Outcome) -> int:
     """Print the outcome of a job, and return the exit status."""
-    s = outcome.summary
+    s = Counter[str](outcome.summary)
     wrong = f"{s['wrong']} of {s['labelled']} wrong, " if s["labelled"] else ""
     found = f"{s['frames']} frames, {s['person']} with a person"
     print(f"{found}, {wrong}{s['doubtful']} doubtful, {s['explained']} explained")
     for line in effect_lines(outcome.effects):
         print(line)
     for problem in outcome.problems:
-        print(f"analyze: {problem}", file=sys.stderr)
-    print(f"results are in {job.output}: open {job.output / 'report.html'}")
+        print(f"analyze: {visible(problem)}", file=sys.stderr)
+    if outcome.reported:
+        print(f"results are in {visible(job.output)}: open {visible(job.output / NAME)}")
+    else:
+        print(f"analyze: no report was written; what was analysed is in {visible(job.parts)}", file=sys.stderr)
     if outcome.interrupted:
         print("analyze: interrupted; --resume continues where it stopped", file=sys.stderr)
         return 130

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from explain_cnn_ros.analysis.intervals import lift
@@ -22,7 +23,7 @@ from explain_cnn_ros.analysis.legend import legend
 from explain_cnn_ros.analysis.manifest import read_manifest
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.files import reason, replace_text, require_folder
 
 #: Maximum numbers of changed frames, of points of the scatter plot, and of neurons of a metric that are shown.
 CHANGED, POINTS, NEURONS = 300, 2000, 12
@@ -36,19 +37,31 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = read_manifest(folder)
     except (OSError, ValueError) as error:
-        raise CompareError(f"{folder}: no analysis there ({error}): give the --output of `analyze`") from error
+        cause = reason(error) if isinstance(error, OSError) else error
+        raise CompareError(
+            f"{folder}: analysis.json cannot be read ({cause}): give the --output of `analyze`"
+        ) from error
     if manifest is None:
         raise CompareError(f"{folder}: no analysis there: give the --output of `analyze`")
-    if "summary" not in manifest or not (folder / "frames.parquet").is_file():
+    if "summary" not in manifest or "model" not in manifest or not (folder / "frames.parquet").is_file():
         raise CompareError(f"{folder}: the analysis has no results yet (status {manifest.get('status')})")
     return manifest
 
 
 def _rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield some columns of a table, row by row."""
-    with pq.ParquetFile(folder / f"{table}.parquet") as file:
-        for batch in file.iter_batches(columns=list(columns)):
-            yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
+    """Yield some columns of a table, row by row.
+
+    Raises:
+        CompareError: The table cannot be read.
+    """
+    path = folder / f"{table}.parquet"
+    try:
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(columns=list(columns)):
+                yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        cause = reason(error) if isinstance(error, OSError) else error
+        raise CompareError(f"{path} cannot be read ({cause}): run `analyze` again, with another --output") from error
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
@@ -162,11 +175,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="The page [%(default)s].")
     arguments = parser.parse_args(argv)
     try:
+        require_folder(arguments.output.parent)
         found = compare(arguments.a, arguments.b)
         replace_text(arguments.output, render("compare", f"{arguments.a.name} and {arguments.b.name}", found))
     except (CompareError, OSError) as error:
-        print(f"compare_analyses: {error}", file=sys.stderr)
+        print(f"compare: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("compare: interrupted", file=sys.stderr)
+        return 130
     counts = found["counts"]
     print(f"{counts['common']} frames in common, {counts['changed']} decisions changed: open {arguments.output}")
     return 0

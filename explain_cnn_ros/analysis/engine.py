@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,8 +35,25 @@ from explain_cnn_ros.explain.silencing import silence
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider, Decision
 
-#: Number of frames that are decided together.
-BATCH = 32
+#: Maximum number of frames that are decided together, and of bytes of their images before the last one is added.
+BATCH, BATCH_BYTES = 32, 128 * 1024**2
+
+
+def batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Yield the frames in groups that are decided together. A group is emptied when the next one is requested."""
+    group: list[Frame] = []
+    size = 0
+    for frame in frames:
+        group.append(frame)
+        size += 0 if frame.image is None else frame.image.nbytes
+        if len(group) == BATCH or size >= BATCH_BYTES:
+            # A reference to a frame would keep it in memory while the next group is read.
+            del frame
+            yield group
+            group.clear()
+            size = 0
+    if group:
+        yield group
 
 
 class Encoder(Protocol):
@@ -110,6 +126,11 @@ class Analyzer:
         return self._decider.threshold
 
     @property
+    def encodes(self) -> bool:
+        """Whether results are encoded as ROS messages."""
+        return self._encoder is not None
+
+    @property
     def silences(self) -> bool:
         """Whether windows are decided again with neurons silenced, if there are wrong decisions."""
         return bool(self._labels) and self.settings.silence_neurons > 0 and SUPPORTING in self.settings.explain.metrics
@@ -140,24 +161,31 @@ class Analyzer:
             The tables of these frames, by name.
         """
         rows: dict[str, list[Row]] = defaultdict(list)
-        stream = iter(frames)
-        while batch := list(itertools.islice(stream, BATCH)):
+        for batch in batches(frames):
             for frame, decision in zip(batch, self._decide(batch), strict=True):
                 self._add(rows, recording, frame, decision)
         return {name: table_of(name, rows[name]) for name in OF_PART}
 
-    def _decide(self, frames: Sequence[Frame]) -> list[Decision | None]:
-        """Decide frames together. Frames that cannot be decoded have no decision."""
-        decisions = iter(self._decider.decide_all([frame.image for frame in frames if frame.image is not None]))
-        return [None if frame.image is None else next(decisions) for frame in frames]
+    def _decide(self, frames: Sequence[Frame]) -> list[Decision | str]:
+        """Decide frames together. A frame without a decision has the reason in its place."""
+        images = [frame.image for frame in frames if frame.image is not None]
+        try:
+            decisions: list[Decision | str] = list(self._decider.decide_all(images))
+        except Exception as error:  # one frame must not end a long analysis
+            if len(frames) > 1:
+                return [self._decide([frame])[0] for frame in frames]
+            decisions = [f"the decision failed: {type(error).__name__}: {error}"]
+        following = iter(decisions)
+        return [frame.error if frame.image is None else next(following) for frame in frames]
 
-    def _add(self, rows: dict[str, list[Row]], recording: Recording, frame: Frame, decision: Decision | None) -> None:
-        """Add the rows of one frame."""
+    def _add(self, rows: dict[str, list[Row]], recording: Recording, frame: Frame, decision: Decision | str) -> None:
+        """Add the rows of one frame. Instead of a decision, there may be the reason why there is none."""
         key = {"source": recording.name, "frame": frame.index}
         label = label_of(self._labels, recording.name, frame.log_time, recording.start)
         row = key | frame_row(frame, label)
         rows["frames"].append(row)
-        if frame.image is None or decision is None:
+        if frame.image is None or isinstance(decision, str):
+            row["error"] = decision or None
             return
         wrong = None if label is None else decision.person != label
         row |= decision_row(frame.image, decision, wrong)
@@ -173,9 +201,7 @@ class Analyzer:
             rows["pictures"].append(key | picture_row(frame.image))
         if self.silences and (wrong or frame.index % recording.stride == 0):
             rows["windows"].append(key | window_row(self._explainer.window(frame.image, decision.region)))
-        if self._encoder is not None:
-            for topic, kind, data in self._encoder.encode(frame, decision, explanation, trigger):
-                rows["messages"].append({"topic": topic, "type": kind, "log_time": frame.log_time, "data": data})
+        rows["messages"] += self._encode(frame, decision, explanation, row)
 
     def _explain(self, image: NDArray[np.uint8], decision: Decision, row: Row) -> Explanation | None:
         """Explain a decision. A failure is written into the frame's row."""
@@ -184,6 +210,17 @@ class Analyzer:
         except Exception as error:  # one frame must not end a long analysis
             row["error"] = f"explanation failed: {type(error).__name__}: {error}"
             return None
+
+    def _encode(self, frame: Frame, decision: Decision, explanation: Explanation | None, row: Row) -> list[Row]:
+        """Return the messages of a frame. A failure is written into the frame's row."""
+        if self._encoder is None:
+            return []
+        try:
+            encoded = self._encoder.encode(frame, decision, explanation, row.get("trigger") or "")
+        except Exception as error:  # for instance a stamp that ROS's messages cannot hold
+            row["error"] = row["error"] or f"its messages cannot be encoded: {type(error).__name__}: {error}"
+            return []
+        return [{"topic": t, "type": kind, "log_time": frame.log_time, "data": data} for t, kind, data in encoded]
 
     def _trigger(self, index: int, decision: Decision, wrong: bool | None, chosen: frozenset[int]) -> str:
         """Return the reason for explaining a frame; "" if it is not explained."""

@@ -112,7 +112,7 @@ class Inputs:
         for number, path in enumerate(self._paths):
             fingerprint = (store.finished(number) or {}).get("fingerprint")
             if fingerprint is None and number in self.sources:
-                fingerprint = fingerprint_or_none(path)
+                fingerprint = fingerprint_or_none(path, store.output)
             fingerprint = fingerprint or previous.get(str(path))
             if fingerprint is not None:
                 found[str(path)] = fingerprint
@@ -143,7 +143,7 @@ def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
         frames: Number of its frames.
         source: The input.
     """
-    store.finish(number, frames, source.problems, fingerprint_or_none(source.path))
+    store.finish(number, frames, source.problems, fingerprint_or_none(source.path, store.output))
 
 
 def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:

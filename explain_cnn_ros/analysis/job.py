@@ -58,6 +58,7 @@ class Outcome:
         complete: Whether every input was read to its end, and the results were written.
         interrupted: Whether Ctrl-C ended the analysis.
         effects: Effects of silencing the neurons that pushed the wrong way, as in the manifest; see `silencing.Effect`.
+        reported: Whether the report was written.
     """
 
     summary: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Outcome:
     complete: bool = False
     interrupted: bool = False
     effects: list[dict[str, Any]] = field(default_factory=list)
+    reported: bool = False
 
 
 class ProgressReporter:

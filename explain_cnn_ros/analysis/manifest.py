@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import torch
 from explain_cnn_ros.analysis import provenance
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.job import AnalysisError, Job
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.analysis.json_text import json_text
+from explain_cnn_ros.analysis.results import COUNTS
+from explain_cnn_ros.analysis.silencing import KIND_TEXTS, Effect
+from explain_cnn_ros.files import reason, replace_text
 
 #: Name of the file in the output.
 MANIFEST = "analysis.json"
@@ -19,6 +24,20 @@ MANIFEST = "analysis.json"
 #: Values of `status`: parts are being analysed, or the process was killed; all inputs were read to their end; Ctrl-C
 #: ended the analysis; an input could not be read to its end.
 RUNNING, COMPLETE, INTERRUPTED, INCOMPLETE = "running", "complete", "interrupted", "incomplete"
+
+#: Kinds of the entries that are read again.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "settings": dict,
+    "inputs": list,
+    "labels": list,
+    "model": str,
+    "threshold": (int, float),
+    "status": str,
+    "fingerprints": dict,
+    "summary": dict,
+    "problems": list,
+    "wrong_way": dict,
+}
 
 
 def read_manifest(output: Path) -> dict[str, Any] | None:
@@ -29,8 +48,41 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
         ValueError: The file is no manifest.
     """
     path = output / MANIFEST
-    manifest: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(manifest, dict):
+        raise ValueError("it is no list of entries")
+    for name, kind in _KINDS.items():
+        if name in manifest and not isinstance(manifest[name], kind):
+            raise ValueError(f"its entry {name} is of the wrong kind")
+    if not all(isinstance(count, int) for count in manifest.get("summary", {}).values()):
+        raise ValueError("its entry summary is of the wrong kind")
     return manifest
+
+
+def _check_results(manifest: Mapping[str, Any]) -> None:
+    """Check the entries that a resumed analysis uses again.
+
+    Raises:
+        ValueError: An entry is of the wrong kind.
+    """
+    if not all(isinstance(problem, str) for problem in manifest.get("problems", [])):
+        raise ValueError("its entry problems is of the wrong kind")
+    if not all(isinstance(found, dict) for found in manifest.get("fingerprints", {}).values()):
+        raise ValueError("its entry fingerprints is of the wrong kind")
+    names = {field.name for field in dataclasses.fields(Effect)}
+    effects = manifest.get("wrong_way", {}).get("effects", [])
+    if not isinstance(effects, list) or not all(
+        isinstance(effect, dict) and names <= effect.keys() and effect["kind"] in KIND_TEXTS for effect in effects
+    ):
+        raise ValueError("its entry wrong_way is of the wrong kind")
+    complete = "problems" in manifest and set(COUNTS) <= manifest.get("summary", {}).keys()
+    if manifest.get("status") == COMPLETE and not complete:
+        raise ValueError("its entries summary and problems are not complete")
 
 
 def write_manifest(output: Path, manifest: dict[str, Any]) -> None:
@@ -39,7 +91,7 @@ def write_manifest(output: Path, manifest: dict[str, Any]) -> None:
     Raises:
         OSError: The file cannot be written. An existing file is left as it is.
     """
-    replace_text(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    replace_text(output / MANIFEST, json_text(manifest, indent=1) + "\n")
 
 
 def previous_manifest(job: Job, model: str, resume: bool) -> dict[str, Any] | None:
@@ -55,9 +107,12 @@ def previous_manifest(job: Job, model: str, resume: bool) -> dict[str, Any] | No
     """
     try:
         previous = read_manifest(job.output)
+        if previous is not None and resume:
+            _check_results(previous)
     except (OSError, ValueError) as error:
+        cause = reason(error) if isinstance(error, OSError) else error
         raise AnalysisError(
-            f"{job.output / MANIFEST} cannot be read ({error}): repair it, or give another --output"
+            f"{job.output / MANIFEST} cannot be read ({cause}): repair it, or give another --output"
         ) from error
     if previous is None:
         if job.output.exists() and (not job.output.is_dir() or any(job.output.iterdir())):

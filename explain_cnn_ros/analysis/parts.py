@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from explain_cnn_ros.analysis.tables import ALL
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.analysis.json_text import json_text
+from explain_cnn_ros.analysis.tables import ALL, OF_PART
+from explain_cnn_ros.files import replace_text, replacing
 
 #: Number of frames of a part.
 PART_FRAMES = 64
@@ -21,6 +22,24 @@ PART_FRAMES = 64
 SILENCING = "silencing"
 
 Part = dict[str, pa.Table]
+
+
+class DamagedPartError(Exception):
+    """A part cannot be read, for instance because the machine lost its power while it was written.
+
+    Args:
+        source: Number of the recording.
+        number: Number of the part in the recording.
+        cause: What is wrong.
+
+    Attributes:
+        source: Number of the recording.
+        number: Number of the part in the recording.
+    """
+
+    def __init__(self, source: int, number: int, cause: object) -> None:
+        super().__init__(f"part {number} of recording {source} is damaged: {cause}")
+        self.source, self.number = source, number
 
 
 class PartStore:
@@ -36,7 +55,15 @@ class PartStore:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob("*.partial"):
-            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+            if unfinished.is_dir() and not unfinished.is_symlink():
+                shutil.rmtree(unfinished)
+            else:
+                unfinished.unlink()
+
+    @property
+    def output(self) -> Path:
+        """Folder of the results, in which the store lies."""
+        return self.folder.parent
 
     @staticmethod
     def has_results(folder: Path) -> bool:
@@ -73,7 +100,7 @@ class PartStore:
         try:
             partial.mkdir()
             for name, table in part.items():
-                pq.write_table(table, partial / f"{name}.parquet", compression="zstd")
+                _write_table(table, partial / f"{name}.parquet")
             partial.rename(final)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
@@ -89,13 +116,48 @@ class PartStore:
             fingerprint: Its fingerprint; None if it is unknown.
         """
         record = {"frames": frames, "problems": problems, "fingerprint": fingerprint}
-        replace_text(self.folder / f"{source:05d}.json", json.dumps(record))
+        replace_text(self._record(source), json_text(record))
+
+    def _record(self, source: int) -> Path:
+        return self.folder / f"{source:05d}.json"
 
     def finished(self, source: int) -> dict[str, Any] | None:
         """Return what `finish` recorded about a recording; None if it was not read to its end."""
-        path = self.folder / f"{source:05d}.json"
-        record: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-        return record
+        try:
+            record = json.loads(self._record(source).read_bytes())
+            fine = isinstance(record["frames"], int) and isinstance(record["problems"], list)
+        except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+            # A damaged record is none.
+            return None
+        found: dict[str, Any] | None = record if fine else None
+        return found
+
+    def discard(self, source: int, number: int) -> None:
+        """Remove a part. Its recording then counts as one that was not read to its end."""
+        self._record(source).unlink(missing_ok=True)
+        shutil.rmtree(self._path(source, number))
+
+    def discard_damaged(self) -> int:
+        """Remove the parts that cannot be read, and records of recordings of which parts are missing.
+
+        Returns:
+            The number of parts and records that were removed.
+        """
+        count = 0
+        for source, number in self.parts():
+            folder = self._path(source, number)
+            silencing = folder / f"{SILENCING}.parquet"
+            if silencing.exists() and not _is_table(silencing, SILENCING):
+                silencing.unlink()
+            if not all(_is_table(folder / f"{name}.parquet", name) for name in OF_PART):
+                self.discard(source, number)
+                count += 1
+        for path in self.folder.glob("[0-9]" * 5 + ".json"):
+            numbers = self.numbers(int(path.stem))
+            if self.finished(int(path.stem)) is None or numbers != list(range(len(numbers))):
+                path.unlink()
+                count += 1
+        return count
 
     def numbers(self, source: int) -> list[int]:
         """Return the numbers of the parts of a recording that exist, in order."""
@@ -114,8 +176,16 @@ class PartStore:
             number: Number of the part in the recording, counted from 0.
             name: Name of the table.
             columns: Names of the columns; None for all.
+
+        Raises:
+            DamagedPartError: The part cannot be read.
         """
-        return pq.read_table(self._path(source, number) / f"{name}.parquet", columns=columns)
+        path = self._path(source, number) / f"{name}.parquet"
+        try:
+            with path.open("rb") as file:
+                return pq.read_table(file, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from error
 
     def begin_silencing(self, sets: str) -> None:
         """Prepare the store for the results of silencing, and remove those that belong to other sets of neurons.
@@ -124,7 +194,7 @@ class PartStore:
             sets: A text that describes the sets.
         """
         path = self.folder / "silencing.json"
-        if not path.is_file() or path.read_text(encoding="utf-8") != sets:
+        if not path.is_file() or path.read_bytes() != sets.encode():
             for stale in self.folder.glob(f"?????-???????/{SILENCING}.parquet"):
                 stale.unlink()
             replace_text(path, sets)
@@ -144,24 +214,26 @@ class PartStore:
         Raises:
             OSError: The table cannot be written. Nothing of it is left.
         """
-        final = self._path(source, number) / f"{SILENCING}.parquet"
-        partial = final.with_name(final.name + ".partial")
-        try:
-            pq.write_table(table, partial, compression="zstd")
-            partial.rename(final)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing(self._path(source, number) / f"{SILENCING}.parquet") as partial:
+            _write_table(table, partial)
 
     def frames(self, source: int) -> int:
         """Return the number of frames in the parts of a recording."""
-        paths = [self._path(source, number) / "frames.parquet" for number in self.numbers(source)]
-        return sum(pq.read_metadata(path).num_rows for path in paths)
+        return sum(self.read(source, number, "frames", ["frame"]).num_rows for number in self.numbers(source))
 
     def tables(self, name: str) -> Iterator[pa.Table]:
-        """Yield one table, part by part, in the order of the recordings, of the parts that have it."""
+        """Yield one table, part by part, in the order of the recordings, of the parts that have it.
+
+        Raises:
+            DamagedPartError: A part cannot be read.
+        """
         for path in sorted(self.folder.glob(f"?????-???????/{name}.parquet")):
-            yield pq.read_table(path, schema=pa.schema(_schema(name)))
+            try:
+                with path.open("rb") as file:
+                    table = pq.read_table(file, schema=pa.schema(_schema(name)))
+            except (OSError, pa.ArrowException) as error:
+                raise _damaged(path, error) from error
+            yield table
 
     def remove(self) -> None:
         """Remove the store."""
@@ -170,3 +242,26 @@ class PartStore:
 
 def _schema(name: str) -> list[tuple[str, pa.DataType]]:
     return [(column, kind) for column, (kind, _) in ALL[name].items()]
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    # pyarrow opens no paths that are not UTF-8.
+    with path.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def _is_table(path: Path, name: str) -> bool:
+    """Whether a file has the beginning and the end of a table of a part."""
+    try:
+        with path.open("rb") as file:
+            return set(ALL[name]) <= set(pq.read_schema(file).names)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _damaged(path: Path, error: Exception) -> Exception:
+    """Return the error of a part from that of a file in it. An error of the system stays as it is."""
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+        return error
+    source, _, number = path.parent.name.partition("-")
+    return DamagedPartError(int(source), int(number), f"{path}: {error}")

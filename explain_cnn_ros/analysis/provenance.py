@@ -27,13 +27,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path, output: Path | None = None) -> dict[str, Any]:
     """Return size and SHA-256 of a file, or of the files of a folder in the order of their names.
+
+    Args:
+        path: The file or folder.
+        output: Folder of the results, which do not belong to the input if they lie within it; None for none.
 
     Raises:
         OSError: A file cannot be read.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if output is not None and path.resolve() in output.resolve().parents:
+        own = path / output.resolve().relative_to(path.resolve())
+        files = [file for file in files if own not in file.parents]
     digest, size, whole = hashlib.sha256(), 0, True
     for file in files:
         length = file.stat().st_size
@@ -51,9 +58,9 @@ def fingerprint(path: Path) -> dict[str, Any]:
     }
 
 
-def fingerprint_or_none(path: Path) -> dict[str, Any] | None:
-    """Return the fingerprint of a file or folder; None if it cannot be read."""
+def fingerprint_or_none(path: Path, output: Path | None = None) -> dict[str, Any] | None:
+    """Return the fingerprint of a file or folder; None if it cannot be read. See `fingerprint`."""
     try:
-        return fingerprint(path)
+        return fingerprint(path, output)
     except OSError:
         return None

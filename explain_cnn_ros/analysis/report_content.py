@@ -23,6 +23,7 @@ from explain_cnn_ros.analysis.rows import proof_of
 from explain_cnn_ros.analysis.settings import LOW_CONFIDENCE, WRONG
 from explain_cnn_ros.analysis.silencing import spread
 from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, MISSED
+from explain_cnn_ros.bags.reader import CLOCK_UNSET
 from explain_cnn_ros.draw.captions import proof_text, proof_warning
 from explain_cnn_ros.explain.metrics import SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -54,7 +55,7 @@ class Shown:
     Attributes:
         source: Path of the recording.
         frame: Number of the frame.
-        seconds: Time after the first frame of the recording, in seconds.
+        seconds: Time after the start of the recording's curve, in seconds.
         probability: P(person).
         person: The decision.
         label: Whether there was a person; None without a label.
@@ -89,12 +90,12 @@ class Curves:
     """The curves of one recording.
 
     Attributes:
-        times: Times of the frames after the first frame, in seconds.
+        times: Times of the frames after `start`, in seconds. Frames that were recorded before the clock was set have 0.
         probabilities: P(person) of the frames.
         marks: Frames that are marked: wrong, doubtful or explained.
         similarity: Time and set similarity of the explained frames.
         errors: Number of frames that could not be decoded.
-        start: Log time of the first frame, in ns.
+        start: Log time of the first frame, in ns; of the first one after the clock was set, if there are such frames.
     """
 
     times: list[float] = field(default_factory=list)
@@ -167,16 +168,17 @@ def _needs_attention(trigger: str) -> bool:
 
 def _frames(store: PartStore) -> tuple[dict[str, Curves], dict[Key, Shown]]:
     """Return the curves of each recording, and all explained frames, without their pictures."""
+    starts = _starts(store)
     curves: dict[str, Curves] = {}
     explained: dict[Key, Shown] = {}
     for table in store.tables("frames"):
         for row in table.to_pylist():
             source = row["source"]
-            curve = curves.setdefault(source, Curves(start=row["log_time"]))
+            curve = curves.setdefault(source, Curves(start=starts[source]))
             if row["probability"] is None:
                 curve.errors += 1
                 continue
-            seconds = (row["log_time"] - curve.start) / 1e9
+            seconds = max(0.0, (row["log_time"] - curve.start) / 1e9)
             curve.times.append(seconds)
             curve.probabilities.append(row["probability"])
             kind = "wrong" if row["wrong"] else "doubtful" if row["doubtful"] else "explained" if row["trigger"] else ""
@@ -187,6 +189,18 @@ def _frames(store: PartStore) -> tuple[dict[str, Curves], dict[Key, Shown]]:
             if row["trigger"]:
                 explained[source, row["frame"]] = _shown(row, seconds)
     return curves, explained
+
+
+def _starts(store: PartStore) -> dict[str, int]:
+    """Return the log time at which the curve of each recording starts, in ns."""
+    first: dict[str, int] = {}
+    later: dict[str, int] = {}
+    for table in store.tables("frames"):
+        for source, time in zip(table["source"].to_pylist(), table["log_time"].to_pylist(), strict=True):
+            first[source] = min(time, first.get(source, time))
+            if time >= CLOCK_UNSET:
+                later[source] = min(time, later.get(source, time))
+    return first | later
 
 
 def _shown(row: dict[str, Any], seconds: float) -> Shown:
@@ -356,7 +370,8 @@ def _wrong_kind(frame: Shown) -> str:
 
 def _fitted(picture: NDArray[np.uint8], side: int) -> Any:
     scale = min(1.0, side / max(picture.shape[:2]))
-    return picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = (max(1, round(scale * length)) for length in picture.shape[:2])
+    return picture if scale == 1 else cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _patch(picture: NDArray[np.uint8], box: Box, scale: float) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,13 @@ import pyarrow.parquet as pq
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.tables import COLUMNS, schema
 from explain_cnn_ros.bags.storage import Message
+from explain_cnn_ros.files import replacing
 
 #: Minimum number of rows that are written together: parts are small, and readers prefer larger pieces.
 ROWS_TOGETHER = 16_384
+
+#: Names of the counts of frames in a summary.
+COUNTS = ("frames", "person", "doubtful", "labelled", "wrong", "explained", "errors")
 
 #: Name of the folder with the recording in the output.
 RECORDING = "explanations"
@@ -30,8 +33,11 @@ def write_tables(store: PartStore, output: Path) -> None:
         OSError: A table cannot be written. An existing file is left as it is.
     """
     for name in COLUMNS:
-        partial, final = output / f"{name}.parquet.partial", output / f"{name}.parquet"
-        with pq.ParquetWriter(partial, schema(name), compression="zstd") as writer:
+        with (
+            replacing(output / f"{name}.parquet") as partial,
+            partial.open("wb") as file,
+            pq.ParquetWriter(file, schema(name), compression="zstd") as writer,
+        ):
             waiting: list[pa.Table] = []
             for table in store.tables(name):
                 waiting.append(table)
@@ -40,7 +46,6 @@ def write_tables(store: PartStore, output: Path) -> None:
                     waiting = []
             if waiting:
                 writer.write_table(_joined(waiting, name))
-        os.replace(partial, final)
 
 
 def _joined(tables: list[pa.Table], name: str) -> pa.Table:
@@ -77,6 +82,5 @@ def summarise(store: PartStore) -> tuple[dict[str, int], list[str]]:
         f"{source}: {count} frame{'s' if count > 1 else ''} could not be analysed; the first: {first}"
         for source, (count, first) in errors.items()
     ]
-    keys = ("frames", "person", "doubtful", "labelled", "wrong", "explained", "errors")
-    summary: dict[str, Any] = {name: counts[name] for name in keys}
+    summary: dict[str, Any] = {name: counts[name] for name in COUNTS}
     return summary, problems

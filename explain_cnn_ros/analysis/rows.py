@@ -118,6 +118,7 @@ def picture_row(image: NDArray[np.uint8]) -> Row:
     scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
     smaller: Any = image
     if scale < 1:
-        smaller = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        smaller = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     return {"scale": scale, "jpeg": jpeg.tobytes()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 from contextlib import closing
@@ -22,12 +23,13 @@ from explain_cnn_ros.analysis.job import (
     ProgressReporter,
     no_encoder,
 )
-from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
+from explain_cnn_ros.analysis.parts import PART_FRAMES, DamagedPartError, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
 from explain_cnn_ros.analysis.report_content import NEURONS
 from explain_cnn_ros.analysis.silencing import silence_wrong_way, wrong_way_summary
 from explain_cnn_ros.bags.sources import Source, SourceError
-from explain_cnn_ros.bags.writer import partial_folder, write_recording
+from explain_cnn_ros.bags.writer import message_definitions, partial_folder, write_recording
+from explain_cnn_ros.files import reason, require_folder
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
@@ -55,6 +57,10 @@ def run(
         AnalysisError: There is nothing to analyse, or the output belongs to another analysis.
     """
     progress = progress or ProgressReporter()
+    try:
+        require_folder(job.output)
+    except OSError as error:
+        raise AnalysisError(f"--output cannot be used: {error}") from error
     analyzer = _analyzer(job, make_encoder)
     previous = manifests.previous_manifest(job, analyzer.classifier.model_hash, resume)
     if previous is not None and previous.get("status") == manifests.COMPLETE:
@@ -66,10 +72,13 @@ def run(
         for note in inputs.notes:
             progress.say(note)
         manifest, store = _begin(job, analyzer, previous)
+        if damaged := store.discard_damaged():
+            progress.say(f"{damaged} parts in {job.parts} are damaged or missing: their frames are analysed again")
         _analyze_inputs(job, analyzer, inputs, store, progress, outcome, distribute)
     manifest["fingerprints"] = inputs.fingerprints(store, manifest["fingerprints"])
     outcome.problems += inputs.problems(store)
-    _conclude(job, manifest, store, progress, outcome)
+    encodes = None if make_encoder is no_encoder else analyzer.encodes
+    _conclude(job, encodes, manifest, store, progress, outcome)
     return outcome
 
 
@@ -80,7 +89,7 @@ def _analyzer(job: Job, make_encoder: EncoderFactory) -> Analyzer:
         classifier = PersonClassifier.load(job.weights, job.device)
         return Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
     except (OSError, ValueError, RuntimeError) as error:
-        raise AnalysisError(str(error)) from error
+        raise AnalysisError(reason(error) if isinstance(error, OSError) else str(error)) from error
 
 
 def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressReporter) -> Outcome:
@@ -89,7 +98,8 @@ def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressRepo
     shutil.rmtree(job.parts, ignore_errors=True)
     progress.say(f"the analysis in {job.output} is complete already: nothing is left to do")
     effects = previous.get("wrong_way", {}).get("effects", [])
-    return Outcome(previous["summary"], previous["problems"], complete=True, effects=effects)
+    reported = (job.output / report.NAME).is_file()
+    return Outcome(previous["summary"], previous["problems"], complete=True, effects=effects, reported=reported)
 
 
 def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tuple[dict[str, Any], PartStore]:
@@ -99,7 +109,7 @@ def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tup
         manifests.write_manifest(job.output, manifest)
         return manifest, PartStore(job.parts)
     except OSError as error:
-        raise AnalysisError(f"{job.output} cannot be written: {error.strerror or error}") from error
+        raise AnalysisError(f"--output cannot be written: {reason(error)}") from error
 
 
 def _analyze_inputs(
@@ -129,10 +139,12 @@ def _analyze_inputs(
             outcome.complete = True
     except KeyboardInterrupt:
         outcome.interrupted = True
+    except DamagedPartError as error:
+        outcome.problems.append(_discarded(store, error))
     except OSError as error:
         outcome.problems.append(
-            f"{job.output}: {error.strerror or error}: the frames that were analysed before are in the results; free "
-            "some space and go on with --resume"
+            f"{reason(error)}: the frames that were analysed before are in the results; {_cure(error)} and go on with "
+            "--resume"
         )
     finally:
         progress.end()
@@ -164,34 +176,114 @@ def _analyze(analyzer: Analyzer, number: int, source: Source, store: PartStore, 
 
 
 def _conclude(
-    job: Job, manifest: dict[str, Any], store: PartStore, progress: ProgressReporter, outcome: Outcome
+    job: Job,
+    encodes: bool | None,
+    manifest: dict[str, Any],
+    store: PartStore,
+    progress: ProgressReporter,
+    outcome: Outcome,
 ) -> None:
-    """Write tables, recording and report of the parts that exist. The parts are removed if they are all there."""
-    outcome.summary, errors = results.summarise(store)
-    outcome.problems += errors
+    """Write tables, recording and report of the parts that exist. The parts are removed if they are all there.
+
+    `encodes` is whether results are encoded as messages; see `_write_recording`.
+    """
+    while True:
+        before = list(outcome.problems)
+        try:
+            _write_results(job, encodes, manifest, store, progress, outcome)
+        except DamagedPartError as error:
+            outcome.complete = False
+            outcome.problems = [*before, _discarded(store, error)]
+            continue
+        except OSError as error:
+            outcome.complete = False
+            outcome.problems.append(
+                f"the results could not be written: {reason(error)}: {_cure(error)} and go on with --resume"
+            )
+            shutil.rmtree(partial_folder(job.output / results.RECORDING), ignore_errors=True)
+        return
+
+
+def _write_results(
+    job: Job,
+    encodes: bool | None,
+    manifest: dict[str, Any],
+    store: PartStore,
+    progress: ProgressReporter,
+    outcome: Outcome,
+) -> None:
+    """Write the results of the parts that exist, once.
+
+    Raises:
+        DamagedPartError: A part cannot be read.
+        OSError: A file cannot be written.
+    """
+    outcome.summary, problems = results.summarise(store)
     if not outcome.summary["frames"] and outcome.complete:
-        outcome.problems.append("there is no frame within the given times")
+        problems.append("there is no frame within the given times")
     wrong_way = wrong_way_summary(store, NEURONS)
     outcome.effects = wrong_way["effects"]
+    progress.say("writing tables, recording and report")
+    results.write_tables(store, job.output)
+    problems += _write_recording(job, encodes, store, progress, outcome)
+    outcome.problems += problems
     manifest |= {"status": _status(outcome), "summary": outcome.summary, "problems": outcome.problems}
     manifest["wrong_way"] = wrong_way
-    recording = job.output / results.RECORDING
+    report.write_report(store, manifest, job)
+    outcome.reported = True
+    manifests.write_manifest(job.output, manifest)
+    if outcome.complete:
+        store.remove()
+
+
+def _write_recording(
+    job: Job, encodes: bool | None, store: PartStore, progress: ProgressReporter, outcome: Outcome
+) -> list[str]:
+    """Write the recording, or say why there is none.
+
+    Args:
+        job: The job.
+        encodes: Whether results are encoded as messages; None if nobody requested it.
+        store: The store with the messages.
+        progress: Is notified if there is no recording.
+        outcome: The outcome, with its summary.
+
+    Returns:
+        A sentence if it failed.
+
+    Raises:
+        DamagedPartError: A part cannot be read.
+        OSError: A file cannot be written.
+    """
     try:
-        progress.say("writing tables, recording and report")
-        results.write_tables(store, job.output)
-        if not write_recording(results.messages(store), recording):
-            progress.say("no recording is written: ROS, which encodes its messages, is not installed")
-        report.write_report(store, manifest, job)
-        manifests.write_manifest(job.output, manifest)
-        if outcome.complete:
-            store.remove()
-    except OSError as error:
-        outcome.complete = False
-        outcome.problems.append(
-            f"{job.output}: {error.strerror or error} while the results were written: free some space and go on with "
-            "--resume"
+        count = write_recording(results.messages(store), job.output / results.RECORDING)
+    except (OSError, DamagedPartError):
+        raise
+    except Exception as error:  # for instance a time that the format cannot hold; the other results do not need it
+        shutil.rmtree(partial_folder(job.output / results.RECORDING), ignore_errors=True)
+        return [f"no recording is written: {type(error).__name__}: {error}"]
+    if count:
+        return []
+    if outcome.summary["frames"] == outcome.summary["errors"]:
+        progress.say("no recording is written: no frame was decided")
+    elif encodes is False:
+        progress.say(
+            "no recording is written: it needs ROS and the messages of this package, and they cannot be imported here"
         )
-        shutil.rmtree(partial_folder(recording), ignore_errors=True)
+    elif encodes and message_definitions() is None:
+        progress.say("no recording is written: the definitions of this package's messages (.msg) are not installed")
+    return []
+
+
+def _discarded(store: PartStore, error: DamagedPartError) -> str:
+    """Remove a damaged part, and return a sentence about it."""
+    store.discard(error.source, error.number)
+    return f"{error}; its frames are missing in the results, and --resume analyses them again"
+
+
+def _cure(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "free some space" if full or error.errno is None else "make it possible"
 
 
 def _status(outcome: Outcome) -> str:

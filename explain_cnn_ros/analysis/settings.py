@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +59,8 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(all(t >= 0 for t in self.explain_at), "explain_at", self.explain_at, "times of at least 0, in seconds")
+        fine = all(0 <= t < math.inf for t in self.explain_at)
+        require(fine, "explain_at", self.explain_at, "finite times of at least 0, in seconds")
 
     def window_stride(self, total: int) -> int:
         """Return k, so that the window of every k-th frame of a recording is stored for silencing.

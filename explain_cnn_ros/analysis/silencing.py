@@ -6,7 +6,6 @@ windows are stored in the parts, so that no recording is read twice.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import pyarrow as pa
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.intervals import share_interval
 from explain_cnn_ros.analysis.job import ProgressReporter
+from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.rows import Row, window_of
 from explain_cnn_ros.analysis.tables import table_of
@@ -140,7 +140,7 @@ def silence_wrong_way(analyzer: Analyzer, store: PartStore, progress: ProgressRe
     if not sets:
         return
     chosen = _chosen(store, settings.silence_frames)
-    store.begin_silencing(json.dumps([asdict(one) for one in sets]))
+    store.begin_silencing(json_text([asdict(one) for one in sets]))
     parts = {part: [key for key in _keys(store, part) if key in chosen] for part in store.parts()}
     progress.say(f"deciding {len(chosen)} frames again with the neurons silenced that pushed the wrong way")
     progress.begin(len(chosen), sum(len(keys) for part, keys in parts.items() if store.has_silencing(*part)))

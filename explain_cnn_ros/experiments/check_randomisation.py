@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.experiments.randomisation import check, table
 from explain_cnn_ros.experiments.selectors import settings_with
 from explain_cnn_ros.explain.settings import PRESETS
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.files import reason, replace_text, require_folder
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: Suffixes of the files in a folder that are read as images.
@@ -90,24 +90,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     try:
+        if arguments.output:
+            require_folder(arguments.output.parent)
         settings = settings_with(arguments.preset, top_n=arguments.top_n, seed=arguments.seed)
         images = read_images(arguments.images)
         classifier = PersonClassifier.load(arguments.weights, arguments.device)
         rows = check(classifier, images, settings, arguments.seed)
+        print(table(rows))
+        if arguments.output:
+            record = {
+                "images": len(images),
+                "weights": classifier.model_hash,
+                "settings": dataclasses.asdict(settings),
+                "changes": [dataclasses.asdict(row) for row in rows],
+            }
+            replace_text(arguments.output, json.dumps(record, indent=1) + "\n")
     except (OSError, ValueError, RuntimeError) as error:
-        print(f"check_randomisation: {error}", file=sys.stderr)
+        print(f"check_randomisation: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("check_randomisation: interrupted", file=sys.stderr)
         return 130
-    print(table(rows))
-    if arguments.output:
-        record = {
-            "images": len(images),
-            "weights": classifier.model_hash,
-            "settings": dataclasses.asdict(settings),
-            "changes": [dataclasses.asdict(row) for row in rows],
-        }
-        replace_text(arguments.output, json.dumps(record, indent=1) + "\n")
     return 0
 
 

@@ -21,6 +21,7 @@ from explain_cnn_ros.bags.sources import SourceError
 from explain_cnn_ros.experiments import commands
 from explain_cnn_ros.experiments.patch_accuracy import SPLITS
 from explain_cnn_ros.explain.settings import PRESETS
+from explain_cnn_ros.files import reason, require_folder
 from explain_cnn_ros.scan.decider import REGIONS
 
 Run = Callable[[argparse.Namespace], None]
@@ -164,8 +165,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     try:
+        # The folder is checked before hours of computation and not after them.
+        is_file = arguments.experiment == "localization"
+        require_folder(arguments.output.parent if is_file else arguments.output)
         arguments.run(arguments)
-    except (OSError, ValueError, RuntimeError, ImportError, SourceError, cv2.error) as error:
+    except OSError as error:
+        print(f"experiments: {reason(error)}", file=sys.stderr)
+        return 1
+    except (ValueError, RuntimeError, ImportError, SourceError, cv2.error) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

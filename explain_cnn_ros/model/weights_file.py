@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +13,68 @@ from typing import Any, NamedTuple
 import safetensors
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from explain_cnn_ros.files import reason, replacing
 from explain_cnn_ros.model.network import VGGClassifier
 from explain_cnn_ros.model.proposer import Proposer
+from explain_cnn_ros.model.safetensors_header import METADATA, read_header
 
 #: The weights that ship with the package.
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "vgg16_inria.safetensors"
 
 #: Prefix of the proposer's tensors in the file.
 PROPOSER_PREFIX = "proposer."
+
+#: Types of weights, and of the counters of batch norm.
+FLOATS, INTEGERS = ("F16", "BF16", "F32", "F64"), ("I64",)
+
+#: Maximum number of names of tensors in a message.
+NAMED = 3
+
+
+def _is_whole(value: object, least: int = 1) -> bool:
+    """Whether a value is a size that PyTorch can hold, and at least as large as another one."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_three(value: object, low: float, high: float) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_is_number(one) and low <= one <= high for one in value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+#: Condition that the value of each field of ModelInfo must satisfy, and the condition in words. Means and deviations
+#: become float32, in which other numbers are 0 or infinite.
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "architecture": (_is_text, "a text"),
+    "hidden": (_is_whole, "a whole number above 0"),
+    "input_size": (
+        lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value)),
+        "two whole numbers above 0, width and height",
+    ),
+    "mean": (lambda value: _are_three(value, -1e6, 1e6), "three numbers between -1e6 and 1e6"),
+    "std": (lambda value: _are_three(value, 1e-6, 1e6), "three numbers between 1e-6 and 1e6"),
+    "classes": (
+        lambda value: value == ("background", "person"),
+        "background and person: this package decides between these two",
+    ),
+    "threshold": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1"),
+    "training_data": (_is_text, "a text"),
+    "command": (_is_text, "a text"),
+    "created": (_is_text, "a text"),
+    "accuracy": (
+        lambda value: isinstance(value, dict) and all(_is_text(k) and _is_number(v) for k, v in value.items()),
+        "numbers by name",
+    ),
+    "proposer": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,32 +113,54 @@ class ModelInfo:
     proposer: int = 0
 
     def __post_init__(self) -> None:
-        if self.classes != ("background", "person"):
-            raise ValueError(f"classes are {self.classes}: this package decides between background and person")
-        if not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"threshold is {self.threshold}: it must lie between 0 and 1")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(deviation > 0 for deviation in self.std):
-            raise ValueError(f"mean is {self.mean}, std {self.std}: three numbers each, std above 0")
+        for name, (condition, expected) in _EXPECTED.items():
+            value = getattr(self, name)
+            if not condition(value):
+                raise ValueError(f"{name} is {_short(value)}: it must be {expected}")
 
     def to_metadata(self) -> dict[str, str]:
-        """Convert to safetensors metadata: one JSON string for each field."""
-        return {key: json.dumps(value) for key, value in dataclasses.asdict(self).items()}
+        """Convert to safetensors metadata: one JSON string for each field. Figures that are not finite are left out."""
+        plain = dataclasses.asdict(self) | {"accuracy": _known(self.accuracy)}
+        return {key: json.dumps(value) for key, value in plain.items()}
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, str]) -> ModelInfo:
+    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelInfo:
         """Read what `to_metadata` returned; unknown keys are ignored. Files of the first versions have no `proposer`.
 
+        Figures of the accuracy that are null or not finite are left out.
+
         Raises:
-            ValueError: A key is missing.
+            ValueError: A key is missing, or its value is no JSON or of the wrong kind. The message names the key.
         """
         names = [f.name for f in dataclasses.fields(cls)]
         missing = [name for name in names if name not in metadata and name != "proposer"]
         if missing:
-            raise ValueError(f"its metadata lacks {', '.join(missing)}")
-        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in names if name in metadata}
-        # JSON has no tuples.
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            raise ValueError(
+                f"its metadata lacks {', '.join(missing)}: give the path of a file that `train` has written"
+            )
+        fields: dict[str, Any] = {name: _parsed(name, metadata[name]) for name in names if name in metadata}
+        if isinstance(fields["accuracy"], dict):
+            fields["accuracy"] = _known(fields["accuracy"])
         return cls(**fields)
+
+
+def _known(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures without those that are null, not finite, or too large for a float32."""
+    return {name: v for name, v in figures.items() if not (v is None or (_is_number(v) and not abs(v) < 1e30))}
+
+
+def _parsed(name: str, text: str) -> Any:
+    """Return the value of a key of the metadata. Lists become tuples, which JSON does not have."""
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{name} in its metadata is {_short(text)}: it must be JSON") from error
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + " ..."
 
 
 class Weights(NamedTuple):
@@ -108,26 +184,119 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         FileNotFoundError: There is no file at `path`.
-        ValueError: The file holds no weights of this package.
+        ValueError: The file cannot be read, is damaged, or holds no weights of this package. The message names the
+            cause and the cure.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: give the path of a .safetensors file that `train` has written")
     try:
+        if not path.is_file():
+            is_folder = ", which is a folder" if path.is_dir() else ""
+            raise FileNotFoundError(
+                f"no weights at {path}{is_folder}: give the path of a .safetensors file that `train` has written"
+            )
+        header = read_header(path)
+        info = ModelInfo.from_metadata(header.get(METADATA) or {})
+        network, proposer = _networks(info, header)
         with safetensors.safe_open(path, framework="pt") as file:
-            info = ModelInfo.from_metadata(file.metadata() or {})
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        proposer = Proposer(info.proposer, info.input_size) if info.proposer else None
-        if proposer is not None:
-            own = [name for name in state if name.startswith(PROPOSER_PREFIX)]
-            proposer.load_state_dict({name.removeprefix(PROPOSER_PREFIX): state.pop(name) for name in own})
-        network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
-        for name, value in network.offset.state_dict(prefix="offset.").items():
-            # Files of the first versions have no offsets; their windows are not moved.
-            state.setdefault(name, torch.zeros_like(value))
-        network.load_state_dict(state)
-    except (ValueError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
+            _load(network, file.get_tensor)
+            if proposer is not None:
+                _load(proposer, lambda name: file.get_tensor(PROPOSER_PREFIX + name))
+        return Weights(network, proposer, info, _hash(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {reason(error)}") from error
+    except (ValueError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} holds no weights of explain_cnn_ros: {error}") from error
-    return Weights(network, proposer, info, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+
+
+def _networks(info: ModelInfo, header: Mapping[str, Any]) -> tuple[VGGClassifier, Proposer | None]:
+    """Build the networks of a file. The dense layers and the proposer have no memory before they are loaded.
+
+    Args:
+        info: The metadata of the file.
+        header: Its header; see `read_header`.
+
+    Raises:
+        ValueError: The header announces other tensors than those of the networks.
+    """
+    with torch.device("meta"):
+        network = VGGClassifier(info.architecture, info.input_size, info.hidden, len(info.classes))
+        proposer = Proposer(info.proposer, info.input_size) if info.proposer else None
+    expected = dict(network.state_dict())
+    if proposer is not None:
+        expected |= proposer.state_dict(prefix=PROPOSER_PREFIX)
+    names = header.keys() - {METADATA}
+    width, height = info.input_size
+    of_network = f"the network that its metadata describes ({info.architecture}, windows of {width} x {height})"
+    # Files of the first versions have no offsets.
+    optional = set() if any(name.startswith("offset.") for name in names) else {"offset.weight", "offset.bias"}
+    if missing := sorted(expected.keys() - names - optional):
+        raise ValueError(f"it lacks {_listed(missing)} of {of_network}: give a complete file that `train` has written")
+    if extra := sorted(names - expected.keys()):
+        raise ValueError(f"it has {_listed(extra)}, which {of_network} does not have: the file is of another network")
+    for name in sorted(expected.keys() & names):
+        shape, types = tuple(expected[name].shape), FLOATS if expected[name].is_floating_point() else INTEGERS
+        if header[name]["dtype"] not in types:
+            raise ValueError(f"its tensor {name} has the type {header[name]['dtype']}: it must be {' or '.join(types)}")
+        if tuple(header[name]["shape"]) != shape:
+            raise ValueError(
+                f"its tensor {name} has the shape {header[name]['shape']}, {of_network} has {list(shape)}: the file is "
+                "of another network"
+            )
+    return network, proposer
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"the tensor{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more}"
+
+
+def _load(network: nn.Module, read: Callable[[str], Tensor]) -> None:
+    """Replace the weights of a network.
+
+    Args:
+        network: The network.
+        read: Reads a tensor by its name in the network.
+
+    Raises:
+        ValueError: A value of a tensor is not finite, or a variance is negative.
+    """
+    state = {}
+    for name, expected in network.state_dict().items():
+        try:
+            value = read(name)
+        except safetensors.SafetensorError:
+            if not name.startswith("offset."):
+                raise
+            # The windows of files of the first versions are not moved.
+            value = torch.zeros(expected.shape)
+        state[name] = _checked(name, value, expected)
+    network.load_state_dict(state, assign=True)
+    network.to(memory_format=torch.channels_last)
+
+
+def _checked(name: str, value: Tensor, expected: Tensor) -> Tensor:
+    """Return a tensor in the type of the expected one, float32 for weights."""
+    # Without a copy, the tensor would be a part of the file, which may change.
+    value = value.to(expected.dtype, copy=True)
+    if value.is_floating_point():
+        wrong = int(value.numel() - torch.isfinite(value).sum())
+        if wrong:
+            raise ValueError(
+                f"its tensor {name} has {wrong:,} values of {value.numel():,} that are not finite (NaN or infinity): "
+                "the training diverged, or the file is damaged. Use other weights"
+            )
+        if name.endswith("running_var") and (value < 0).any():
+            raise ValueError(f"its tensor {name} has negative values: a variance has none. The file is damaged")
+    return value
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()[:12]
 
 
 def write_weights(
@@ -145,8 +314,10 @@ def write_weights(
         path: The file; its folder is created if it does not exist.
         dtype: Type of the stored weights.
         proposer: The network that proposes windows, without batch norm; None for none.
+
+    Raises:
+        OSError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = dict(network.state_dict())
     if proposer is not None:
         tensors |= proposer.state_dict(prefix=PROPOSER_PREFIX)
@@ -155,7 +326,9 @@ def write_weights(
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in tensors.items()
     }
-    partial = path.with_suffix(".partial")
-    save_file(state, partial, info.to_metadata())
-    partial.chmod(0o644)  # safetensors creates files that only their owner can read
-    partial.replace(path)
+    try:
+        with replacing(path) as partial:
+            save_file(state, partial, info.to_metadata())
+            partial.chmod(0o644)  # safetensors creates files that only their owner can read
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error

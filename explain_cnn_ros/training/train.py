@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.files import reason, replace_text, require_folder
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.options import options
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -92,6 +93,51 @@ def add_proposer(
     return classifier
 
 
+def resume(trainer: Trainer) -> None:
+    """Continue from the checkpoint of a trainer, if there is one.
+
+    Raises:
+        ValueError: The checkpoint belongs to other settings, or is damaged. It stays unchanged.
+    """
+    try:
+        trainer.resume()
+    except (EOFError, LookupError, RuntimeError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        cause = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{trainer.checkpoint} cannot be loaded ({cause}): it is damaged, or does not fit into the memory of the "
+            "device. Remove it to begin anew"
+        ) from error
+
+
+def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
+    """Train as the arguments say, and write the weights.
+
+    Returns:
+        The classifier, and the path of its weights file.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: A setting, the data or the checkpoint are not suitable.
+        RuntimeError: The device is not available, or has no memory left.
+    """
+    settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
+    require_folder(arguments.output)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    data = read_data(arguments.inria, arguments.background, settings)
+    device = choose_device(arguments.device)
+    if arguments.add_proposer:
+        classifier = add_proposer(arguments.add_proposer, data, settings, arguments.output, device)
+    else:
+        trainer = Trainer(data, settings, arguments.output, device)
+        resume(trainer)
+        classifier = trainer.run()
+        classifier.info = dataclasses.replace(classifier.info, command=command_line(settings))
+        replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
+    weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"
+    classifier.save(weights)
+    return classifier, weights
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -103,26 +149,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     try:
-        settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        data = read_data(arguments.inria, arguments.background, settings)
-        device = choose_device(arguments.device)
-        if arguments.add_proposer:
-            classifier = add_proposer(arguments.add_proposer, data, settings, arguments.output, device)
-        else:
-            trainer = Trainer(data, settings, arguments.output, device)
-            trainer.resume()
-            classifier = trainer.run()
-            classifier.info = dataclasses.replace(classifier.info, command=command_line(settings))
-            replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        classifier, weights = train(arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"train: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("train: interrupted; start the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130
-    weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"
-    classifier.save(weights)
     print("accuracy on the validation windows, on which the best round was chosen, and alarms on the test photos:")
     print(json.dumps(classifier.info.accuracy, indent=1))
     print(f"weights: {weights}, threshold {classifier.threshold}")

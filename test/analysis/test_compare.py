@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -104,8 +105,35 @@ def test_what_is_no_analysis_is_named(analysis: Callable[..., Path], tmp_path: P
     assert main([str(a), str(tmp_path / "none")]) == 1
     assert "no analysis there" in capsys.readouterr().err
     (a / "analysis.json").write_text("{")
-    with pytest.raises(CompareError, match=r"a: no analysis there \(.*\): give the --output of `analyze`"):
+    with pytest.raises(CompareError, match=r"a: analysis.json cannot be read \(.*\): give the --output of `analyze`"):
         compare(a, a)
     (a / "analysis.json").write_text('{"status": "running"}')
     with pytest.raises(CompareError, match=r"no results yet \(status running\)"):
         compare(a, a)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"nothing at all"])
+@pytest.mark.parametrize("name", ["frames", "neurons"])
+def test_a_damaged_table_is_named(analysis: Callable[..., Path], capsys, name: str, content: bytes) -> None:
+    a = analysis("a", [0.9], [])
+    (a / f"{name}.parquet").write_bytes(content)
+    assert main([str(a), str(a), "--output", str(a / "page.html")]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"compare: {a}/{name}.parquet cannot be read (") and printed.count("\n") == 1
+    assert not (a / "page.html").exists()
+
+
+def test_a_table_of_another_program_is_named(analysis: Callable[..., Path], capsys) -> None:
+    a = analysis("a", [0.9], [])
+    pq.write_table(pa.table({"x": [1]}), a / "neurons.parquet")
+    assert main([str(a), str(a), "--output", str(a / "page.html")]) == 1
+    assert "neurons.parquet cannot be read (" in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be(analysis: Callable[..., Path], capsys) -> None:
+    a = analysis("a", [0.9], [])
+    (a / "folder").mkdir()
+    for output, text in (("analysis.json/page.html", "analysis.json is a file: give a folder"), ("folder", "folder")):
+        assert main([str(a), str(a), "--output", str(a / output)]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith("compare: ") and text in printed and printed.count("\n") == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from explain_cnn_ros.analysis.compare import main as compare
 from explain_cnn_ros.analysis.inputs import Inputs, reading
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.parts import PartStore
@@ -52,9 +54,12 @@ def test_names_that_are_not_utf8(studio, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"stra\xdfe")
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(studio.jpeg(0))
-    outcome = studio.analyse(tmp_path / "out", folder, explain_every=0)
+    output = tmp_path / os.fsdecode(b"out\xe9")
+    outcome = studio.analyse(output, folder, explain_every=0)
     assert outcome.complete and outcome.problems == []
+    assert compare([str(output), str(output), "--output", str(output / "compare.html")]) == 0
+    shutil.copytree(output, tmp_path / "out")
     (row,) = studio.rows(tmp_path / "out")
     assert row["source"].endswith("/stra\\xdfe") and row["topic"] == "caf\\xe9.jpg" and row["error"] is None
     assert (tmp_path / "out" / "report.html").is_file()
-    assert studio.analyse(tmp_path / "out", folder, explain_every=0, resume=True).complete
+    assert studio.analyse(output, folder, explain_every=0, resume=True).complete

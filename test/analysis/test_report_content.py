@@ -17,6 +17,7 @@ from explain_cnn_ros.analysis import report_content
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.report_content import collect
+from explain_cnn_ros.analysis.rows import picture_row
 from explain_cnn_ros.analysis.tables import OF_PART, table_of
 from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, KINDS, MISSED, wrong_ways
 from explain_cnn_ros.explain.explanation import Proof
@@ -187,3 +188,54 @@ def test_shown_frames_have_signed_scores_and_proofs(wrong_store: PartStore) -> N
         assert proof["text"] == "these 35 neurons carry 71 % of the margin"
         assert ("42 %" in proof["warning"]) == (shown["frame"] == 0)
         assert bool(proof["warning"]) == (shown["frame"] == 0)
+
+
+def test_characters_that_mislead_are_visible(store: Callable[..., PartStore]) -> None:
+    """A change of direction would show `walk_gpj.exe` as `walk_exe.jpg`."""
+    name = "walk_\u202egpj.exe \\\u2066 \u05e9\u05dc\u05d5\u05dd"
+    page = render("report", name, {"x": name, name: [name]})
+    assert "<title>walk_\\u202egpj.exe \\\\u2066 \u05e9\u05dc\u05d5\u05dd</title>" in page
+    assert not any(character in page for character in "\u202e\u2066")
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    shown = "walk_\\u202egpj.exe \\\\u2066 \u05e9\u05dc\u05d5\u05dd"
+    assert data == {"x": shown, shown: [shown]}
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    page = render("report", "t", {"a": [float("nan"), 1.5], "b": (float("inf"), {"c": -float("inf")})})
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert data == {"a": [None, 1.5], "b": [None, {"c": None}]}
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        # Recorded with simulated time before the first /clock.
+        ([0, 0, 0, 1_700_000_000 * 10**9, 1_700_000_001 * 10**9], [0, 0, 0, 0, 1]),
+        ([5 * 10**8, 1_700_000_000 * 10**9], [0, 0]),
+        # A folder of images has times from 0 on.
+        ([0, 10**8, 2 * 10**8], [0, 0.1, 0.2]),
+        # Times of a robot without a clock, since it was switched on.
+        ([90 * 10**9, 91 * 10**9], [0, 1]),
+    ],
+)
+def test_the_time_axis_starts_when_the_clock_is_set(tmp_path: Path, times: list[int], seconds: list[float]) -> None:
+    parts = PartStore(tmp_path / "parts")
+    rows = [
+        {"source": "walk", "frame": i, "log_time": time, "probability": 0.5, "person": True, "doubtful": True}
+        | {"width": 9, "height": 9, "trigger": None}
+        for i, time in enumerate(times)
+    ]
+    tables = {name: table_of(name, rows if name == "frames" else []) for name in OF_PART}
+    parts.write(0, 0, tables)
+    (curve,) = collect(parts, 0.5, ExplainSettings())["curves"]
+    assert [point[0] for point in curve["band"]] == pytest.approx(seconds)
+    assert [mark["t"] for mark in curve["marks"]] == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3), (3, 3, 3)])
+def test_pictures_of_any_shape(shape: tuple[int, int, int]) -> None:
+    row = picture_row(np.zeros(shape, np.uint8))
+    picture: Any = cv2.imdecode(np.frombuffer(row["jpeg"], np.uint8), cv2.IMREAD_COLOR)
+    assert max(picture.shape) <= max(960, 3)
+    assert report_content._fitted(picture, 2).shape[:2] == tuple(min(side, 2) for side in picture.shape[:2])

@@ -21,6 +21,7 @@ from explain_cnn_ros.analysis.cli import main
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.job import AnalysisError, ProgressReporter
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.tables import COLUMNS
 
 #: Number of times that the analysis is killed; `make soak` sets a larger one.
 KILLS = int(os.environ.get("ANALYSIS_KILLS", "3"))
@@ -113,11 +114,15 @@ def test_a_full_disk(studio, bag, undisturbed, tmp_path, capsys) -> None:
     output = tmp_path / "out"
     with full_disk(9000):
         status = main([*map(str, (bag, "--output", output, *studio.flags))])
-    problems = capsys.readouterr().err
+    printed = capsys.readouterr()
+    problems = printed.err
     assert status in (1, 3), problems
     assert "File too large" in problems
     assert "free some space and go on with --resume" in problems
     assert "Traceback" not in problems
+    assert not (output / "report.html").exists()
+    assert "report.html" not in printed.out + problems
+    assert not list(output.glob("*.partial"))
     assert studio.analyse(output, bag, resume=True).complete
     assert studio.files(output) == studio.files(undisturbed)
 
@@ -299,3 +304,100 @@ def test_a_complete_analysis_is_left_as_it_is(studio, disk, tmp_path, capsys, aw
     assert ("is not JPEG or PNG" in again.err) == problem
     assert {path.name: path.read_bytes() for path in disk.output.iterdir() if path.is_file()} == before
     assert not (disk.output / "parts").exists()
+
+
+@pytest.fixture
+def interrupted(studio, bag, small_parts, tmp_path) -> Path:
+    """An analysis of three parts of five."""
+    studio.interrupt(tmp_path / "out", bag, parts=3)
+    return Path(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "5",
+        "[" * 100_000,
+        {"settings": []},
+        {"inputs": {}},
+        {"status": 3},
+        {"fingerprints": []},
+        {"fingerprints": {"a": "b"}},
+        {"status": "complete", "summary": {"frames": 3}},
+        {"status": "complete", "summary": {"frames": "three"}},
+        {"status": "complete", "problems": "none"},
+        {"status": "complete", "problems": [3]},
+        {"status": "complete", "wrong_way": []},
+        {"status": "complete", "wrong_way": {"effects": [{"kind": "missed"}]}},
+    ],
+)
+def test_a_damaged_manifest_is_named(studio, bag, interrupted, change) -> None:
+    path = interrupted / "analysis.json"
+    path.write_text(change if isinstance(change, str) else json.dumps(manifest(interrupted) | change))
+    before = path.read_bytes()
+    with pytest.raises(
+        AnalysisError, match=r"analysis\.json cannot be read \(.*\): repair it, or give another --output"
+    ):
+        studio.analyse(interrupted, bag, resume=True)
+    assert path.read_bytes() == before
+    assert (interrupted / "parts/00000-0000002").is_dir()
+
+
+def test_a_manifest_that_is_not_utf8(studio, bag, interrupted) -> None:
+    (interrupted / "analysis.json").write_bytes(b'{"status": "\xff"}')
+    with pytest.raises(AnalysisError, match=r"analysis\.json cannot be read"):
+        studio.analyse(interrupted, bag, resume=True)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda parts: truncate(parts / "00000-0000001/frames.parquet"),
+        lambda parts: (parts / "00000-0000000/neurons.parquet").write_bytes(b""),
+        lambda parts: (parts / "00000-0000002/pictures.parquet").unlink(),
+        lambda parts: [truncate(path) for path in parts.glob("*/*.parquet")],
+        lambda parts: (parts / "00000.json").write_text("{"),
+        lambda parts: (parts / "00000.json").write_text('{"frames": 12, "problems": 3}'),
+        lambda parts: (parts / "left.partial").symlink_to(parts.parent.parent),
+    ],
+)
+def test_damaged_parts_are_analysed_again(studio, bag, undisturbed, interrupted, damage) -> None:
+    damage(interrupted / "parts")
+    assert studio.analyse(interrupted, bag, resume=True).complete
+    assert studio.files(interrupted) == studio.files(undisturbed)
+    assert bag.is_dir() and interrupted.is_dir()
+
+
+def test_damage_within_a_table_is_found_when_it_is_read(studio, bag, undisturbed, interrupted) -> None:
+    """The results are written without the part, which the next run analyses again."""
+    table = interrupted / "parts/00000-0000001/frames.parquet"
+    content = bytearray(table.read_bytes())
+    content[4:400] = bytes(396)
+    table.write_bytes(content)
+    outcome = studio.analyse(interrupted, bag, resume=True)
+    assert not outcome.complete and outcome.reported
+    assert [
+        p for p in outcome.problems if "part 1 of recording 0 is damaged" in p and "--resume analyses them again" in p
+    ]
+    assert [row["frame"] for row in studio.rows(interrupted)] == [0, 1, 2, 3, *range(8, 18)]
+    assert studio.analyse(interrupted, bag, resume=True).complete
+    assert studio.files(interrupted) == studio.files(undisturbed)
+
+
+def test_links_in_the_output_are_not_followed(studio, bag, undisturbed, interrupted, tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for name in ("report.html", "analysis.json", *(f"{table}.parquet" for table in COLUMNS)):
+        (interrupted / f"{name}.partial").symlink_to(precious)
+    assert studio.analyse(interrupted, bag, resume=True).complete
+    assert precious.read_text() == "precious"
+    assert studio.files(interrupted) == studio.files(undisturbed)
+    assert not list(interrupted.glob("*.partial"))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import struct
 from typing import Any
 
 import cv2
@@ -14,8 +15,11 @@ import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
+from explain_cnn_ros.analysis import run as run_module
 from explain_cnn_ros.analysis.cli import job_of, main, parser
+from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.provenance import fingerprint
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.tables import COLUMNS, description
 from explain_cnn_ros.bags.image_messages import to_rgb
@@ -26,6 +30,7 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decider
 from explain_cnn_ros.scan.scanning import ScanSettings
 
 pytestmark = pytest.mark.timeout(600)
@@ -198,6 +203,164 @@ def test_an_explanation_that_fails_costs_one_row(studio, bag, tmp_path, monkeypa
     assert any("2 frames could not be analysed" in problem for problem in outcome.problems)
 
 
+def test_a_decision_that_fails_costs_one_row(studio, bag, tmp_path, monkeypatch) -> None:
+    reference = np.ascontiguousarray(cv2.imdecode(np.frombuffer(studio.jpeg(8), np.uint8), 1)[..., ::-1])
+    real = Decider.decide_all
+
+    def decide_all(self: Decider, frames: Any) -> Any:
+        if any(np.array_equal(frame[:20], reference[:20]) for frame in frames):
+            raise RuntimeError("no memory left")
+        return real(self, frames)
+
+    monkeypatch.setattr(Decider, "decide_all", decide_all)
+    outcome = studio.analyse(tmp_path / "out", bag)
+    rows = studio.rows(tmp_path / "out")
+    assert outcome.complete
+    assert rows[8]["error"] == "the decision failed: RuntimeError: no memory left"
+    assert [row["frame"] for row in rows if row["probability"] is None] == [5, 8]
+
+
+class StandIn:
+    """Encodes every frame but one as a message."""
+
+    def __init__(self, fails: int = -1) -> None:
+        self._fails = fails
+
+    def __call__(self, classifier: PersonClassifier) -> StandIn:
+        return self
+
+    def encode(self, frame: Any, *_: Any) -> list[tuple[str, str, bytes]]:
+        if frame.index == self._fails:
+            raise OverflowError("sec is out of range")
+        return [("/text", "std_msgs/msg/String", b"\0\1\0\0\2\0\0\0a\0")]
+
+
+class Said(ProgressReporter):
+    def __init__(self, interrupted: bool = False) -> None:
+        self.texts: list[str] = []
+        self._interrupted = interrupted
+
+    def begin(self, total: int, done: int) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_messages_that_cannot_be_encoded_cost_one_row(studio, bag, tmp_path) -> None:
+    outcome = studio.analyse(tmp_path / "out", bag, make_encoder=StandIn(fails=8))
+    assert outcome.complete
+    rows = studio.rows(tmp_path / "out")
+    assert rows[8]["error"] == "its messages cannot be encoded: OverflowError: sec is out of range"
+    assert rows[8]["probability"] is not None
+    with BagReader(tmp_path / "out/explanations") as recording:
+        assert sum(topic.count for topic in recording.topics) == 16
+
+
+def test_why_there_is_no_recording(studio, bag, tmp_path) -> None:
+    """ROS is not blamed if there was nothing to write."""
+    for name, arguments, reason in (
+        ("interrupted", {"make_encoder": StandIn(), "progress": Said(interrupted=True)}, "no frame was decided"),
+        ("nothing", {"make_encoder": StandIn(), "progress": Said(), "start": 1e6, "end": 0.0}, "no frame was decided"),
+        (
+            "without",
+            {"make_encoder": lambda _: None, "progress": Said()},
+            "it needs ROS and the messages of this package",
+        ),
+        ("written", {"make_encoder": StandIn(), "progress": Said()}, ""),
+    ):
+        studio.analyse(tmp_path / name, bag, **({"end": 0.3} | arguments))
+        said = [text for text in arguments["progress"].texts if "no recording" in text]
+        assert said == [] if not reason else reason in said[0], name
+        assert (tmp_path / name / "explanations").exists() == (not reason)
+    silent = Said()
+    studio.analyse(tmp_path / "python", bag, end=0.3, progress=silent)
+    assert silent.texts == ["writing tables, recording and report"]
+
+
+def test_an_input_that_is_given_twice_is_analysed_once(bag, studio, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(bag.parent)
+    inputs = (bag.name, f"./{bag.name}", str(bag))
+    assert main([*inputs, "--output", str(tmp_path / "out"), *map(str, studio.flags)]) == 3
+    assert f"{bag.name} is given 3 times: it is analysed once" in capsys.readouterr().err
+    assert [(row["source"], row["frame"]) for row in studio.rows(tmp_path / "out")] == [
+        (bag.name, i) for i in range(18)
+    ]
+
+
+def test_a_recording_that_cannot_be_written_costs_only_itself(studio, bag, tmp_path, monkeypatch) -> None:
+    def write_recording(*_: Any) -> int:
+        raise struct.error("argument out of range")
+
+    monkeypatch.setattr(run_module, "write_recording", write_recording)
+    outcome = studio.analyse(tmp_path / "out", bag, make_encoder=StandIn())
+    assert outcome.complete and outcome.reported
+    assert "no recording is written: error: argument out of range" in outcome.problems
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("file", "file is a file: give a folder"),
+        ("file/sub", "file is a file: give a folder"),
+        ("dangling", "dangling is a link to a place that does not exist"),
+        ("dangling/sub", "dangling is a link to a place that does not exist"),
+        ("x" * 300, "File name too long"),
+        ("full", "is not empty, and holds no analysis"),
+    ],
+)
+def test_outputs_that_cannot_be(studio, bag, tmp_path, capsys, output, text) -> None:
+    """They are refused with one line, and nothing is changed."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(bag), "--output", str(tmp_path / output), *map(str, studio.flags)]) == 1
+    printed = capsys.readouterr()
+    assert text in printed.err and printed.err.startswith("analyze: ") and printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_within_the_input_does_not_change_its_fingerprint(studio, tmp_path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        (tmp_path / f"photos/{i}.jpg").write_bytes(studio.jpeg(i))
+    before = fingerprint(tmp_path / "photos")
+    for output in (tmp_path / "photos/out", tmp_path / "photos/deep/out"):
+        assert studio.analyse(output, tmp_path / "photos", explain_every=0).complete
+        (found,) = json.loads((output / "analysis.json").read_text())["fingerprints"].values()
+        assert found == before
+        shutil.rmtree(output)
+
+
+def test_labels_with_open_ends(studio, bag, tmp_path, capsys) -> None:
+    """Manifest and report are JSON, and the analysis is resumed with the same labels."""
+    (tmp_path / "open.csv").write_text("start,end,person,source\n0,,person\n,0.5,background\n,,person,other\n")
+    arguments = [str(bag), "--output", str(tmp_path / "out"), "--labels", str(tmp_path / "open.csv")]
+    for resume in ([], ["--resume"]):
+        assert main([*arguments, *map(str, studio.flags), *resume]) == 3
+        assert "Traceback" not in capsys.readouterr().err
+    assert [row["label"] for row in studio.rows(tmp_path / "out")] == [False] * 5 + [True] * 13
+    page = (tmp_path / "out/report.html").read_text()
+    for content in (
+        (tmp_path / "out/analysis.json").read_text(),
+        page.partition('id="data">')[2].partition("</script>")[0],
+    ):
+        json.loads(content, parse_constant=pytest.fail)
+
+
+def test_weights_that_are_none(bag, tmp_path, capsys) -> None:
+    (tmp_path / "w.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    flags = ["--output", str(tmp_path / "out"), "--weights", str(tmp_path / "w.safetensors")]
+    assert main([str(bag), *flags]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("analyze: ") and "it is a pointer of Git LFS" in printed and printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_damage_is_named_and_the_rest_analysed(studio, bag, tmp_path, capsys) -> None:
     """A truncated MCAP, sqlite3 without metadata, a recording without images, and a path that does not exist."""
     truncated = tmp_path / "truncated"
@@ -238,6 +401,13 @@ def test_wrong_arguments_name_the_cure(tmp_path, capsys) -> None:
         main(["bag", "--output", str(tmp_path / "out"), "--start", "5", "--end", "3"])
     assert ended.value.code == 2
     assert "end is 3.0: it must be 0, or above start (5.0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["inf", "nan", "-1"])
+def test_times_are_finite(tmp_path, capsys, time) -> None:
+    with pytest.raises(SystemExit):
+        main(["bag", "--output", str(tmp_path / "out"), f"--explain-at={time}"])
+    assert "finite times of at least 0, in seconds" in capsys.readouterr().err
 
 
 def test_the_recording_holds_what_the_node_would_have_published(studio, bag, tmp_path) -> None:

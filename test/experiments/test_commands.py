@@ -116,6 +116,23 @@ def test_weights_for_other_windows(
     assert "are weights for windows of 32 x 64 pixels: the experiments need 64 x 128" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("experiment", ["patches", "convergence", "causal", "stability", "regions", "guide"])
+def test_an_output_that_cannot_be_written(experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named before the data are read."""
+    (tmp_path / "file").write_text("x")
+    assert main([experiment, "--data", "nowhere", "--output", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"experiments: {tmp_path}/file is a file: give a folder\n"
+    assert main(["localization", "nowhere.png", "--output", str(tmp_path / "file/panel.png")]) == 1
+    assert capsys.readouterr().err == f"experiments: {tmp_path}/file is a file: give a folder\n"
+
+
+def test_weights_that_are_none(inria: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    flags = ["--data", str(inria), "--output", str(tmp_path / "out"), "--weights", str(tmp_path / "w.safetensors")]
+    assert main(["stability", *flags]) == 1
+    assert "w.safetensors holds no weights of explain_cnn_ros: it is a pointer of Git LFS" in capsys.readouterr().err
+
+
 def test_interrupted(inria: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

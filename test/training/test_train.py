@@ -196,3 +196,27 @@ def test_held_out_copies_of_training_images_are_dropped(data, tmp_path, capsys):
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nothing", b"\x80\x02}q\x00."])
+def test_a_damaged_checkpoint_is_named(data, tmp_path, capsys, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert train.main(arguments(data, tmp_path)) == 1
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert printed.startswith(f"train: {tmp_path}/checkpoint.pt cannot be loaded (")
+    assert printed.endswith("Remove it to begin anew")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == content
+
+
+def test_an_output_that_cannot_be_written_is_named(data, whole_run, tmp_path, capsys):
+    """Before anything is trained, and also if the place is lost until the end."""
+    (tmp_path / "file").write_text("x")
+    assert train.main(arguments(data, tmp_path / "file/run")) == 1
+    assert capsys.readouterr().err == f"train: {tmp_path}/file is a file: give a folder\n"
+    output = tmp_path / "run"
+    shutil.copytree(whole_run, output)
+    (output / "vgg11_inria.safetensors").unlink()
+    (output / "vgg11_inria.safetensors").mkdir()
+    assert train.main(arguments(data, output)) == 1
+    printed = capsys.readouterr().err
+    assert "vgg11_inria.safetensors" in printed.splitlines()[-1] and "Traceback" not in printed
