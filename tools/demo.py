@@ -173,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.mkdir(parents=True)
     # The ROS graph is limited to this machine, so that other robots are neither heard nor disturbed.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    # The overlay is a large image: see config/fastdds.xml.
+    # For large images: see config/fastdds.xml.
     os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds.xml"))
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
     node = start(

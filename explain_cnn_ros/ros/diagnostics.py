@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.time import Time
 
 from explain_cnn_ros.draw.captions import probability_text
+from explain_cnn_ros.ros.problems import CLASSIFICATION, EXPLANATIONS, IMAGES, Problem
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.worker import Worker
@@ -31,6 +32,7 @@ def report(
     statistics: Statistics,
     worker: Worker | None,
     summary: str = "",
+    problems: Sequence[Problem] = (),
 ) -> DiagnosticArray:
     """Make a report of four statuses: images, classification, explanations and device.
 
@@ -43,29 +45,39 @@ def report(
         statistics: Statistics of the node.
         worker: The worker; None if no network is loaded.
         summary: The last explanation in words; "" if there is none.
+        problems: The problems with images, with the node in the graph, and with explanations.
     """
+    of_part = {part: [p for p in problems if p.part == part] for part in (IMAGES, CLASSIFICATION, EXPLANATIONS)}
     array = DiagnosticArray()
     array.header.stamp = now.to_msg()
     counts = statistics.counts
     array.status = [
-        _images(name, source, statistics, counts),
-        _classification(name, state, enabled, statistics, counts),
-        _explanations(name, statistics, counts, worker, summary),
+        _images(name, source, statistics, counts, of_part[IMAGES]),
+        _classification(name, state, enabled, statistics, counts, of_part[CLASSIFICATION]),
+        _explanations(name, statistics, counts, worker, summary, of_part[EXPLANATIONS]),
         _device(name, worker),
     ]
     return array
 
 
-def _images(name: str, source: ImageSource, statistics: Statistics, counts: dict[str, int]) -> DiagnosticStatus:
-    problem = source.problem
+def _with(problems: Sequence[Problem], level: bytes, text: str) -> tuple[bytes, str]:
+    """Return the level and the text of a status with problems. Problems replace the text of a status that is OK."""
+    texts = [problem.text for problem in problems]
+    if all(problem.note for problem in problems):
+        return level, "; ".join([text, *texts])
+    return (WARN, "; ".join(texts)) if level == OK else (level, "; ".join([text, *texts]))
+
+
+def _images(
+    name: str, source: ImageSource, statistics: Statistics, counts: dict[str, int], problems: Sequence[Problem]
+) -> DiagnosticStatus:
     rejected = {key.removeprefix(REJECTED): n for key, n in sorted(counts.items()) if key.startswith(REJECTED)}
     level, text = OK, f"{statistics.rate('received'):.1f} frames/s"
     if not source.active:
         text = "not active"
-    elif problem:
-        level, text = WARN, problem
     elif statistics.rate("rejected"):
         level, text = WARN, f"frames are rejected: {', '.join(f'{why} {n}' for why, n in rejected.items())}"
+    level, text = _with(problems, level, text)
     return _status(
         f"{name}: images",
         level,
@@ -84,7 +96,12 @@ def _images(name: str, source: ImageSource, statistics: Statistics, counts: dict
 
 
 def _classification(
-    name: str, state: str, enabled: bool, statistics: Statistics, counts: dict[str, int]
+    name: str,
+    state: str,
+    enabled: bool,
+    statistics: Statistics,
+    counts: dict[str, int],
+    problems: Sequence[Problem],
 ) -> DiagnosticStatus:
     level, text = OK, f"{statistics.rate('classified'):.1f} decisions/s"
     if statistics.rate("failed"):
@@ -93,6 +110,7 @@ def _classification(
         text = f"the node is {state}"
     elif not enabled:
         text = "disabled by ~/set_enabled"
+    level, text = _with(problems, level, text)
     return _status(
         f"{name}: classification",
         level,
@@ -112,13 +130,18 @@ def _classification(
 
 
 def _explanations(
-    name: str, statistics: Statistics, counts: dict[str, int], worker: Worker | None, summary: str
+    name: str,
+    statistics: Statistics,
+    counts: dict[str, int],
+    worker: Worker | None,
+    summary: str,
+    problems: Sequence[Problem],
 ) -> DiagnosticStatus:
     live = statistics.rate("live")
+    text = f"{counts.get('explained', 0)} explained in total" + (f", {live:.1f} live/s" if live else "")
     return _status(
         f"{name}: explanations",
-        OK,
-        f"{counts.get('explained', 0)} explained in total" + (f", {live:.1f} live/s" if live else ""),
+        *_with(problems, OK, text),
         [
             ("explained", counts.get("explained", 0)),
             ("waiting", worker.waiting if worker is not None else 0),

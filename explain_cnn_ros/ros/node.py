@@ -14,7 +14,6 @@ from lifecycle_msgs.msg import State
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
@@ -28,9 +27,11 @@ from explain_cnn_ros.draw.captions import threshold_text
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
+from explain_cnn_ros.ros.enduring import EnduringExecutor, guard_services
 from explain_cnn_ros.ros.messages import model_message, region_from
 from explain_cnn_ros.ros.outputs import ExplainedFrame, LiveFrame, Outputs
 from explain_cnn_ros.ros.parameters import ParameterServer
+from explain_cnn_ros.ros.problems import Announcer, Problem, clock, namesakes
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource, nanoseconds
 from explain_cnn_ros.ros.spinning import until_stopped
@@ -39,7 +40,8 @@ from explain_cnn_ros.ros.summary import summary
 from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
-#: Period in which the image topic is watched, and period of the reports on /diagnostics, in seconds.
+#: Period in which the image topic is watched until it is subscribed, and period of the reports on /diagnostics, in
+#: seconds. Each report watches the topic as well.
 WATCH_PERIOD, REPORT_PERIOD = 0.2, 1.0
 
 #: Minimum time between two log messages of the same kind, in seconds.
@@ -109,9 +111,11 @@ class ExplainNode(LifecycleNode):
         self._on_jump = self.get_clock().create_jump_callback(back, post_callback=self._on_clock_jump)
         # With simulated time, timers of the node's clock would not fire before /clock is published.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(WATCH_PERIOD, self._source.watch, clock=steady)
+        self._announcer = Announcer(self.get_logger().warning, self.get_logger().info)
+        self._watching = self.create_timer(WATCH_PERIOD, self._watch, clock=steady)
+        self._watching.cancel()
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
-        self._survive_invalid_transitions()
+        guard_services(self)
 
     # Life cycle. The state is that of rclpy's state machine.
 
@@ -159,6 +163,7 @@ class ExplainNode(LifecycleNode):
         self._source.reset()
         if self._worker is not None:
             self._worker.resume()
+        self._watching.reset()
         return super().on_activate(state)
 
     @guarded("deactivating", TransitionCallbackReturn.ERROR)
@@ -203,23 +208,6 @@ class ExplainNode(LifecycleNode):
         self._newest = None
         if worker is not None:
             worker.close()
-
-    def _survive_invalid_transitions(self) -> None:
-        """Answer requests for transitions that the state does not allow. rclpy lets them end the executor."""
-        service = getattr(self, "_service_change_state", None)
-        if service is None:  # another version of rclpy
-            return
-        change_state = service.callback
-
-        def answer(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except Exception as error:
-                self.get_logger().warning(f"the node is {self.state_label}: no such transition ({error})")
-                response.success = False
-                return response
-
-        service.callback = answer
 
     @property
     def _working(self) -> Worker | None:
@@ -286,7 +274,7 @@ class ExplainNode(LifecycleNode):
         metric, info = self.parameters.current.overlay_metric, self._source.camera_info(frame.header)
         explained = ExplainedFrame(frame, explanation, trigger, metric, info)
         # With live explanations, the overlay is their video: another picture would flash up for one frame.
-        live = self.parameters.current.live != "off"
+        live = self.parameters.current.live != "none"
         if not self._outputs.publish(explained, drawn=not live):
             return None
         self.statistics.add("explained", explanation.seconds)
@@ -298,7 +286,7 @@ class ExplainNode(LifecycleNode):
         return explained.message
 
     def _on_live(self, live: LiveExplanation, frame: ClassifiedFrame) -> None:
-        if self.parameters.current.live == "off":  # since the frame was decided
+        if self.parameters.current.live == "none":  # since the frame was decided
             return
         if self._outputs.publish(LiveFrame(frame, live, self._source.camera_info(frame.header))):
             self.statistics.add("live", live.explanation.seconds)
@@ -364,6 +352,8 @@ class ExplainNode(LifecycleNode):
         executor = self.executor
 
         def done(explanation: msg.Explanation | None, reason: str) -> None:
+            if explanation is None and self.active:
+                self.get_logger().warning(f"no explanation for a request of ~/explain: {reason}")
             answer.set_result(reason if explanation is None else explanation)
             # The waiting callback continues when the executor wakes up.
             if executor is not None:
@@ -376,7 +366,16 @@ class ExplainNode(LifecycleNode):
 
     # Diagnostics.
 
+    def _watch(self) -> None:
+        """Subscribe as soon as the image topic has a publisher. Once there is a subscription, reports watch it."""
+        self._source.watch()
+        if self._source.subscribed or not self.active:
+            self._watching.cancel()
+
     def _report(self) -> None:
+        self._source.watch()
+        problems = self._problems()
+        self._announcer.announce(problems)
         self._diagnostics.publish(
             report(
                 self.get_fully_qualified_name(),
@@ -387,8 +386,18 @@ class ExplainNode(LifecycleNode):
                 self.statistics,
                 self._worker,
                 self._summary,
+                problems,
             )
         )
+
+    def _problems(self) -> list[Problem]:
+        time, name = self.get_clock(), (self.get_name(), self.get_namespace())
+        found = [
+            namesakes(self.get_fully_qualified_name(), self.get_node_names_and_namespaces().count(name)),
+            clock(time.ros_time_is_active, time.now().nanoseconds, self.count_publishers("/clock")),
+            self._source.calibration_problem() if self.active and self._outputs.subscribed("~/markers") else None,
+        ]
+        return [*self._source.problems(), *(problem for problem in found if problem is not None)]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -400,14 +409,15 @@ def main(args: list[str] | None = None) -> int:
         print(f"explain_node: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
+    executor = EnduringExecutor(node)
+
+    def work() -> None:
         if node.parameters.current.autostart:
             node.autostart()
-        until_stopped(executor.spin)
-    except KeyboardInterrupt:  # while the network was loaded
-        pass
+        executor.spin()
+
+    try:
+        until_stopped(work)
     finally:
         executor.shutdown()
         node.destroy_node()

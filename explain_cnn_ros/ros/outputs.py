@@ -340,9 +340,10 @@ class Outputs(ManagedEntity):
                     self._publishers[output.topic].publish(message)
 
     def _wants(self, output: Output, result: object) -> bool:
-        return isinstance(result, output.of) and output.wanted(self._subscribed)
+        return isinstance(result, output.of) and output.wanted(self.subscribed)
 
-    def _subscribed(self, topic: str) -> bool:
+    def subscribed(self, topic: str) -> bool:
+        """Return whether a topic, for instance "~/markers", has subscribers."""
         return self._publishers[topic].get_subscription_count() > 0
 
     def _convert(self, topic: str, convert: Callable[[Any], Any], result: object) -> Any:

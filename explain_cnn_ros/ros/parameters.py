@@ -11,6 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from explain_cnn_ros.bags.limits import DEFAULT_LIMITS
 from explain_cnn_ros.explain.live import SMOOTHING
 from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
@@ -18,8 +19,8 @@ from explain_cnn_ros.options import Option, option, options
 from explain_cnn_ros.scan.decider import DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 
-#: Kinds of live explanations.
-LIVE = ("off", "influence")
+#: Kinds of live explanations. YAML takes "off" for a boolean.
+LIVE = ("none", "influence")
 
 #: The parameters whose names have a prefix, and their settings: `scan.scale_step`, `explain.sigma`.
 GROUPS: dict[str, type] = {"scan": ScanSettings, "explain": ExplainSettings}
@@ -48,9 +49,17 @@ class NodeParameters(DecisionSettings):
     )
     reliability: str = option(
         "auto",
-        "Reliability of the image subscription: reliable, best_effort, or auto (reliable if all publishers are).",
+        "Reliability of the image subscription: reliable, best_effort, or auto (reliable if all publishers are). With "
+        "auto, the node subscribes anew if its publishers change.",
         choices=("auto", "reliable", "best_effort"),
         read_only=True,
+    )
+    megapixels_max: float = option(
+        DEFAULT_LIMITS.megapixels,
+        "Maximum number of pixels of a compressed image, in millions. A larger image is rejected before memory is "
+        "taken for it: a few bytes can declare more pixels than the machine has memory for.",
+        0.01,
+        10_000.0,
     )
     weights: str = option(
         "", "Path of a .safetensors file from train; empty: the weights of this package.", read_only=True
@@ -85,8 +94,8 @@ class NodeParameters(DecisionSettings):
         choices=metric_names,
     )
     live: str = option(
-        "off",
-        "Live explanations: off, or influence. With influence, every decided frame is explained by influence of the "
+        "none",
+        "Live explanations: none, or influence. With influence, every decided frame is explained by influence of the "
         "image alone, as long as the machine has time: the newest frame wins. ~/live has the results, and ~/overlay, "
         "~/markers and ~/annotations show them instead of the explanations that are requested or that doubt causes.",
         choices=LIVE,
@@ -165,18 +174,36 @@ def descriptor(default: Any, described: Option) -> ParameterDescriptor:
         default: Default of the parameter, whose type determines the kind of range.
         described: The option.
     """
-    constraints = f"One of: {', '.join(described.choices)}." if described.choices else ""
     message = ParameterDescriptor(
-        description=described.description, additional_constraints=constraints, read_only=described.read_only
+        description=described.description,
+        additional_constraints=constraints(default, described),
+        read_only=described.read_only,
     )
     low, high = described.minimum, described.maximum
-    # ROS allows no ranges of arrays. They are checked when the settings are built.
     if low is not None and high is not None:
         if isinstance(default, float):
             message.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
         elif isinstance(default, int):
             message.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
     return message
+
+
+def constraints(default: Any, described: Option) -> str:
+    """Return what ROS's ranges cannot express, in words; "" if there is nothing else.
+
+    ROS has no choices, and no ranges of arrays. They are checked when the settings are built.
+
+    Args:
+        default: Default of the parameter.
+        described: The option.
+    """
+    several = isinstance(default, list)
+    if described.choices:
+        names = ", ".join(choice or "'' (empty)" for choice in described.choices)
+        return f"{'At least one of' if several else 'One of'}: {names}."
+    if several and described.minimum is not None and described.maximum is not None:
+        return f"Each number from {described.minimum:g} to {described.maximum:g}, without repetition."
+    return ""
 
 
 class ParameterServer:

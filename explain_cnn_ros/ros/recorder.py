@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import re
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,157 +30,192 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
+from explain_cnn_ros.bags.image_messages import to_rgb
+from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.draw.sheets import sheets
+from explain_cnn_ros.explain.explanation import Explanation
+from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
+from explain_cnn_ros.ros.signals import start
 from explain_cnn_ros.ros.spinning import until_stopped
 from explain_cnn_ros.ros.summary import summary
 
-#: Number of frames, and of classifications, that are stored for later explanations of them.
-CACHE_SIZE = 200
+#: Default of --memory, in MiB: 40 raw images of 1920 x 1080 pixels, or some thousand compressed ones.
+MEMORY = 256
 
-#: Number of overlays that are stored until their explanation arrives. They are large.
-OVERLAYS = 10
+#: Number of images that wait for the recorder in the middleware. They come in addition to --memory.
+QUEUED = 10
 
-Stamp = tuple[int, int]
+#: Number of decisions that are stored for the other regions in the pictures.
+DECISIONS = 1000
+
+#: Time in which the image of an explanation may still arrive, in seconds.
+PATIENCE = 2.0
+
+COLUMNS = ("stamp", "person", "probability", "threshold", "low_confidence", "regions", "inference_seconds")
 
 
-def stamp_of(header: Header) -> Stamp:
-    """Return the stamp (seconds, nanoseconds), which an explanation, its frame and its overlay share."""
-    return header.stamp.sec, header.stamp.nanosec
+@dataclass(frozen=True)
+class Undrawn:
+    """An explanation whose image has not arrived.
 
-
-class StampedCache(OrderedDict[Stamp, Any]):
-    """Stores the newest values by stamp.
-
-    Args:
-        size: Maximum number of values.
+    Attributes:
+        name: Number of its files.
+        message: The explanation as a message.
+        explanation: The explanation.
+        until: Time until which the image may arrive, by `time.monotonic`.
     """
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-
-    def __setitem__(self, stamp: Stamp, value: Any) -> None:
-        super().__setitem__(stamp, value)
-        while len(self) > self._size:
-            self.popitem(last=False)
+    name: str
+    message: msg.Explanation
+    explanation: Explanation
+    until: float
 
 
 class Recorder(Node):
     """Writes `NNN_explanation.json`, pictures and `classifications.csv`.
 
-    The pictures are `NNN_overlay.png`, as the node draws it; `NNN_slide.png` with what speaks for the decision and what
-    against it, if influence was computed; and `NNN_sheet.png` with the other metrics. The JSON is the explanation, with
-    a `summary` in words.
+    The pictures are `NNN_overlay.png`, the image with the patches of the neurons; `NNN_slide.png` with what speaks for
+    the decision and what against it, if influence was computed; and `NNN_sheet.png` with the other metrics. The JSON is
+    the explanation, with a `summary` in words. There are no pictures if it is not certain which image was explained:
+    if images have a stamp of 0, or if different images have the same stamp.
 
-    If a file cannot be written, or a message is invalid, that is logged and the recording continues.
+    If a file cannot be written, or a message is invalid, that is logged and the recording continues. If the folder
+    holds explanations already, the numbers continue after them, and the table is continued.
 
     Args:
         output: Folder of the files.
         node_name: Name of the recorded node, with its namespace.
         image_topic: Image topic that the recorded node subscribes to.
         context: Context of the node; None for the default context.
+        memory: Maximum number of bytes of stored images.
 
     Attributes:
         output: Folder of the files.
-        explanations: Number of explanations that have arrived.
+        explanations: Number of explanations in the folder.
+
+    Raises:
+        OSError: The folder or the table cannot be written.
     """
 
-    def __init__(self, output: Path, node_name: str, image_topic: str, context: Context | None = None) -> None:
+    def __init__(
+        self,
+        output: Path,
+        node_name: str,
+        image_topic: str,
+        context: Context | None = None,
+        memory: int = MEMORY * MIB,
+    ) -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        self._table = (output / "classifications.csv").open("a", newline="")
         super().__init__("explanation_recorder", context=context)
         self.output = output
-        output.mkdir(parents=True, exist_ok=True)
-        self.explanations = 0
-        self._frames, self._classifications = StampedCache(CACHE_SIZE), StampedCache(CACHE_SIZE)
-        # Explanations whose overlay, and overlays whose explanation, has not arrived yet.
-        self._names, self._overlays = StampedCache(CACHE_SIZE), StampedCache(OVERLAYS)
-        self._table = (output / "classifications.csv").open("w", newline="")
+        self.explanations = next_number(output)
+        self._frames = FrameCache(memory)
+        self._decisions: OrderedDict[Key, msg.Classification] = OrderedDict()
+        self._undrawn: list[Undrawn] = []
         self._rows = csv.writer(self._table)
-        self._rows.writerow(
-            ["stamp", "person", "probability", "threshold", "low_confidence", "regions", "inference_seconds"]
-        )
+        if self._table.tell() == 0:
+            self._rows.writerow(COLUMNS)
         compressed = image_topic.endswith("/compressed")
         kind = CompressedImage if compressed else Image
         # A best-effort subscription receives from every publisher.
-        newest = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
+        newest = QoSProfile(depth=QUEUED, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(kind, image_topic, self._on_image, newest)
         self.create_subscription(msg.Classification, f"{node_name}/classification", self._on_classification, 50)
         self.create_subscription(msg.Explanation, f"{node_name}/explanation", self._on_explanation, 50)
-        self.create_subscription(Image, f"{node_name}/overlay", self._on_overlay, 20)
-        # A signal that arrives right after a callback is noticed only when the executor wakes up.
-        self.create_timer(0.5, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(0.5, self._draw_all, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._frames[stamp_of(message.header)] = message
+        self._frames.add(message)
 
     def _on_classification(self, message: msg.Classification) -> None:
-        stamp = stamp_of(message.header)
-        self._classifications[stamp] = message
-        self._rows.writerow(
-            [
-                f"{stamp[0]}.{stamp[1]:09d}",
-                int(message.person),
-                f"{message.probability:.6f}",
-                f"{message.threshold:g}",
-                int(message.low_confidence),
-                len(message.regions),
-                f"{message.inference_seconds:.4f}",
-            ]
-        )
-        self._table.flush()
+        self._frames.decide(message.header)
+        remember(self._decisions, key_of(message.header), message, DECISIONS)
+        try:
+            self._rows.writerow(
+                [
+                    stamp_text(message.header),
+                    int(message.person),
+                    f"{message.probability:.6f}",
+                    f"{message.threshold:g}",
+                    int(message.low_confidence),
+                    len(message.regions),
+                    f"{message.inference_seconds:.4f}",
+                ]
+            )
+            self._table.flush()
+        except OSError as error:
+            self.get_logger().error(f"the decision was not written: {error}", throttle_duration_sec=5.0)
 
     def _on_explanation(self, message: msg.Explanation) -> None:
-        try:
-            self._write(message)
-        except (OSError, ValueError) as error:
-            self.get_logger().error(f"the explanation was not written: {error}")
-
-    def _write(self, message: msg.Explanation) -> None:
-        stamp = stamp_of(message.header)
         name = f"{self.explanations:03d}"
         self.explanations += 1
-        self._names[stamp] = [*self._names.get(stamp, []), name]
-        self._write_overlays(stamp)
-        explanation = explanation_from(message)
-        record = {
-            "stamp": f"{stamp[0]}.{stamp[1]:09d}",
-            "frame_id": message.header.frame_id,
-            "trigger": message.trigger,
-            "summary": summary(explanation),
-            **explanation.to_dict(),
-        }
-        (self.output / f"{name}_explanation.json").write_text(json.dumps(record, indent=1) + "\n")
-        frame = self._frames.get(stamp)
-        if frame is None:
-            self.get_logger().warning(f"no sheets of explanation {name}: its frame did not arrive here")
+        try:
+            explanation = explanation_from(message)
+            record = {
+                "stamp": stamp_text(message.header),
+                "frame_id": message.header.frame_id,
+                "trigger": message.trigger,
+                "summary": summary(explanation),
+                **explanation.to_dict(),
+            }
+            replace_text(self.output / f"{name}_explanation.json", json.dumps(record, indent=1) + "\n")
+        except Exception as error:  # any node can publish any numbers there
+            self.get_logger().error(f"explanation {name} was not written: {error}")
             return
-        classification = self._classifications.get(stamp)
-        regions = [region_from(r) for r in classification.regions] if classification else None
-        for kind, sheet in sheets(to_rgb(frame), explanation, regions, trigger=message.trigger).items():
-            write_png(self.output / f"{name}_{kind}.png", sheet)
+        self._undrawn.append(Undrawn(name, message, explanation, time.monotonic() + PATIENCE))
+        self._draw_all()
 
-    def _on_overlay(self, message: Image) -> None:
-        stamp = stamp_of(message.header)
-        self._overlays[stamp] = [*self._overlays.get(stamp, []), message]
-        self._write_overlays(stamp)
-
-    def _write_overlays(self, stamp: Stamp) -> None:
-        """Write the overlays of a frame whose explanations have arrived. Either of the two may arrive first."""
-        names, overlays = self._names.get(stamp, []), self._overlays.get(stamp, [])
-        while names and overlays:
+    def _draw_all(self) -> None:
+        """Draw the explanations whose images have arrived. Images and explanations arrive in any order."""
+        waiting, self._undrawn = self._undrawn, []
+        for undrawn in waiting:
+            if not self._frames.knows(undrawn.message.header) and time.monotonic() < undrawn.until:
+                self._undrawn.append(undrawn)
+                continue
             try:
-                write_png(self.output / f"{names.pop(0)}_overlay.png", to_rgb(overlays.pop(0)))
-            except (OSError, ImageError) as error:
-                self.get_logger().error(f"the overlay was not written: {error}")
+                self._draw(undrawn.name, undrawn.message, undrawn.explanation)
+            except LookupError as error:
+                self.get_logger().warning(f"no pictures of explanation {undrawn.name}: {error}")
+            except Exception as error:  # any node can publish any numbers there
+                self.get_logger().error(f"the pictures of explanation {undrawn.name} were not written: {error}")
+
+    def _draw(self, name: str, message: msg.Explanation, explanation: Explanation) -> None:
+        frame = to_rgb(self._frames.find(message.header))
+        size = frame.shape[1], frame.shape[0]
+        if size != explanation.image_size:
+            raise LookupError(
+                f"the image with its stamp has {size[0]} x {size[1]} pixels, the explained one {message.image_width} x "
+                f"{message.image_height}: --image may be another topic than that of the node"
+            )
+        decision = self._decisions.get(key_of(message.header))
+        regions = [region_from(region) for region in decision.regions] if decision else None
+        overlay = draw_overlay(frame, explanation, regions=regions, trigger=message.trigger, keep_size=True)
+        others = sheets(frame, explanation, regions, trigger=message.trigger)
+        for kind, picture in {"overlay": overlay, **others}.items():
+            write_png(self.output / f"{name}_{kind}.png", picture)
 
     def close(self) -> None:
         """Close the table."""
         self._table.close()
 
 
+def stamp_text(header: Header) -> str:
+    """Return the stamp of a header as seconds with nine decimals."""
+    return f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
+
+
+def next_number(output: Path) -> int:
+    """Return the number after those of the files in a folder: pictures never belong to an earlier explanation."""
+    found = [re.match(r"([0-9]{3,9})_", path.name) for path in output.iterdir()]
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image as PNG.
+    """Write an image as PNG. The file is complete or does not exist.
 
     Args:
         path: Path of the file.
@@ -187,7 +225,20 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         OSError: The file cannot be written.
     """
     _, data = cv2.imencode(".png", image[:, :, ::-1])
-    path.write_bytes(data.tobytes())
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data.tobytes())
+    os.replace(partial, path)
+
+
+def mebibytes(text: str) -> int:
+    """Parse a number of MiB for argparse, and return the bytes."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 1000000")
+    return value * MIB
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -199,9 +250,22 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the files")
     parser.add_argument("--node", default="explain_node", help="name of the node, with its namespace [%(default)s]")
     parser.add_argument("--image", default="image", help="image topic that the node subscribes to [%(default)s]")
+    parser.add_argument(
+        "--memory",
+        type=mebibytes,
+        default=MEMORY * MIB,
+        metavar="MIB",
+        help=f"maximum size of the stored images, in MiB [{MEMORY}]",
+    )
     options = parser.parse_args(remove_ros_args(arguments)[1:])
     rclpy.init(args=arguments)
-    recorder = Recorder(options.output, options.node, options.image)
+    try:
+        recorder = Recorder(options.output, options.node, options.image, memory=options.memory)
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"record_explanations: cannot write to {printable(options.output)}: {reason}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     try:
         until_stopped(lambda: rclpy.spin(recorder))
     finally:
@@ -209,3 +273,7 @@ def main(args: Sequence[str] | None = None) -> int:
         recorder.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(start("explain_cnn_ros.ros.recorder"))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from explain_cnn_ros.ros import problems
+from explain_cnn_ros.ros.boxes import is_calibrated
 from explain_cnn_ros.ros.parameters import NodeParameters
+from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.transport import cure, profile_in_force
 
 #: Seconds without an image after which a problem is reported.
 SILENCE = 5.0
 
-#: Minimum time between two equal log messages, in seconds.
-REPEAT = 20.0
-
 #: Maximum share of lost frames that is not reported as a problem.
 LOST_MAX = 0.05
+
+#: Number of changes of the frame_id within TURNS_TIME seconds that two cameras on one topic cause.
+TURNS, TURNS_TIME = 3, 10.0
 
 #: Number of calibrations that are stored, for images whose explanation is under way.
 CALIBRATIONS = 100
@@ -40,7 +45,7 @@ def nanoseconds(header: Header) -> int:
 
 
 class ImageSource:
-    """Subscribes to the image topic once the reliability of its publishers is known, and watches it.
+    """Subscribes to the image topic as its publishers offer it, and watches it.
 
     Args:
         node: The node that subscribes.
@@ -64,14 +69,19 @@ class ImageSource:
         self._node, self._active, self._parameters = node, active, parameters
         self._statistics, self._received = statistics, received
         self.reliability = ""
+        self._latched = False  # whether the subscription receives an image that was published before
         self._subscription: Subscription | None = None
         self._calibrations: OrderedDict[int, CameraInfo] = OrderedDict()
         self._heard = steady_seconds()
-        node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
+        self._newest: Header | None = None  # of the newest image since `reset`
+        self._turns: deque[tuple[float, str]] = deque(maxlen=TURNS)
+        self._info = node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
 
     def reset(self) -> None:
-        """Count the time without an image from now."""
+        """Count the time without an image from now, and forget the images before."""
         self._heard = steady_seconds()
+        self._newest = None
+        self._turns.clear()
 
     @property
     def active(self) -> bool:
@@ -79,60 +89,129 @@ class ImageSource:
         return self._active()
 
     @property
+    def subscribed(self) -> bool:
+        """Whether there is a subscription to the image topic."""
+        return self._subscription is not None
+
+    @property
     def _raw(self) -> bool:
         return self._parameters().image_transport == "raw"
 
     @property
+    def _name(self) -> str:
+        return "image" if self._raw else "image/compressed"
+
+    @property
     def topic(self) -> str:
         """Name of the image topic, after remapping."""
-        return self._node.resolve_topic_name("image" if self._raw else "image/compressed")
+        return self._node.resolve_topic_name(self._name)
 
     @property
     def silence(self) -> float:
         """Time since the last image, or since `reset`, in seconds."""
         return steady_seconds() - self._heard
 
+    # The subscription.
+
     def watch(self) -> None:
-        """Subscribe once that is possible, and log problems. Call this several times a second."""
+        """Subscribe if that is possible, and anew if the publishers have changed. Call this from time to time."""
         if not self.active:
             return
-        if self._subscription is None:
-            self._subscribe()
-        problem = self.problem
-        if problem:
-            self._node.get_logger().warning(problem, throttle_duration_sec=REPEAT)
+        reliability, latched = self._wanted()
+        if reliability and (reliability, latched) != (self.reliability, self._latched):
+            self._subscribe(reliability, latched)
 
-    @property
-    def problem(self) -> str:
-        """The problem with the images and its remedy; "" if there is none."""
-        if not self.active:
-            return ""
-        if self.silence > SILENCE:
-            return f"no image on {self.topic} for {self.silence:.0f} s; {self._silence_hint()}"
-        lost = self._statistics.lost
-        if lost > LOST_MAX:
-            return f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {self._loss_hint()}"
-        return ""
-
-    def _silence_hint(self) -> str:
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+    def _wanted(self) -> tuple[str, bool]:
+        """Return the reliability and whether an image from before is wanted; the present ones without a publisher."""
+        required = self._parameters().reliability
+        publishers = self._fitting_publishers()
         if not publishers:
-            return "it has no publisher: remap `image`, or set the parameter image_transport"
-        expected = "sensor_msgs/msg/Image" if self._raw else "sensor_msgs/msg/CompressedImage"
-        others = sorted({p.topic_type for p in publishers} - {expected})
-        if others:
-            return (
-                f"its type is {', '.join(others)}, not {expected}: set the parameter image_transport, or remap `image`"
-            )
-        offered = ", ".join(f"{p.node_name} {p.qos_profile.reliability.name.lower()}" for p in publishers)
-        if self.reliability == "reliable" and any(
-            p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for p in publishers
-        ):
-            return (
-                f"its publishers' QoS does not match: the node requests reliable, the publishers offer: {offered}; set "
-                "the parameter reliability to best_effort"
-            )
-        return f"its publishers are silent ({offered}): check that the camera is running"
+            return self.reliability or ("" if required == "auto" else required), self._latched
+        # A best-effort subscription loses large frames. A reliable one receives from reliable publishers only, and one
+        # that receives earlier images only from publishers that store them.
+        latched = all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
+        if required != "auto":
+            return required, latched
+        reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
+        return "reliable" if reliable else "best_effort", latched
+
+    def _fitting_publishers(self) -> list[TopicEndpointInfo]:
+        wanted = RAW if self._raw else COMPRESSED
+        return [p for p in self._node.get_publishers_info_by_topic(self.topic) if p.topic_type == wanted]
+
+    def _subscribe(self, reliability: str, latched: bool) -> None:
+        again = self._subscription is not None
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._node.create_subscription(
+            Image if self._raw else CompressedImage,
+            self._name,
+            self._on_image,
+            QoSProfile(
+                depth=1,
+                reliability=ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            ),
+        )
+        self.reliability, self._latched = reliability, latched
+        self._node.get_logger().info(
+            f"subscribed to {self.topic}{' anew, since its publishers have changed' if again else ''}, {reliability}"
+            + (", with the image that its publisher has latched" if latched else "")
+        )
+
+    # Problems.
+
+    def problems(self) -> list[Problem]:
+        """Return the problems with the images, with their remedies."""
+        if not self.active:
+            return []
+        silence = self.silence
+        if silence > SILENCE:
+            return [problems.silence(self._about(), silence)]
+        found = [self._loss(), self._stamps(), self._several_cameras()]
+        return [problem for problem in found if problem is not None]
+
+    def _about(self) -> WatchedTopic:
+        own = self._node.get_fully_qualified_name() + "/"
+        topics = {
+            name: types
+            for name, types in self._node.get_topic_names_and_types()
+            if not name.startswith(own) and {RAW, COMPRESSED} & set(types) and self._node.count_publishers(name)
+        }
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        received = self._newest is not None
+        return WatchedTopic(self.topic, self._name, self._raw, self.reliability, publishers, received, topics)
+
+    def _loss(self) -> Problem | None:
+        lost = self._statistics.lost
+        if lost <= LOST_MAX:
+            return None
+        text = f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {self._loss_hint()}"
+        return Problem(IMAGES, "lost", text)
+
+    def _stamps(self) -> Problem | None:
+        age, clock = self._statistics.percentile("received", 0.5), self._node.get_clock()
+        simulated = clock.ros_time_is_active
+        if self._newest is None or math.isnan(age) or (simulated and clock.now().nanoseconds == 0):
+            return None
+        # An image that was published before the subscription may be old.
+        late = math.inf if self._latched else problems.LATE
+        return problems.stamps(self.topic, nanoseconds(self._newest), age, simulated, late)
+
+    def _several_cameras(self) -> Problem | None:
+        turns = [frame_id for heard, frame_id in self._turns if steady_seconds() - heard < TURNS_TIME]
+        if len(turns) < TURNS:
+            return None
+        return problems.several_cameras(
+            self.topic, sorted(set(turns)), sorted({problems.node_name(p) for p in self._fitting_publishers()})
+        )
+
+    def calibration_problem(self) -> Problem | None:
+        """Return the reason why the newest image has no calibration for markers, or None."""
+        if self._newest is None:
+            return None
+        calibrated = {info.header.frame_id: is_calibrated(info) for info in self._calibrations.values()}
+        return problems.calibration(self._info.topic_name, self.topic, self._newest.frame_id, calibrated)
 
     def _loss_hint(self) -> str:
         if not profile_in_force():
@@ -141,29 +220,15 @@ class ImageSource:
             return "the machine may be too busy; use a reliable publisher, which loses none (parameter reliability)"
         return "the machine may be too busy, or the camera's process may lack the Fast DDS profile"
 
-    def _subscribe(self) -> None:
-        wanted = self._parameters().reliability
-        if wanted == "auto":
-            publishers = self._node.get_publishers_info_by_topic(self.topic)
-            if not publishers:
-                return
-            # A best-effort subscription loses large frames. A reliable one receives from reliable publishers only.
-            reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
-            wanted = "reliable" if reliable else "best_effort"
-        policy = ReliabilityPolicy.RELIABLE if wanted == "reliable" else ReliabilityPolicy.BEST_EFFORT
-        self._subscription = self._node.create_subscription(
-            Image if self._raw else CompressedImage,
-            "image" if self._raw else "image/compressed",
-            self._on_image,
-            QoSProfile(depth=1, reliability=policy),
-        )
-        self.reliability = wanted
-        self._node.get_logger().info(f"subscribed to {self.topic}, {wanted}")
+    # Messages.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._heard = steady_seconds()
         if not self.active:
             return
+        if self._newest is not None and self._newest.frame_id != message.header.frame_id:
+            self._turns.append((self._heard, message.header.frame_id))
+        self._newest = message.header
         self._statistics.add("received", self._age(message.header))
         self._statistics.stamp(nanoseconds(message.header))
         self._received(message)

@@ -14,8 +14,17 @@ WINDOW = 10.0
 #: Maximum and minimum number of differences between stamps that the camera's period is estimated from.
 STAMPS_MAX, STAMPS_MIN = 60, 10
 
-#: Quantile of the differences between stamps that estimates the camera's period, even if most frames are lost.
-PERIOD_QUANTILE = 0.1
+#: Quantiles of the differences between stamps at which the search for the camera's period starts. The first one is the
+#: period even if most frames are lost.
+PERIOD_QUANTILES = (0.1, 0.03, 0.25, 0.5)
+
+#: Maximum mean distance of the differences from multiples of the period, in periods. If the stamps only jitter, it is
+#: larger: 0.25 for differences that have nothing to do with the period.
+MISFIT_MAX = 0.12
+
+#: Number of consecutive differences that show a change of the camera's rate, if they are equal within EVEN and are not
+#: the period.
+EVEN_COUNT, EVEN = 5, 0.15
 
 #: A longer gap, in periods, is a pause of the camera: a recording starts again, or the driver is restarted.
 PAUSE = 30
@@ -57,7 +66,11 @@ class RecentValues:
 
 
 class Gaps:
-    """Estimates the share of lost frames from the gaps between the stamps of those that arrived."""
+    """Estimates the share of lost frames from the gaps between the stamps of those that arrived.
+
+    Lost frames leave gaps that are multiples of the camera's period. Stamps that only jitter, because they are taken at
+    the arrival or because the exposure changes, leave gaps of any length: their loss is not known, and counts as 0.
+    """
 
     def __init__(self) -> None:
         self._last: int | None = None
@@ -69,28 +82,71 @@ class Gaps:
         if last is None:
             return
         difference = stamp - last
-        period = self.period
-        if difference <= 0 or (period and difference > PAUSE * period):
+        # Also before there are enough differences for an estimate: a gap of seconds would count for a long time.
+        usual = _quantile(sorted(self._differences), PERIOD_QUANTILES[0]) if self._differences else math.inf
+        if difference <= 0 or difference > PAUSE * usual:
             # The clock jumped or the camera paused: the number of frames in between is unknown.
             self._differences.clear()
             return
         self._differences.append(difference)
+        self._follow_rate()
+
+    def _follow_rate(self) -> None:
+        """Forget the differences before a change of the camera's rate, whose frames would look lost."""
+        recent = list(self._differences)[-EVEN_COUNT:]
+        middle = sorted(recent)[len(recent) // 2]
+        even = len(recent) == EVEN_COUNT and all(abs(value - middle) <= EVEN * middle for value in recent)
+        if even and self.period and not 2 / 3 < middle / self.period < 1.5:
+            self._differences = deque(recent, maxlen=STAMPS_MAX)
 
     @property
     def period(self) -> float:
-        """The camera's period in nanoseconds; 0 while too few frames have arrived."""
+        """The camera's period in nanoseconds, or the least time between frames; 0 while too few have arrived."""
         if len(self._differences) < STAMPS_MIN:
             return 0.0
-        return float(sorted(self._differences)[int(PERIOD_QUANTILE * len(self._differences))])
+        return _quantile(sorted(self._differences), PERIOD_QUANTILES[0])
 
     @property
     def lost(self) -> float:
         """Share of the recent frames that were lost; 0 while it is not known."""
-        period = self.period
-        if not period:
+        if len(self._differences) < STAMPS_MIN:
             return 0.0
-        sent = sum(max(1, round(difference / period)) for difference in self._differences)
-        return 1 - len(self._differences) / sent
+        differences = sorted(self._differences)
+        for quantile in PERIOD_QUANTILES:
+            multiples = _multiples(differences, _quantile(differences, quantile))
+            if multiples is not None:
+                return max(0.0, 1 - len(multiples) / sum(multiples))
+        return 0.0
+
+
+def _quantile(values: list[int], share: float) -> float:
+    return float(values[int(share * len(values))])
+
+
+def _multiples(differences: list[int], period: float) -> list[int] | None:
+    """Return the numbers of periods between frames, or None if the differences are no multiples of a period.
+
+    Args:
+        differences: Differences of the stamps, in nanoseconds; sorted.
+        period: A first estimate of the period, in nanoseconds.
+    """
+    # Small multiples tell the period before large ones can be told apart.
+    for bound in (2.5, 4.5, math.inf):
+        near = [difference for difference in differences if 0.5 * period <= difference <= bound * period]
+        if not near:
+            return None
+        period = sum(near) / sum(round(difference / period) for difference in near)
+    multiples = [round(difference / period) for difference in differences]
+    pairs = zip(differences, multiples, strict=True)
+    misfit = sum(abs(difference / period - multiple) for difference, multiple in pairs) / len(multiples)
+    counts = Counter(multiples)
+    single = counts[1] / len(multiples)
+    # If frames are lost at random, no multiple is much more frequent than the period itself. Two frames in a burst, and
+    # a long gap, are no lattice either: the mean of the multiples is then much more than the period's share tells.
+    plausible = counts[1] >= 0.5 * max(counts.values()) and (
+        single > 0.75 or sum(multiples) / len(multiples) <= 2 / single
+    )
+    return multiples if misfit <= MISFIT_MAX and plausible else None
 
 
 class Statistics:

@@ -9,7 +9,6 @@ their remedies. Ctrl-C ends it. If the output is not a terminal, the screens are
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -106,12 +105,11 @@ class Watcher(Node):
         return bool(self.report) and time.monotonic() - self.heard < GONE
 
 
-def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
-    """Return the lines of a screen.
+def screen(watcher: Watcher, colour: bool) -> list[str]:
+    """Return the lines of a screen. They are not cut, because a remedy is at the end of its line.
 
     Args:
         watcher: The data to show.
-        width: Width of the terminal, in characters.
         colour: Whether the lines contain colours.
     """
 
@@ -142,7 +140,7 @@ def screen(watcher: Watcher, width: int, colour: bool) -> list[str]:
     explained = [] if watcher.explanation is None else explanation_lines(watcher.explanation)
     for i, line in enumerate([*explained, *watcher.summary]):
         lines.append(f"  {'' if i else 'explanation':<15} {line}")
-    return [line if colour else line[:width] for line in lines]
+    return lines
 
 
 def bar(probability: float, length: int = 20) -> str:
@@ -186,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rclpy.spin_once(watcher, timeout_sec=left)
             if options.once and not watcher.alive and time.monotonic() < end:
                 continue
-            width = shutil.get_terminal_size().columns
-            lines = screen(watcher, width, terminal)
+            lines = screen(watcher, terminal)
             print((CLEAR if terminal and not options.once else "") + "\n".join(lines), flush=True)
             if options.once:
                 well = watcher.alive and all(s.level == DiagnosticStatus.OK for s in watcher.report)

@@ -27,6 +27,7 @@ from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
 from explain_cnn_ros.explain.explainer import Explainer, ExplanationCancelledError
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplainer, LiveExplanation
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros.newest import NewestSlot
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
@@ -41,6 +42,9 @@ WARM_UP, WARM_UP_SIZE = 3, (480, 640)
 #: Niceness of the threads that explain on request, and live. A live explanation is useless if it comes late, so its
 #: thread gets more of a busy CPU than the other one.
 NICENESS, LIVE_NICENESS = 10, 5
+
+#: Minimum share of a requested region that must lie in the frame. The explainer itself refuses regions outside of it.
+VISIBLE_MIN = 0.1
 
 #: Reason that callers get when the worker is closed before their explanation is ready.
 CLOSING = "the node stops working: the explanation was cancelled"
@@ -208,11 +212,12 @@ class Worker:
 
     def _classify(self, message: Image | CompressedImage) -> ClassifiedFrame:
         start = time.perf_counter()
-        image, parameters = to_rgb(message), self._parameters()
+        parameters = self._parameters()
+        image = to_rgb(message, parameters.megapixels_max)
         decision = Decider(self.classifier, parameters).decide(image)
         seconds = time.perf_counter() - start
         model = self.classifier.model_hash
-        return ClassifiedFrame(message.header, image, decision, model, seconds, parameters.live != "off")
+        return ClassifiedFrame(message.header, image, decision, model, seconds, parameters.live != "none")
 
     # The thread that explains.
 
@@ -225,16 +230,17 @@ class Worker:
         """Return the explanation and "", or None and the reason why there is no explanation."""
         try:
             return self._explain(request), ""
-        except ImageError as error:
-            self._callbacks.rejected(error)
-            return None, str(error)
         except ExplanationCancelledError as error:
             return None, request.cancelled_because or str(error)
+        except ValueError as error:  # also an ImageError: the text says what is wrong with the request
+            return None, str(error)
         except Exception as error:  # a single request must not end the node
             return None, f"{type(error).__name__}: {error}"
 
     def _explain(self, request: ExplainRequest) -> msg.Explanation:
         frame = request.source if isinstance(request.source, ClassifiedFrame) else self._classify(request.source)
+        if request.region is not None:
+            _require_visible(request.region, (frame.image.shape[1], frame.image.shape[0]))
         if request.settings != self._explainer.requested:
             self._explainer = Explainer(self.classifier, request.settings)
         explanation = self._explainer.explain(
@@ -259,7 +265,7 @@ class Worker:
             frame, track = taken
             try:
                 parameters = self._parameters()
-                if parameters.live == "off":
+                if parameters.live == "none":
                     continue
                 wanted = (parameters.explain, parameters.live_smoothing)
                 if explainer is None or (explainer.requested, explainer.smoothing) != wanted:
@@ -270,6 +276,27 @@ class Worker:
                 self._callbacks.explained_live(live, frame)
             except Exception as error:  # a single frame must not end the node
                 self._callbacks.failed(f"live explanation failed: {type(error).__name__}: {error}")
+
+
+def _require_visible(region: Region, size: tuple[int, int]) -> None:
+    """Check that enough of a region lies in the frame. Windows of persons at the border reach out of it.
+
+    Args:
+        region: The region, in pixels of the frame.
+        size: Size (width, height) of the frame, in pixels.
+
+    Raises:
+        ValueError: Less than VISIBLE_MIN of the region lies in the frame.
+    """
+    across = min(region.x + region.width, size[0]) - max(region.x, 0)
+    down = min(region.y + region.height, size[1]) - max(region.y, 0)
+    if min(region.width, region.height) > 0 and min(across, down) > 0:
+        visible = across * down / (region.width * region.height)
+        if visible < VISIBLE_MIN:
+            raise ValueError(
+                f"only {visible:.1%} of the region at ({region.x}, {region.y}), {region.width} x {region.height} "
+                f"pixels, lies in the frame of {size[0]} x {size[1]} pixels: it must be at least {VISIBLE_MIN:.0%}"
+            )
 
 
 def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:

@@ -71,7 +71,7 @@ class Processes:
         log = self._folder / f"{len(self.logs)}.log"
         self.logs.append(log)
         environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "PYTHONUNBUFFERED": "1"} | variables
-        code = code or f"import sys; from {module} import main; sys.exit(main())"
+        code = code or f"import sys; from explain_cnn_ros.ros.signals import start; sys.exit(start({module!r}))"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import dataclasses
 import importlib.util
 import re
@@ -26,14 +25,13 @@ ROOT = Path(__file__).parents[2]
 LAUNCH_MODULES = (
     "launch",
     "launch.actions",
-    "launch.conditions",
     "launch.event_handlers",
     "launch.events",
+    "launch.events.process",
     "launch.launch_description_sources",
     "launch.substitutions",
     "launch_ros",
     "launch_ros.actions",
-    "launch_ros.parameter_descriptions",
     "launch_ros.substitutions",
 )
 
@@ -44,17 +42,6 @@ def calls(path: Path, name: str) -> list[ast.Call]:
     """Calls of a name in a Python file."""
     tree = ast.parse(path.read_text())
     return [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == name]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_arguments_are_described_and_used(path):
-    declared = {call.args[0].value: call for call in calls(path, "DeclareLaunchArgument")}
-    used = {call.args[0].value for call in calls(path, "LaunchConfiguration")}
-    for name, call in declared.items():
-        assert any(keyword.arg == "description" for keyword in call.keywords), name
-    conditions = {"rviz"}
-    assert used | conditions >= set(declared)
-    assert used <= set(declared)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -127,13 +114,19 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def perform(self, context: Description) -> str:
+        return context.text(self)
+
 
 class Description:
     """The description of a launch file, and the values of its arguments.
 
     launch itself is replaced by classes that record their arguments, so that the description can be looked at where it
-    is not installed. Substitutions are evaluated as launch documents them.
+    is not installed. Substitutions are evaluated as launch documents them. The description is also the context of its
+    functions.
     """
+
+    is_shutdown = False
 
     def __init__(self, path: Path, given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         for name in LAUNCH_MODULES:
@@ -146,11 +139,17 @@ class Description:
         file = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(file)
         self.actions: list[Call] = file.generate_launch_description().args[0]
-        self.values: dict[str, str] = {}
-        for action in self.actions:
+        self.values: dict[str, str] = dict(given)
+        self.used: set[str] = set()
+        self.environment: dict[str, str] = {}
+        for action in list(self.actions):
             if action.kind == "DeclareLaunchArgument":
                 (name,) = action.args
-                self.values[name] = given.get(name) or self.text(action.kwargs.get("default_value", ""))
+                self.values.setdefault(name, self.text(action.kwargs.get("default_value", "")))
+            if action.kind == "SetEnvironmentVariable":
+                self.environment[action.args[0]] = self.text(action.args[1])
+            if action.kind == "OpaqueFunction":
+                self.actions += action.kwargs["function"](self)
 
     def of(self, kind: str) -> list[Call]:
         return [action for action in self.actions if action.kind == kind]
@@ -162,13 +161,51 @@ class Description:
         if not isinstance(value, Call):
             return str(value)
         evaluate: dict[str, Callable[..., str]] = {
-            "LaunchConfiguration": lambda name: self.values[name],
-            "PythonExpression": lambda parts: str(builtins.eval(self.text(parts), {})),
+            "LaunchConfiguration": self._value,
             "PathJoinSubstitution": lambda parts: "/".join(map(self.text, parts)),
             "FindPackageShare": lambda package: f"share/{package}",
             "EnvironmentVariable": lambda name: "",
         }
         return evaluate[value.kind](*value.args)
+
+    def _value(self, name: str) -> str:
+        self.used.add(name)
+        return self.values[name]
+
+
+EXPLAIN, REPLAY = ROOT / "launch/explain.launch.py", ROOT / "launch/replay.launch.py"
+
+
+def explained(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return the node of explain.launch.py."""
+    (node,) = Description(EXPLAIN, given, monkeypatch).of("Node")
+    return node
+
+
+def replayed(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Description:
+    return Description(REPLAY, {"bag": "sample/street", **given}, monkeypatch)
+
+
+def node_of(replay: Description, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return the node that a replay starts. The included file sees all values of the replay."""
+    (include,) = replay.of("IncludeLaunchDescription")
+    passed = {name: replay.text(value) for name, value in include.kwargs["launch_arguments"]}
+    return explained(replay.values | passed, monkeypatch)
+
+
+def remappings(node: Call) -> dict[str, str]:
+    return dict(node.kwargs["remappings"])
+
+
+def test_arguments_are_described_and_used(monkeypatch):
+    replay = replayed({"rviz": "true"}, monkeypatch)
+    explain = Description(EXPLAIN, replay.values, monkeypatch)
+    for description in (replay, explain):
+        for argument in description.of("DeclareLaunchArgument"):
+            assert argument.kwargs["description"].endswith("."), argument.args
+            assert argument.args[0] in replay.used | explain.used
+    assert explain.environment == {"FASTRTPS_DEFAULT_PROFILES_FILE": explain.values["dds_profile"]}
+    assert explain.used == {argument.args[0] for argument in explain.of("DeclareLaunchArgument")}
 
 
 @pytest.mark.parametrize(
@@ -180,30 +217,126 @@ class Description:
         ({"image": "/camera/image_raw"}, "/camera/camera_info"),
         ({"image": "camera/color/image_raw"}, "camera/color/camera_info"),
         ({"image": "~/image"}, "~/camera_info"),
+        ({"image": "/camera/image_raw/compressed"}, "/camera/camera_info"),
         ({"image": "/camera/image_raw", "camera_info": "/calibration"}, "/calibration"),
     ],
 )
 def test_the_calibration_is_beside_the_image(given, expected, monkeypatch):
-    description = Description(ROOT / "launch/explain.launch.py", given, monkeypatch)
+    image = given.get("image", "image").removesuffix("/compressed")
+    assert remappings(explained(given, monkeypatch)) == {
+        "image": image,
+        "image/compressed": f"{image}/compressed",
+        "camera_info": expected,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters"),
+    [
+        ({}, ["share/explain_cnn_ros/config/explain.yaml"]),
+        ({"params_file": "my.yaml"}, ["my.yaml"]),
+        ({"params_file": "my.yaml", "image_transport": "raw"}, ["my.yaml", {"image_transport": "raw"}]),
+        ({"params_file": "my.yaml", "autostart": "false"}, ["my.yaml", {"autostart": False}]),
+        ({"params_file": "my.yaml", "use_sim_time": "true"}, ["my.yaml", {"use_sim_time": True}]),
+        ({"params_file": "my.yaml", "image": "/a/compressed"}, ["my.yaml", {"image_transport": "compressed"}]),
+    ],
+)
+def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, parameters, monkeypatch):
+    description = Description(EXPLAIN, given, monkeypatch)
     (node,) = description.of("Node")
-    remappings = {name: description.text(topic) for name, topic in node.kwargs["remappings"]}
-    image = given.get("image", "image")
-    assert remappings == {"image": image, "image/compressed": f"{image}/compressed", "camera_info": expected}
+    assert [p if isinstance(p, dict) else description.text(p) for p in node.kwargs["parameters"]] == parameters
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_arguments_with_few_values_refuse_others(path, monkeypatch):
+    """launch itself compares values with the choices; without them, a node ends with a traceback."""
+    arguments = {a.args[0]: a.kwargs for a in Description(path, {"bag": ""}, monkeypatch).of("DeclareLaunchArgument")}
+    for name in {"image_transport", "use_sim_time", "autostart", "log_level", "rviz"} & set(arguments):
+        assert arguments[name]["default_value"] in arguments[name]["choices"]
+    if path == EXPLAIN:
+        assert arguments["log_level"]["choices"] == ["debug", "info", "warn", "error", "fatal"]
 
 
 def test_a_replay_of_the_sample_has_images_and_their_calibration(monkeypatch):
     """Without arguments besides the recording, the node listens to topics that the recording has."""
-    replay = Description(ROOT / "launch/replay.launch.py", {"bag": "sample/street"}, monkeypatch)
-    (include,) = replay.of("IncludeLaunchDescription")
-    passed = {name: replay.text(value) for name, value in include.kwargs["launch_arguments"]}
-    assert "camera_info" not in passed
-    description = Description(ROOT / "launch/explain.launch.py", passed, monkeypatch)
-    (node,) = description.of("Node")
-    remappings = {name: description.text(topic) for name, topic in node.kwargs["remappings"]}
-    assert passed["image_transport"] == "compressed"
+    replay = replayed({}, monkeypatch)
+    node = node_of(replay, monkeypatch)
+    assert node.kwargs["parameters"][1] == {"image_transport": "compressed", "use_sim_time": True}
     with BagReader(ROOT / "sample/street") as bag:
         types_of = {topic.name: topic.type for topic in bag.topics}
-    assert types_of[remappings["image/compressed"]] == "sensor_msgs/msg/CompressedImage"
-    assert types_of[remappings["camera_info"]] == "sensor_msgs/msg/CameraInfo"
+    assert types_of[remappings(node)["image/compressed"]] == "sensor_msgs/msg/CompressedImage"
+    assert types_of[remappings(node)["camera_info"]] == "sensor_msgs/msg/CameraInfo"
     # The player plays all of them.
-    assert not any("--topics" in call.kwargs["arguments"] for call in replay.of("Node") if "arguments" in call.kwargs)
+    (player,) = replay.of("Node")
+    assert player.kwargs["arguments"] == ["sample/street", "--rate", "1.0", "--wait-for-subscribers", "30", "--clock"]
+
+
+FILE = """
+/**:
+  ros__parameters:
+    threshold: 0.5
+    image_transport: raw
+explain_node:
+  ros__parameters:
+    use_sim_time: false
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "transport", "simulated"),
+    [
+        ({}, FILE, "raw", False),
+        ({"image_transport": "compressed", "use_sim_time": "true"}, FILE, "compressed", True),
+        ({}, "/**: {ros__parameters: {threshold: 0.5}}", "compressed", True),
+        ({}, "neither: a parameter file", "compressed", True),
+        ({}, "- [", "compressed", True),
+    ],
+)
+def test_a_replay_obeys_its_arguments_then_the_parameter_file(given, text, transport, simulated, tmp_path, monkeypatch):
+    """The node, RViz and the player agree on the time."""
+    file = tmp_path / "parameters.yaml"
+    file.write_text(text)
+    replay = replayed({"params_file": str(file), "rviz": "true", **given}, monkeypatch)
+    node = node_of(replay, monkeypatch)
+    assert node.kwargs["parameters"] == [str(file), {"image_transport": transport, "use_sim_time": simulated}]
+    rviz, player = replay.of("Node")
+    assert rviz.kwargs["package"] == "rviz2"
+    assert rviz.kwargs["parameters"] == [{"use_sim_time": simulated}]
+    assert ("--clock" in player.kwargs["arguments"]) == simulated
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [
+        ({}, "/explain_node"),
+        ({"namespace": "front", "name": "eyes"}, "/front/eyes"),
+        ({"namespace": "/robot/front"}, "/robot/front/explain_node"),
+    ],
+)
+def test_rviz_shows_the_topics_of_a_node_with_any_name(given, prefix, monkeypatch):
+    rviz, _ = replayed({"rviz": "true", **given}, monkeypatch).of("Node")
+    configuration = yaml.safe_load((ROOT / "rviz/explain.rviz").read_text())
+    shown = {display["Topic"]["Value"] for display in configuration["Visualization Manager"]["Displays"]}
+    # The Camera display takes the calibration from beside its picture.
+    for topic in {*shown, "/explain_node/camera_info"}:
+        assert remappings(rviz)[topic] == topic.replace("/explain_node", prefix)
+
+
+def test_a_failed_replay_is_an_error(monkeypatch):
+    replay = replayed({"rviz": "true"}, monkeypatch)
+    rviz, player = replay.of("Node")
+    (registered,) = replay.of("RegisterEventHandler")
+    on_exit = registered.args[0].kwargs["on_exit"]
+
+    def exited(action: Call | None, status: int) -> Any:
+        event = types.SimpleNamespace(action=action, returncode=status, process_name="some_process-1")
+        return on_exit(event, replay)
+
+    assert [action.kind for action in exited(player, 0)] == ["LogInfo", "EmitEvent"]
+    assert exited(rviz, 1) is None, "nobody has to look"
+    # launch ends with status 1 after an exception.
+    for action, status in ((player, 1), (None, -11), (None, 0)):
+        with pytest.raises(RuntimeError, match=f"the replay failed: some_process-1 ended with status {status}"):
+            exited(action, status)
+    replay.is_shutdown = True
+    assert exited(player, 1) is None, "Ctrl-C"

@@ -16,6 +16,8 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
@@ -332,10 +334,69 @@ def test_nothing_to_see_is_explained(graph):
     graph.wait_for(complains, "the mismatch")
     message = statuses(reports)["images"][0].message
     assert (
-        "the node requests reliable, the publishers offer: partner best_effort; set the parameter reliability"
-        in message
+        "the node requests reliable, the publishers offer: partner best_effort; the parameter reliability is "
+        "read-only: start the node with -p reliability:=auto" in message
     )
     graph.wait_for(lambda: "does not match" in graph.log, "the same in the log")
+
+
+def test_the_subscription_follows_its_publishers(shared_graph, raw_image, frame):
+    """A camera comes back as best effort, and then as a reliable publisher that latches an image."""
+    decisions = shared_graph.collect(Classification, "/explain_node/classification")
+    camera = shared_graph.publisher(Image, "/image")
+    publish_until(shared_graph, camera, raw_image(frame), decisions)
+    shared_graph.node.destroy_publisher(camera)
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    camera = shared_graph.node.create_publisher(Image, "/image", best_effort)
+
+    def decided(stamp: int) -> bool:
+        camera.publish(raw_image(frame, stamp=stamp))
+        shared_graph.spin(0.1)
+        return any(decision.header.stamp.sec == stamp for decision in decisions)
+
+    shared_graph.wait_for(lambda: decided(40), "a decision about an image of the best-effort camera")
+    assert "subscribed to /image anew, since its publishers have changed, best_effort" in shared_graph.log
+    shared_graph.node.destroy_publisher(camera)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    camera = shared_graph.node.create_publisher(Image, "/image", latched)
+    camera.publish(raw_image(frame, stamp=41))
+    anew = "publishers have changed, reliable, with the image that its publisher has latched"
+    shared_graph.wait_for(lambda: anew in shared_graph.log, "another subscription")
+    shared_graph.wait_for(
+        lambda: any(decision.header.stamp.sec == 41 for decision in decisions), "the image that was published once"
+    )
+
+
+def test_markers_that_cannot_be_drawn_are_explained(shared_graph, raw_image, frame):
+    reports = shared_graph.collect(DiagnosticArray, "/diagnostics")
+    shared_graph.collect(MarkerArray, "/explain_node/markers")
+    camera = shared_graph.publisher(Image, "/image")
+    calibration = CameraInfo(width=320, height=240)
+    calibration.header.frame_id = "left"
+    information = shared_graph.publisher(CameraInfo, "/camera_info")
+
+    def explained() -> bool:
+        information.publish(calibration)
+        camera.publish(raw_image(frame, frame_id="right"))
+        shared_graph.spin(0.1)
+        return bool(reports) and "frame_ids differ: 'right' on /image" in statuses(reports)["explanations"][0].message
+
+    shared_graph.wait_for(explained, "the reason")
+    assert statuses(reports)["explanations"][0].level == DiagnosticStatus.WARN
+    shared_graph.wait_for(lambda: "no markers, since frame_ids differ" in shared_graph.log, "the same in the log")
+
+
+def test_requests_that_make_rclpy_raise_are_answered(shared_graph, raw_image, frame):
+    """Types of parameters and transitions that there are not: the caller gets an answer, and the node goes on."""
+    unknown = Parameter(name="threshold", value=ParameterValue(type=77))
+    request = SetParameters.Request(parameters=[unknown])
+    (result,) = shared_graph.call(SetParameters, "/explain_node/set_parameters", request).results
+    assert (result.successful, result.reason) == (False, "77 is not a valid Parameter.Type")
+    for number in (Transition.TRANSITION_CONFIGURE, 200):
+        request = ChangeState.Request(transition=Transition(id=number))
+        assert not shared_graph.call(ChangeState, "/explain_node/change_state", request).success
+    decisions = shared_graph.collect(Classification, "/explain_node/classification")
+    publish_until(shared_graph, shared_graph.publisher(Image, "/image"), raw_image(frame), decisions)
 
 
 def test_set_enabled(shared_graph, raw_image, frame):
@@ -521,18 +582,32 @@ def test_status_and_its_exit_code(shared_graph, raw_image, frame):
     assert "does not report on /diagnostics" in shared_graph.log
     classifications = shared_graph.collect(Classification, "/explain_node/classification")
     publisher = shared_graph.publisher(Image, "/image")
+
+    def shown(stamp: int) -> int:
+        """Return the exit status of `status --once` while images with a stamp, or of now, are published."""
+        process = shared_graph.start("--once", module=status)
+
+        def ended() -> bool:
+            message = raw_image(frame, stamp=stamp)
+            if not stamp:
+                message.header.stamp = shared_graph.node.get_clock().now().to_msg()
+            publisher.publish(message)
+            shared_graph.spin(0.1)
+            return process.poll() is not None
+
+        shared_graph.wait_for(ended, "another screen")
+        return int(process.returncode)
+
     publish_until(shared_graph, publisher, raw_image(frame), classifications, 3)
     assert shared_graph.call(Explain, "/explain_node/explain", Explain.Request()).success
-    process = shared_graph.start("--once", module=status)
-    publish_until(shared_graph, publisher, raw_image(frame), classifications, len(classifications) + 3)
+    # Stamps since boot. The line is longer than a terminal is wide, and its end is the remedy.
+    assert shown(7) == 1
+    assert "let the driver stamp images with the time of the system\n" in shared_graph.log
 
-    def ended() -> bool:
-        publisher.publish(raw_image(frame))
-        shared_graph.spin(0.1)
-        return process.poll() is not None
+    def fresh() -> bool:
+        return shown(0) == 0
 
-    shared_graph.wait_for(ended, "another screen")
-    assert process.returncode == 0, shared_graph.log
+    shared_graph.wait_for(fresh, "a screen without problems")
     # Probabilities have at most three digits, and are never rounded to 0 or 1.
     shown = re.findall(r"P\(person\) (\S+?),? ", shared_graph.log)
     assert len(shown) >= 2
@@ -576,7 +651,7 @@ def test_live_explanations_of_decided_frames(graph, raw_image, frame):
 
     graph.wait_for(reported, "the rate in the diagnostics")
     assert statuses(reports)["explanations"][1]["live, age at publication, median (ms)"] != "-"
-    assert graph.set_parameters("/explain_node", live="off")[0].successful
+    assert graph.set_parameters("/explain_node", live="none")[0].successful
 
     decided = len(classifications)
     graph.wait_for(lambda: publish() or len(classifications) >= decided + 5, "decisions while it is off")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 
@@ -16,7 +17,7 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.explain.metrics import PAPER_METRICS
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.ros.messages import settings_message
-from explain_cnn_ros.ros.parameters import NodeParameters, build, declared, replaced
+from explain_cnn_ros.ros.parameters import NodeParameters, build, declared, descriptor, replaced
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,22 @@ ROOT = Path(__file__).parents[2]
 def test_what_follows_from_declarations_is_up_to_date():
     done = subprocess.run([sys.executable, str(ROOT / "tools/document.py"), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_parameter_file_has_values_of_the_declared_types():
+    """YAML takes some words for other types: the node would end with an exception."""
+    (node,) = yaml.safe_load((ROOT / "config/explain.yaml").read_text()).values()
+    flat = {}
+    for name, value in node["ros__parameters"].items():
+        flat |= {f"{name}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {name: value}
+    assert flat.keys() <= declared().keys()
+    assert {name: type(value) for name, value in flat.items()} == {name: type(declared()[name][0]) for name in flat}
+
+
+@pytest.mark.parametrize("word", sorted({c for _, o in declared().values() for c in o.choices or () if c}))
+def test_choices_are_strings_in_yaml(word):
+    """Users write them in parameter files and on the command line without quotes."""
+    assert yaml.safe_load(word) == word
 
 
 def test_defaults_build_the_defaults():
@@ -44,6 +61,7 @@ def test_every_setting_travels_in_the_message():
         ("explain.layers", [3, 3], "explain.layers is (3, 3): it must be without repetition"),
         ("regions", "everywhere", "regions is 'everywhere': it must be one of scan, whole"),
         ("scan.person_height_max", 20, "scan.person_height_max is 20: it must be 0, or at least person_height_min"),
+        ("preset", "none", "preset is 'none': it must be one of '', paper, "),
         ("threshold", float("nan"), "threshold is nan: it must be a finite number"),
     ],
 )
@@ -96,6 +114,16 @@ def test_parameters_without_effect_are_known():
 def test_values_that_do_not_fit_together_are_named(changes, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         build(values_with(**changes))
+
+
+def test_what_ranges_of_ros_cannot_express_is_said_in_words():
+    said = {name: descriptor(*described) for name, described in declared().items()}
+    assert said["explain.layers"].additional_constraints == "Each number from 1 to 16, without repetition."
+    assert said["explain.metrics"].additional_constraints.startswith("At least one of: influence, counter_influence, ")
+    assert said["preset"].additional_constraints.startswith("One of: '' (empty), paper, ")
+    assert said["explain.sigma"].additional_constraints == ""
+    assert said["explain.sigma"].floating_point_range[0].from_value == pytest.approx(1e-6)
+    assert said["megapixels_max"].floating_point_range[0].to_value == 10_000
 
 
 def test_every_parameter_has_a_description():

@@ -31,7 +31,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import String
 
-from explain_cnn_ros.ros.player import Pace, main, message_class, playback_qos, split_arguments
+from explain_cnn_ros.ros.playback import publishers
+from explain_cnn_ros.ros.playback.arguments import split_arguments
+from explain_cnn_ros.ros.playback.message_types import message_class
+from explain_cnn_ros.ros.playback.publishers import Publishers, playback_qos
+from explain_cnn_ros.ros.player import main
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 
@@ -169,18 +173,6 @@ def test_pace(graph: Any, kit: Any, tmp_path: Path) -> None:
     assert any(0.8 < span(2) < 1.3 for _ in range(8))
 
 
-def test_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The due time depends on the start alone, however late earlier messages were."""
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    pace = Pace(start=5 * 10**9, rate=2.0)
-    assert pace.left(7 * 10**9) == pytest.approx(1.0)
-    now[0] += 30.0
-    assert pace.left(7 * 10**9) == pytest.approx(-29.0)
-    assert pace.left(67 * 10**9) == pytest.approx(1.0)
-    assert Pace(start=0, rate=0).left(10**18) == 0.0
-
-
 def test_types_that_are_not_installed_are_skipped(graph: Any, kit: Any, tmp_path: Path) -> None:
     messages = [m for i in range(10) for m in (kit.thing(i), kit.string(i))]
     path = kit.write(tmp_path / "bag", messages)
@@ -283,6 +275,34 @@ def test_interrupted_while_waiting(graph: Any, kit: Any, tmp_path: Path, interru
     assert "1 messages published" in said and "Traceback" not in said
 
 
+def test_log_times_before_the_clock_was_set(graph: Any, kit: Any, tmp_path: Path) -> None:
+    """Recorded with simulated time before the first /clock: these messages are counted, and not waited for."""
+    early = [kit.string(i)._replace(stamp=0) for i in range(3)]
+    path = kit.write(tmp_path / "bag", [*early, *(kit.string(i) for i in range(3, 6))])
+    graph.listen("/log", String)
+    graph.listen("/clock", Clock, 1000)
+    status, said = graph.play(path, "--clock", *WAIT)
+    assert status == 0
+    assert "have log times before the clock was set" in said
+    assert "skipping the 3 messages with earlier log times" in said
+    assert "3 messages published" in said
+    assert graph.wait_until(lambda: sum(a.topic == "/log" for a in graph.arrived) == 3)
+    assert [a.message.data for a in graph.arrived if a.topic == "/log"] == ["text 3", "text 4", "text 5"]
+    assert min(nanoseconds(a.message.clock) for a in graph.arrived if a.topic == "/clock") > kit.START
+
+
+@pytest.mark.parametrize("rate", [4, 0])
+def test_a_gap_of_decades(graph: Any, kit: Any, tmp_path: Path, rate: int) -> None:
+    """The clock was set while recording, to a year that /clock cannot hold. Nobody waits for it."""
+    late = [kit.string(i)._replace(stamp=kit.START + (10**9 + i) * kit.SECOND) for i in range(2, 4)]
+    path = kit.write(tmp_path / "bag", [kit.string(0), kit.string(1), *late])
+    graph.listen("/log", String)
+    status, said = graph.play(path, "--clock", "--rate", rate, *WAIT)
+    assert status == 0
+    assert "skipping 31.7 years without messages after 0.1 s" in said
+    assert graph.wait_until(lambda: len(graph.arrived) == 4)
+
+
 def test_topics_offset_remapping_and_ros_arguments(graph: Any, kit: Any, tmp_path: Path) -> None:
     messages = [kit.string(i, topic) for i in range(15) for topic in ("/a", "/b", "/c")]
     path = kit.write(tmp_path / "bag", messages)
@@ -348,11 +368,101 @@ def test_playback_qos() -> None:
 
 
 def test_message_class() -> None:
-    assert message_class("std_msgs/msg/String") is String
-    assert message_class("std_msgs/String") is String
-    for name in ("nowhere_msgs/msg/Thing", "std_msgs/msg/Strong", "String", ""):
+    for name in ("std_msgs/msg/String", "std_msgs/String", "std_msgs::msg::dds_::String_"):
+        assert message_class(name) is String
+    for name in ("nowhere_msgs/msg/Thing", "std_msgs/msg/Strong"):
         with pytest.raises(LookupError, match="not installed"):
             message_class(name)
+    for name in ("String", ""):
+        with pytest.raises(LookupError, match="is not the name of a message type"):
+            message_class(name)
+
+
+def test_messages_of_services(kit: Any) -> None:
+    """Recorded by `ros2 bag record --service`."""
+    assert message_class("std_srvs/srv/Trigger_Event").__name__ == "Trigger_Event"
+    with pytest.raises(LookupError, match="this machine does not have it"):
+        message_class("std_srvs/srv/Triggered_Event")
+
+
+def test_no_module_is_imported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording names a type. Only packages of interfaces, which ament knows, are imported for it."""
+    (tmp_path / "planted" / "msg").mkdir(parents=True)
+    (tmp_path / "planted" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("planted/msg/Thing", "planted/Thing", "planted::msg::Thing", "antigravity/msg/X", "this/msg/X"):
+        with pytest.raises(LookupError, match="not installed"):
+            message_class(name)
+    for name in (
+        *("os/path/join", "os.path/msg/X", "../planted/msg/Thing", "std_msgs/msg/__class__", "std_msgs/msg/string"),
+        *("std_msgs/../planted/msg/X", "rosidl_parser/definition/Message", "std_msgs/msg/Str ing", "Planted/msg/X"),
+    ):
+        with pytest.raises(LookupError, match="is not the name of a message type"):
+            message_class(name)
+    # An interface package, and a module in it that is no interface.
+    with pytest.raises(LookupError, match="not installed"):
+        message_class("rosidl_parser/msg/X")
+    assert {"planted", "antigravity", "this"}.isdisjoint(sys.modules)
+
+
+def publishers_of(kit: Any, context: Context, said: list[str]) -> Publishers:
+    node = Node("player", context=context)
+    return Publishers(node, [Topic("/log", "std_msgs/msg/String", 1)], remap={}, clock=False, report=said.append)
+
+
+@pytest.fixture
+def context(domain: int) -> Iterator[Context]:
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    yield context
+    context.try_shutdown()
+
+
+def test_a_subscriber_that_does_not_acknowledge(kit: Any, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its topic is not held back for it again: a stopped process would stop the player for good."""
+    said: list[str] = []
+    waits: list[float] = []
+
+    def never(publisher: Any, deadline: float) -> bool:
+        waits.append(deadline)
+        return False
+
+    monkeypatch.setattr(publishers, "_wait_for_all_acked", never)
+    tested = publishers_of(kit, context, said)
+    for i in range(35):
+        tested.hold_back(kit.string(i))
+    assert len(waits) == 1
+    assert said == ["a subscriber of /log has not acknowledged messages for 10 s: playing on, it may miss some"]
+
+
+def test_waiting_for_acknowledgements_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls are short, since Python handles Ctrl-C between them."""
+    now, waits = [0.0], []
+
+    class Silent:
+        def wait_for_all_acked(self, timeout: Any) -> bool:
+            waits.append(timeout.nanoseconds / 1e9)
+            now[0] += waits[-1]
+            return False
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    assert not publishers._wait_for_all_acked(Silent(), 1.0)
+    assert sum(waits) == pytest.approx(1.0)
+    assert max(waits) <= publishers.SLICE
+
+
+def test_an_interruption_is_no_broken_message(kit: Any, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal while rclpy converts a message becomes an error of the conversion."""
+    tested = publishers_of(kit, context, [])
+    message = kit.string(0)
+    assert tested.publish(message) is None
+    broken = message._replace(data=b"")
+    assert tested.publish(broken) is not None
+    monkeypatch.setattr(publishers, "interrupted", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        tested.publish(broken)
+    assert (tested.published, tested.broken["/log"]) == (1, 1)
 
 
 def test_split_arguments() -> None:
@@ -366,7 +476,9 @@ def test_split_arguments() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--rate", "-1"], "-1 is not a number of at least 0"),
+        (["--rate", "-1"], "-1 is not a number from 0 to 1e+09"),
+        (["--start-offset", "1e300"], "1e300 is not a number"),
+        (["--clock", "1e9"], "at most 10000"),
         (["--rate", "fast"], "fast is not a number"),
         (["--clock", "0"], "must be above 0"),
         (["--remap", "/a"], "/a is not of the form /from:=/to"),

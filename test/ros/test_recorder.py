@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import json
 
 import cv2
@@ -16,9 +18,11 @@ from rclpy.context import Context
 from sensor_msgs.msg import CompressedImage
 
 from explain_cnn_ros import Explainer, ExplainSettings
-from explain_cnn_ros.msg import Classification
+from explain_cnn_ros.bags.image_messages import to_rgb
+from explain_cnn_ros.msg import Classification, LayerRanking, Region
+from explain_cnn_ros.ros.frame_cache import FrameCache, remember
 from explain_cnn_ros.ros.messages import explanation_message
-from explain_cnn_ros.ros.recorder import Recorder, StampedCache
+from explain_cnn_ros.ros.recorder import Recorder, main
 from explain_cnn_ros.srv import Explain
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -87,31 +91,222 @@ def test_writes_explanation_overlay_sheet_and_table(graph, sample_frames, tmp_pa
     assert float(rows[0]["probability"]) == pytest.approx(classifications[0].probability, abs=1e-5)
 
 
-def test_an_overlay_may_arrive_before_its_explanation(tmp_path, domain, thin_classifier, picture, raw_image):
-    """The two are separate topics: their order is chance. What arrives twice is written twice, under its own number."""
+class Recording:
+    """A recorder without a graph, whose callbacks are called by the test."""
+
+    def __init__(self, recorder, classifier):
+        self.recorder, self._classifier = recorder, classifier
+        self.said = []
+        recorder.get_logger = lambda: self
+
+    def warning(self, text, **_):
+        self.said.append(text)
+
+    error = warning
+
+    def see(self, image):
+        self.recorder._on_image(image)
+
+    def decide(self, image):
+        self.recorder._on_classification(Classification(header=image.header))
+
+    def explain(self, image, **changes):
+        """Send the explanation of an image, and return the names of the files."""
+        explainer = Explainer(self._classifier, ExplainSettings(perturbations=0, layers=(3,), metrics=("influence",)))
+        message = explanation_message(image.header, explainer.explain(to_rgb(image).copy()), "service")
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self.recorder._on_explanation(message)
+        return self.files
+
+    @property
+    def files(self):
+        return sorted(path.name for path in self.recorder.output.glob("[0-9]*"))
+
+
+@pytest.fixture
+def recording(tmp_path, domain, thin_classifier):
     context = Context()
     rclpy.init(args=[], context=context, domain_id=domain)
-    recorder = Recorder(tmp_path, "/explain_node", "/image", context=context)
-    frame = picture(32, 64)
-    try:
-        explanation = Explainer(thin_classifier, ExplainSettings(perturbations=2, layers=(3,))).explain(frame)
-        for stamp, overlay_first in ((1, True), (2, False), (2, True)):
-            image = raw_image(frame, stamp=stamp)
-            message = explanation_message(image.header, explanation, "service")
-            steps = [lambda m=image: recorder._on_overlay(m), lambda m=message: recorder._on_explanation(m)]
-            for step in steps if overlay_first else steps[::-1]:
-                step()
-    finally:
+    recorder = Recorder(tmp_path / "out", "/explain_node", "/image", context=context)
+    yield Recording(recorder, thin_classifier)
+    recorder.close()
+    recorder.destroy_node()
+    context.try_shutdown()
+
+
+PICTURES = ["000_explanation.json", "000_overlay.png", "000_slide.png"]
+
+
+def test_a_picture_is_of_the_explained_image(recording, picture, raw_image):
+    """The images before and after it differ in their stamps."""
+    images = [raw_image(picture(32, 64, seed), stamp=seed + 1) for seed in range(3)]
+    for image in images:
+        recording.see(image)
+    assert recording.explain(images[1]) == PICTURES
+    overlay = cv2.imread(str(recording.recorder.output / "000_overlay.png"))[..., ::-1].astype(int)
+    distances = [np.abs(overlay - to_rgb(image)).mean() for image in images]
+    assert np.argmin(distances) == 1
+    assert not recording.said
+
+
+def test_an_image_may_arrive_after_its_explanation(recording, picture, raw_image):
+    """The two are separate topics: their order is chance."""
+    image = raw_image(picture(32, 64))
+    assert recording.explain(image) == PICTURES[:1]
+    recording.see(image)
+    recording.recorder._draw_all()
+    assert recording.files == PICTURES
+    assert not recording.said
+
+
+def test_an_image_that_does_not_arrive(recording, picture, raw_image, monkeypatch):
+    monkeypatch.setattr("explain_cnn_ros.ros.recorder.PATIENCE", 0.0)
+    recording.see(raw_image(picture(32, 64), stamp=1))
+    assert recording.explain(raw_image(picture(32, 64), stamp=2)) == PICTURES[:1]
+    assert recording.said == ["no pictures of explanation 000: its image did not arrive here"]
+
+
+def test_stamps_of_zero_identify_no_image(recording, picture, raw_image):
+    """Not even if only one image has arrived: the recorder may have missed the explained one."""
+    image = raw_image(picture(32, 64), stamp=0)
+    image.header.stamp.nanosec = 0
+    recording.see(image)
+    assert recording.explain(image) == PICTURES[:1]
+    assert "its stamp is 0" in recording.said[0]
+
+
+def test_doubled_stamps_identify_no_image(recording, picture, raw_image):
+    first, second = (raw_image(picture(32, 64, seed)) for seed in range(2))
+    recording.see(first)
+    recording.see(second)
+    recording.see(first)
+    assert recording.explain(first) == PICTURES[:1]
+    assert "several different images have its stamp" in recording.said[0]
+
+
+def test_a_recording_in_a_loop_repeats_the_same_image(recording, picture, raw_image):
+    image = raw_image(picture(32, 64))
+    for _ in range(3):
+        recording.see(image)
+        recording.decide(image)
+    assert recording.explain(image) == PICTURES
+
+
+def test_two_cameras_with_one_stamp(recording, picture, raw_image):
+    left, right = (raw_image(picture(32, 64, seed), frame_id=f"camera_{seed}") for seed in range(2))
+    recording.see(left)
+    recording.see(right)
+    assert recording.explain(left) == PICTURES
+
+
+def test_an_image_of_another_size_is_another_image(recording, picture, raw_image):
+    recording.see(raw_image(picture(30, 60)))
+    assert recording.explain(raw_image(picture(32, 64))) == PICTURES[:1]
+    assert "30 x 60 pixels, the explained one 32 x 64" in recording.said[0]
+
+
+def test_invalid_messages_are_logged(recording, picture, raw_image):
+    """Any node can publish them. The recording goes on."""
+    image = raw_image(picture(32, 64))
+    recording.see(image)
+    recording.explain(image, image_width=0)
+    assert "no pictures of explanation 000" in recording.said.pop()
+    recording.explain(image, region=Region(x=-(2**31), y=-(2**31), width=2**32 - 1, height=0))
+    recording.explain(image, rankings=[LayerRanking(metric="nonsense", layer=99)])
+    recording.said.clear()
+    assert "003_overlay.png" in recording.explain(image)
+    assert not recording.said
+
+
+def test_a_second_recording_in_a_folder_continues_the_first(tmp_path, domain, thin_classifier, picture, raw_image):
+    """Pictures of the first are never beside explanations of the second."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    image = raw_image(picture(32, 64))
+    for number in range(2):
+        recorder = Recorder(tmp_path, "/explain_node", "/image", context=context)
+        recording = Recording(recorder, thin_classifier)
+        recording.see(image)
+        recording.decide(image)
+        assert f"{number:03d}_overlay.png" in recording.explain(image)
         recorder.close()
         recorder.destroy_node()
-        context.try_shutdown()
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"{n:03d}_overlay.png" for n in range(3)]
-    for path in tmp_path.glob("*.png"):
-        np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], frame)
+    context.try_shutdown()
+    assert len(recording.files) == 6
+    with (tmp_path / "classifications.csv").open() as file:
+        assert [row["stamp"] for row in csv.DictReader(file)] == ["7.000000123"] * 2
 
 
-def test_the_cache_stores_the_newest():
-    cache = StampedCache(2)
-    for second in range(4):
-        cache[second, 0] = second
-    assert list(cache.items()) == [((2, 0), 2), ((3, 0), 3)]
+@pytest.mark.parametrize("where", ["a_file", "a_file/folder"])
+def test_a_place_that_cannot_be_written(tmp_path, capsys, where):
+    (tmp_path / "a_file").touch()
+    assert main(["--output", str(tmp_path / where)]) == 1
+    assert f"record_explanations: cannot write to {tmp_path / where}: " in capsys.readouterr().err
+
+
+def frames(raw_image, count=10, size=(20, 10)):
+    return [raw_image(np.full((*size, 3), i, np.uint8), stamp=i + 1) for i in range(count)]
+
+
+def test_images_are_bounded_by_bytes(raw_image):
+    """Raw images of 600 bytes, in 2000 bytes."""
+    cache = FrameCache(2000)
+    images = frames(raw_image)
+    for image in images:
+        cache.add(image)
+        assert cache.size <= 2000
+    assert (len(cache), cache.size) == (3, 1800)
+    assert cache.find(images[-1].header) is images[-1]
+    with pytest.raises(LookupError, match="is not stored any more, since images have at most 0 MiB: raise --memory"):
+        cache.find(images[0].header)
+    cache.add(raw_image(np.zeros((100, 100, 3), np.uint8), stamp=99))
+    assert cache.size == 1800, "one that is larger than all of the memory is not stored"
+
+
+def test_images_that_the_node_has_skipped_are_removed_first(raw_image):
+    cache = FrameCache(3000)
+    images = frames(raw_image)
+    for i in (0, 1, 2, 3):
+        cache.add(images[i])
+    for i in (0, 3):
+        cache.decide(images[i].header)
+    for i in (4, 5, 6):
+        cache.add(images[i])
+    stored = []
+    for i, image in enumerate(images):
+        with contextlib.suppress(LookupError):
+            stored += [i] if cache.find(image.header) is image else []
+    # 1 and 2 had to go: images after the last decided one may still be decided.
+    assert stored == [0, 3, 4, 5, 6]
+    cache.add(images[7])
+    assert cache.find(images[3].header) is images[3]
+    with pytest.raises(LookupError):
+        cache.find(images[0].header)
+
+
+def test_a_decision_may_arrive_before_its_image(raw_image):
+    cache = FrameCache(1200)
+    images = frames(raw_image)
+    cache.decide(images[0].header)
+    cache.add(images[0])
+    cache.add(images[1])
+    cache.decide(images[2].header)
+    cache.add(images[2])
+    assert cache.find(images[0].header) is images[0]
+
+
+def test_identities_are_bounded(monkeypatch, raw_image):
+    monkeypatch.setattr("explain_cnn_ros.ros.frame_cache.remember", functools.partial(remember, size=3))
+    cache = FrameCache(600)
+    for image in frames(raw_image):
+        cache.decide(image.header)
+        cache.add(image)
+    assert len(cache._checksums) == len(cache._decided) == 3
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "much", "1e3"])
+def test_the_memory_is_a_number(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["--output", "nowhere", "--memory", text])
+    assert f"{text} is not a whole number" in capsys.readouterr().err

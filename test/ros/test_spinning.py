@@ -34,6 +34,20 @@ def test_an_error_of_a_conversion_after_a_signal_is_the_end(monkeypatch):
     spinning.until_stopped(failing(RuntimeError("Unable to convert call argument '0' to Python object")))
 
 
+def test_an_error_after_a_signal_that_python_has_handled_is_the_end(monkeypatch):
+    monkeypatch.setattr(rclpy, "ok", lambda: True)
+    monkeypatch.setattr(spinning, "interrupted", lambda: True)
+    spinning.until_stopped(failing(RuntimeError("Unable to convert call argument '0' to Python object")))
+
+
+def test_a_signal_while_an_error_is_looked_into_is_the_end(monkeypatch):
+    def ok() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rclpy, "ok", ok)
+    spinning.until_stopped(failing(RuntimeError("context is invalid")))
+
+
 def test_any_other_error_is_raised(monkeypatch):
     monkeypatch.setattr(rclpy, "ok", lambda: True)
     monkeypatch.setattr(spinning, "SHUTDOWN_TIME", 0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -58,6 +59,37 @@ def test_lost_frames_are_seen_by_their_stamps(kept: float) -> None:
     assert gaps.lost == pytest.approx(1 - kept, abs=0.12)
 
 
+#: Milliseconds between the stamps of frames that all arrive, by the frame's number.
+JITTER: dict[str, Callable[[int, random.Random], float]] = {
+    "even": lambda i, draw: 33.3,
+    "18 to 47 ms": lambda i, draw: draw.uniform(18, 47),
+    "standard deviation of 5 ms": lambda i, draw: draw.gauss(33.3, 5),
+    "pairs in a burst": lambda i, draw: 5 if i % 2 else 61.6,
+    "pairs in a burst, a multiple apart": lambda i, draw: 5 if i % 2 else 60,
+    "one late frame of eight": lambda i, draw: {6: 58.3, 7: 8.3}.get(i % 8, 33.3),
+    "0 to 66 ms": lambda i, draw: draw.uniform(0.1, 66),
+    "half the rate in the dark": lambda i, draw: 33.3 if i < 100 else 66.6,
+}
+
+
+@pytest.mark.parametrize("name", JITTER)
+def test_stamps_that_jitter_are_no_loss(name: str) -> None:
+    draw, gaps, stamp = random.Random(1), Gaps(), 0
+    for i in range(240):
+        stamp += round(JITTER[name](i, draw) * 1e6)
+        gaps.add(stamp)
+    assert gaps.lost < 0.02
+
+
+def test_hiccups_are_loss() -> None:
+    """Ten frames arrive, and the next twenty do not."""
+    gaps = Gaps()
+    for i in range(600):
+        if i % 30 < 10:
+            gaps.add(i * 33_300_000)
+    assert gaps.lost == pytest.approx(2 / 3, abs=0.02)
+
+
 def test_few_frames_say_nothing() -> None:
     gaps = Gaps()
     for i in range(9):
@@ -75,6 +107,13 @@ def test_a_clock_that_jumps_loses_nothing(jump: int) -> None:
         gaps.add(jump + i * 10**8)
     assert gaps.lost == 0
     assert gaps.period == 10**8
+
+
+def test_a_pause_after_few_frames_is_no_loss() -> None:
+    gaps = Gaps()
+    for i in range(30):
+        gaps.add(i * 10**8 + (5 * 10**9 if i > 5 else 0))
+    assert gaps.lost == 0
 
 
 def test_counts_by_name() -> None:

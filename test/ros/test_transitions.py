@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from explain_cnn_ros import srv
 from explain_cnn_ros.ros.node import ExplainNode
@@ -161,6 +164,19 @@ def test_an_error_while_handling_an_error_ends_in_finalized(node: ExplainNode, m
         patch.setattr(Outputs, "on_error", fail)
         assert trigger(node, "deactivate") == [ERROR]
     assert (node.state_label, node._worker) == ("finalized", None)
+
+
+def test_problems_of_the_node_in_the_graph(node: ExplainNode) -> None:
+    """Another node of the same name, and simulated time without a clock."""
+    assert node._problems() == []
+    namesake = Node("explain_node")
+    deadline = time.monotonic() + 100
+    while not node._problems() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [problem.kind for problem in node._problems()] == ["namesakes"]
+    namesake.destroy_node()
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    assert "no clock" in [problem.kind for problem in node._problems()]
 
 
 @pytest.mark.parametrize("label", ["activate", "cleanup", "no_such_transition", ""])

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from explain_cnn_ros.msg import Classification
@@ -95,10 +96,12 @@ def test_images_of_another_process_are_counted(shared_graph: Any, reliability: s
     assert all((d.image_width, d.image_height) == (width, height) for d in decisions)
 
 
-def publish_one_by_one(graph: Any, stamps: list[float], raw_image: Any) -> None:
+def publish_one_by_one(graph: Any, stamps: list[float], raw_image: Any, reliability: str) -> None:
     """Publish images with stamps in seconds, each after the decision about the one before: all of them arrive."""
     decisions = graph.collect(Classification, "/explain_node/classification")
-    camera = graph.publisher(Image, "/image")
+    # The node subscribes as its publishers offer.
+    policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    camera = graph.publisher(Image, "/image", QoSProfile(depth=10, reliability=policy))
     for stamp in stamps:
         message = raw_image(np.full((90, 60, 3), 127, np.uint8))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(round(stamp * 1e9), 10**9)
@@ -119,14 +122,14 @@ WITH_GAPS = [1000 + pair * 0.5 + second * 0.1 for pair in range(20) for second i
 WITHOUT_GAPS = [2000 + index * 0.1 for index in range(40)]
 
 
-def check_loss(graph: Any, raw_image: Any) -> str:
+def check_loss(graph: Any, raw_image: Any, reliability: str) -> str:
     """Three of five images are missing, and then none. Return the problem that is reported at first."""
-    publish_one_by_one(graph, WITH_GAPS, raw_image)
+    publish_one_by_one(graph, WITH_GAPS, raw_image, reliability)
     reports = Reports(graph)
     assert float(reports.value("lost on the way (%)")) == pytest.approx(60, abs=3)
     problem = reports.problem
     assert "of the frames on /image are lost on the way here" in problem
-    publish_one_by_one(graph, WITHOUT_GAPS, raw_image)
+    publish_one_by_one(graph, WITHOUT_GAPS, raw_image, reliability)
     reports.next()
     assert float(reports.value("lost on the way (%)")) == 0
     assert "lost" not in reports.problem
@@ -134,7 +137,7 @@ def check_loss(graph: Any, raw_image: Any) -> str:
 
 
 def test_loss_is_reported(shared_graph: Any, raw_image: Any, reliability: str) -> None:
-    problem = check_loss(shared_graph, raw_image)
+    problem = check_loss(shared_graph, raw_image, reliability)
     assert "the machine may be too busy" in problem
     assert ("use a reliable publisher" in problem) == (reliability == "best_effort")
     assert "config/fastdds.xml" not in problem
@@ -142,6 +145,6 @@ def test_loss_is_reported(shared_graph: Any, raw_image: Any, reliability: str) -
 
 def test_loss_without_the_profile_is_reported_with_the_remedy(graph: Any, raw_image: Any) -> None:
     graph.start(*QUIET, **NO_PROFILE)
-    problem = check_loss(graph, raw_image)
+    problem = check_loss(graph, raw_image, "reliable")
     assert "config/fastdds.xml" in problem
     graph.wait_for(lambda: "are lost on the way here" in graph.log, "the same in the log")

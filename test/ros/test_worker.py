@@ -14,12 +14,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.explain.live import GAP, LiveExplainer, LiveExplanation
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.ros.images import to_compressed
 from explain_cnn_ros.ros.messages import explanation_message
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest
@@ -189,6 +192,19 @@ def test_a_rejected_frame_and_the_next_one(bench: Bench, image: Any) -> None:
     assert bench.failed.empty()
 
 
+def test_images_that_declare_too_many_pixels_are_rejected(bench: Bench, picture: Any) -> None:
+    header = Header(stamp=Time(sec=9))
+    message = to_compressed(picture(120, 100), header)
+    bench.parameters = dataclasses.replace(bench.parameters, megapixels_max=0.0119)
+    bench.worker.submit(message)
+    error = bench.rejected.get(timeout=PATIENCE)
+    assert error.reason == "too_large"
+    assert "100 x 120 pixels" in str(error) or "120 x 100 pixels" in str(error)
+    assert "megapixels_max is 0.0119" in str(error)
+    bench.parameters = dataclasses.replace(bench.parameters, megapixels_max=0.012)
+    assert bench.classify(message).header == header
+
+
 def test_a_failing_frame_and_the_next_one(bench: Bench, image: Any) -> None:
     bench.classifier.broken = True
     bench.worker.submit(image())
@@ -227,11 +243,15 @@ def test_requests_that_fail_get_the_reason(bench: Bench, image: Any) -> None:
     broken.encoding = "jpeg2000"
     explanation, reason = bench.request(broken).get()
     assert explanation is None
-    assert "'jpeg2000' is unknown" in reason
-    assert bench.rejected.get(timeout=PATIENCE).reason == "encoding"
+    assert reason.startswith("encoding 'jpeg2000' is unknown")
+    # It is not a frame of the camera.
+    assert bench.rejected.empty()
     explanation, reason = bench.request(image(), region=Region(5000, 0, 10, 10, 0.0)).get()
     assert explanation is None
-    assert "lies outside of the frame of 60 x 90" in reason
+    assert reason.startswith("the region at (5000, 0), 10 x 10 pixels, lies outside of the frame of 60 x 90")
+    explanation, reason = bench.request(image(), region=Region(50, 80, 100, 100, 0.0)).get()
+    assert explanation is None
+    assert reason.startswith("only 1.0% of the region at (50, 80), 100 x 100 pixels, lies in the frame of 60 x 90")
     assert bench.request(image()).get()[0] is not None
 
 
@@ -346,7 +366,7 @@ def test_decided_frames_are_explained_live_while_that_is_on(bench: Bench, image:
     bench.change(live_smoothing=0.5)
     bench.classify(image(stamp=5))
     assert bench.live.get(timeout=PATIENCE)[0].frames == 1
-    bench.change(live="off")
+    bench.change(live="none")
     assert not bench.classify(image(stamp=6)).live
     # A full explanation is computed in the meantime, as it always is.
     assert bench.request(image(stamp=7)).get()[0].settings.perturbations == QUICK.perturbations
@@ -362,7 +382,7 @@ def test_live_the_newest_frame_wins(bench: Bench, image: Any) -> None:
     for stamp in (2, 3, 4):
         bench.classify(image(stamp=stamp))
     # A decided frame is handed on after its callback; the next frame is classified after that.
-    bench.change(live="off")
+    bench.change(live="none")
     bench.classify(image(stamp=5))
     bench.change(live="influence")
     bench.live_gate.set()
@@ -380,7 +400,7 @@ def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Benc
     bench.classify(image(stamp=1))
     bench.live.get(timeout=PATIENCE)
     bench.classify(image(stamp=2))
-    bench.change(live="off")
+    bench.change(live="none")
     bench.classify(image(stamp=3))  # frame 2 has been handed on before
     bench.worker.pause("a break")
     bench.change(live="influence")
@@ -396,7 +416,7 @@ def test_switching_off_drops_the_frame_that_waits_for_its_live_explanation(bench
     bench.classify(image(stamp=1))
     bench.live.get(timeout=PATIENCE)
     bench.classify(image(stamp=2))
-    bench.change(live="off")
+    bench.change(live="none")
     bench.classify(image(stamp=3))  # frame 2 has been handed on before
     bench.live_reads.clear()
     bench.live_gate.set()

@@ -1,0 +1,1 @@
+"""Parts of the player: the types of recorded messages, their publishers, and the schedule."""

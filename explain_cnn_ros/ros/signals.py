@@ -1,0 +1,125 @@
+"""SIGINT and SIGTERM for the commands of this room, from the first import to the end. This module needs no ROS.
+
+The first signal interrupts a command. Further ones do not disturb its end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+Handler = Callable[[int, FrameType | None], object]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: Time after which a command is ended that does not end by itself after a signal, in seconds.
+END_MAX = 2.5
+
+#: Whether a signal has arrived.
+_interrupted = False
+
+
+def start(module: str) -> int:
+    """Import the module of a command, run its `main`, and end the process.
+
+    A signal ends the process with status 0 and without a traceback, after END_MAX at the latest: a call of PyTorch
+    can take long, and Python handles signals after it. While the module is imported, nothing has to be cleaned up, and
+    the process ends at once. It also ends at once when `main` has returned, because Python needs seconds to dispose of
+    PyTorch's modules. `main` therefore destroys the nodes that it has created.
+
+    Args:
+        module: Dotted name of the module. Its `main()` returns the exit status, or None for 0.
+
+    Returns:
+        0 if a signal ended `main`; otherwise, the function does not return.
+    """
+    # Python itself sets the default handlers again before it ends. This runs right before that.
+    atexit.register(_handle, SIGNALS, signal.SIG_IGN)
+    _handle(SIGNALS, _exit_with(0))
+    main: Callable[[], int | None] = importlib.import_module(module).main
+    interrupt_on_signals()
+    _limit_the_end()
+    try:
+        try:
+            status = main()
+            # Parts of destroyed nodes that refer to each other keep the middleware alive, and others would see the
+            # nodes until the middleware's timeout.
+            gc.collect()
+            _exit(status or 0)
+        except RuntimeError:
+            # rclpy raises its errors of many kinds when a signal has shut its context down.
+            if not interrupted():
+                raise
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def interrupt_on_signals() -> None:
+    """Let the first of the signals raise KeyboardInterrupt in the main thread.
+
+    SIGINT is included, because a shell lets commands in the background ignore Ctrl-C. Call this before rclpy is
+    initialised: rclpy's handlers call these ones.
+    """
+    global _interrupted
+    _interrupted = False
+    _handle(SIGNALS, _interrupt)
+
+
+def interrupted() -> bool:
+    """Return whether a signal has arrived. Its KeyboardInterrupt can become another exception in a library."""
+    return _interrupted
+
+
+def _exit_with(status: int) -> Handler:
+    return lambda number, frame: _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process without Python's own end, after everything that was printed has been written."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, RuntimeError):  # nobody reads it, or the signal arrived while something was printed
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)  # ROS prints in C
+    os._exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    if not _interrupted:
+        _interrupted = True
+        raise KeyboardInterrupt
+
+
+def _limit_the_end() -> None:
+    """Start a thread that ends the process if it still runs END_MAX after the first signal."""
+    read, write = socket.socketpair()
+    write.setblocking(False)
+    # Python writes the number of a signal there at once, before the main thread handles it.
+    signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+
+    def watch(read: socket.socket, write: socket.socket) -> None:  # both ends stay open as long as the thread runs
+        while read.recv(1)[0] not in SIGNALS:
+            pass
+        time.sleep(END_MAX)
+        os._exit(0)
+
+    threading.Thread(target=watch, args=(read, write), daemon=True).start()
+
+
+def _handle(signals: Sequence[signal.Signals], handler: Handler | signal.Handlers) -> None:
+    if threading.current_thread() is threading.main_thread():  # Python does not allow it in other threads
+        for number in signals:
+            signal.signal(number, handler)
