@@ -13,7 +13,8 @@ four minutes and prints tables in Markdown:
 - launches: launches, copies and waits of one explanation, as PyTorch's profiler sees them, and the time for which the
   GPU is busy.
 - live: the influence of the image alone.
-- scan: searching frames. camera: frames from JPEG data to the live explanation. throughput: windows in large batches.
+- scan: searching frames on the device and on the host, and whether both find the same persons.
+- camera: frames from JPEG data to the live explanation. throughput: windows in large batches.
 - agreement: share of the selected neurons that an arithmetic has in common with float32 (Jaccard index), and that the
   two ways of explaining have in common. decisions: the same for the decisions about windows.
 
@@ -64,11 +65,15 @@ from explain_cnn_ros.model.precision import precision as in_precision
 from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider
+from explain_cnn_ros.scan.tracks import overlap
 
 Image = NDArray[np.uint8]
 
 #: Limits of one explanation with the default settings.
 OPERATIONS_MAX, WAITS_MAX = 400, 1
+
+#: Two searches have found the same person if the intersection over union of the boxes is at least this.
+SAME_PERSON = 0.8
 
 #: Seconds after which the script ends in any case.
 SECONDS_MAX = 230.0
@@ -328,13 +333,24 @@ def launch_cases(setup: Setup) -> Iterator[Case]:
 
 
 def scan_cases(setup: Setup) -> Iterator[Case]:
-    """Yield searches of frames."""
+    """Yield searches of frames in both ways, and the comparison of the persons that they find."""
     for size in setup.frames:
 
         def measure(size: tuple[int, int] = size) -> Iterator[Sequence[object]]:
-            classifier, frame = classifier_for((64, 128), setup.device), frame_for(size)
-            taken = milliseconds(setup, lambda: classifier.scan(frame))
-            yield f"{size[0]} x {size[1]}", taken, len(classifier.scan(frame))
+            shipped, frame = classifier_for((64, 128), setup.device), frame_for(size)
+            classifier = PersonClassifier(shipped.network, shipped.info, setup.device, proposer=shipped.proposer)
+            times, found = [], []
+            for on_device in (True, False):
+                classifier.search_on_device = on_device
+                times.append(milliseconds(setup, lambda: classifier.scan(frame)))
+                found.append(classifier.scan(frame))
+            differences = [
+                abs(one.probability - other.probability)
+                for one, other in itertools.product(*found)
+                if overlap(one.person_box, other.person_box) >= SAME_PERSON
+            ]
+            counts = (*map(len, found), len(differences))
+            yield f"{size[0]} x {size[1]}", *times, *counts, max(differences, default=math.nan)
 
         yield f"{size[0]} x {size[1]}", measure
 
@@ -478,7 +494,12 @@ SECTIONS = {
         0.06, "explanation | launches | graphs | copies | waits | kernels | GPU busy, ms", launch_cases
     ),
     "live": Section(0.12, "window | n | arithmetic | batched, ms | staged, ms | bare, ms | batched / bare", live_cases),
-    "scan": Section(0.08, "frame | ms | persons", scan_cases),
+    "scan": Section(
+        0.08,
+        "frame | on the device, ms | on the host, ms | persons on the device | persons on the host | in both "
+        "| largest difference of P",
+        scan_cases,
+    ),
     "camera": Section(0.08, "frame | decode, ms | decide, ms | explain, ms | all, ms | 95 %, ms", camera_cases),
     "throughput": Section(0.06, "arithmetic | windows at once | windows a second", throughput_cases),
     "agreement": Section(
