@@ -110,7 +110,9 @@ def slow(tmp_path: Path, before: str = "", **parts: str) -> tuple[int, list[str]
     """Run the command in a process of its own; return its status, and the lines of stdout, and stderr."""
     names = ("importing", "first", "running", "ending")
     (tmp_path / "slow.py").write_text(SLOW.format(**{name: parts.get(name, "pass") for name in names}))
-    code = "import sys, signal\nfrom explain_cnn_ros import cli\ncli.COMMANDS['slow'] = cli.Command('slow', '')\n"
+    # Processes that a shell started in the background inherit that SIGINT is ignored.
+    code = "import sys, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from explain_cnn_ros import cli\ncli.COMMANDS['slow'] = cli.Command('slow', '')\n"
     command = [sys.executable, "-c", f"{code}{before}\nsys.path.insert(0, {str(tmp_path)!r})\nsys.exit(cli.main())"]
     ended = subprocess.run([*command, "slow"], capture_output=True, text=True, timeout=60)
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
