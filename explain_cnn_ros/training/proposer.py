@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from explain_cnn_ros.files import replacing
 from explain_cnn_ros.model.output import PERSON_CLASS
 from explain_cnn_ros.model.proposer import PROPOSER_STRIDE, Proposer
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -158,9 +159,8 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "hard": torch.from_numpy(hard),
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        with replacing(self.checkpoint) as partial:
+            torch.save(state, partial)
 
     def resume(self) -> None:
         """Continue from the checkpoint if there is one of the same settings; begin anew otherwise."""

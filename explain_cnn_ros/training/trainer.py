@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from explain_cnn_ros.files import replacing
 from explain_cnn_ros.model.device import fast_low_precision
 from explain_cnn_ros.model.network import VGGClassifier, fold_batch_norm
 from explain_cnn_ros.model.output import PERSON_CLASS
@@ -131,9 +132,8 @@ class Trainer:
             "mined_at": self.mined_at,
             "hard": torch.from_numpy(hard),
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        with replacing(self.checkpoint) as partial:
+            torch.save(state, partial)
 
     def resume(self) -> bool:
         """Continue from the checkpoint in the output folder, if there is one.
