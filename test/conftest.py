@@ -65,7 +65,9 @@ def thin_network(vgg_like: Callable[..., nn.Sequential]) -> Callable[..., VGGCla
     """Build a random VGG-16 with few channels for windows of 32 x 64 pixels, in evaluation mode."""
 
     def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> VGGClassifier:
-        network = VGGClassifier("vgg11", (32, 64), hidden=6)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # for the layer of the offsets
+            network = VGGClassifier("vgg11", (32, 64), hidden=6)
         network.features = vgg_like(seed=seed)
         network.classifier[1] = nn.Linear(THIN_VGG16[-1][-1] * 2, 6)
         randomise(network.classifier, seed + 1)
