@@ -27,7 +27,7 @@ class Inputs:
     Attributes:
         sources: The inputs that are open.
         missing: Reasons why the other inputs cannot be opened.
-        notes: What is unusual about the inputs and the labels and no fault, and choices made for them, a sentence each.
+        notes: Sentences about unusual properties of inputs and labels that are no faults, and about choices.
     """
 
     def __init__(self, job: Job) -> None:

@@ -59,7 +59,7 @@ class BagSource:
 
     @property
     def notes(self) -> list[str]:
-        """What is unusual about the recording, and the choice among its image topics, a sentence each."""
+        """Sentences about unusual properties of the recording, and about the choice of the image topic."""
         return self._bag.notes
 
     def entries(self, first: int = 0, near: Place | None = None) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""What a source of frames is: a recording, a folder of images, or a video, and the part of it that is read."""
+"""The interface of all sources of frames (recordings, folders of images, videos), and the settings of reading them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Source(Protocol):
         end: Log time of the last message, in ns; 0 if it is not known.
         total: Maximum number of frames; 0 if it is not known.
         problems: Faults of the source that have been found until now, a sentence each.
-        notes: What is unusual about the source and no fault, or a choice that was made, a sentence each.
+        notes: Sentences about unusual properties that are no faults, and about choices that were made.
     """
 
     path: Path

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 MIB, GIB = 1024**2, 1024**3
 
-#: What unpacks to more than SMALL bytes may be at most RATIO times as large as it is packed.
+#: Unpacked data of more than SMALL bytes may be at most RATIO times as large as the packed data.
 SMALL, RATIO = 64 * MIB, 2000
 
 

@@ -47,7 +47,7 @@ class BagReader:
     Attributes:
         path: The path.
         problems: Faults of the recording, and the parts that are left out because of them, a sentence each.
-        notes: What is unusual about the recording and no fault, a sentence each.
+        notes: Sentences about properties of the recording that are unusual, but no faults.
         topics: The topics, by name.
         start: Log time of the first message, in ns; 0 if there is none. Messages that were recorded before the clock
             was set, with log times near 0, come before it.

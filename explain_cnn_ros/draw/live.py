@@ -65,8 +65,8 @@ def draw_live(frame: Image, live: LiveExplanation, regions: Sequence[Region] | N
     """Draw a live explanation on its frame.
 
     All regions are outlined, with their P(person). The explained window is outlined in white, with the patches of the
-    strongest neurons: boxes for the decision, corners against it. If the window is small, it is shown once more,
-    enlarged, at the side where it is not.
+    strongest neurons. Boxes support the decision, and corners oppose it. A small window is also shown enlarged, on the
+    other side of the picture.
 
     Args:
         frame: The explained frame, uint8 [H, W, 3], RGB; not modified.

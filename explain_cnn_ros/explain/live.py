@@ -204,7 +204,7 @@ class LiveExplainer:
 
 @dataclass
 class _Memory:
-    """What is remembered of the last frames.
+    """The state that is carried from one frame to the next.
 
     Attributes:
         track: Number of the person.

@@ -164,7 +164,7 @@ def _short(value: object) -> str:
 
 
 class Weights(NamedTuple):
-    """What a weights file holds.
+    """The contents of a weights file.
 
     Attributes:
         network: The network, in float32.

@@ -59,7 +59,7 @@ def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
 
 
 def test_recordings_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    """By as much of their paths as that takes."""
+    """Their names are extended by parent folders until they differ."""
 
     def make(name: str, probabilities: dict[str, list[float]]) -> Path:
         folder = tmp_path / name

@@ -63,7 +63,7 @@ def exif(orientation: int) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_is_applied(kind: str, orientation: int) -> None:
-    """As Pillow does, in a message and in a file."""
+    """The result is that of Pillow, for a message and for a file."""
     file = io.BytesIO()
     Pillow.fromarray(RGB).save(file, kind, exif=exif(orientation), **({"lossless": True} if kind == "WEBP" else {}))
     with Pillow.open(io.BytesIO(file.getvalue())) as stored:
@@ -175,7 +175,7 @@ DEEP = (500 + 10 * RGB[..., 1].astype(np.uint16)).astype(np.uint16)
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_16_bits_are_converted_by_their_meaning(suffix: str) -> None:
-    """As the same image is when it is raw."""
+    """The result is that of the same image in a raw message."""
 
     def raw(encoding: str) -> Any:
         return to_rgb(

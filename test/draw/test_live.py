@@ -114,7 +114,7 @@ def test_a_small_window_is_enlarged_where_it_hides_nobody() -> None:
     below = Region(0, 300, 100, 200, 0.9)
     rows, columns = enlarged(draw_live(frame, shown, [SMALL, below])).nonzero()
     assert rows.max() < 300 or columns.min() > 400
-    # What argues for the decision is bright, the rest is dimmed.
+    # Patches of supporting neurons are bright, and everything else is dimmed.
     bright = has(draw_live(frame, shown, [SMALL]), red[0])
     bright[195:305, 395:455] = False
     scale = height / 100

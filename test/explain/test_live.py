@@ -181,8 +181,9 @@ def test_reset_and_failure_begin_again(exact: PersonClassifier, frames: list[Any
     with pytest.raises(ValueError, match="lies outside of the frame"):
         live.explain(frames[0], Region(5000, 0, 40, 80, 0.0), 0)
     assert live.explain(frames[0], REGION, 0).frames == 1
+    wrong: Any = frames[0].astype(np.float32)
     with pytest.raises(ValueError, match="expected uint8"):
-        live.explain(frames[0].astype(np.float32), REGION, 0)  # type: ignore[arg-type]
+        live.explain(wrong, REGION, 0)
 
 
 def test_other_settings_apply_where_the_preset_names_nothing(exact: PersonClassifier, frames: list[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def evidence(top_n: int, person: bool = True) -> Any:
 
 
 class TestSelect:
-    scores = {  # noqa: RUF012
+    scores: ClassVar = {
         (name, layer): torch.tensor(values)
         for name in (SUPPORTING, OPPOSING)
         for layer, values in {3: [5.0, -2.0, 4.0, 0.0], 4: [-9.0, 4.5, 3.9, -1.0]}.items()
@@ -106,7 +106,7 @@ class TestStayAt:
 
 class TestShow:
     a, b, c, d = (Neuron(3, channel) for channel in range(4))
-    patches = {a: Patch(0, 0, 10, 10), b: Patch(4, 0, 10, 10), c: Patch(50, 0, 10, 10)}  # noqa: RUF012
+    patches: ClassVar = {a: Patch(0, 0, 10, 10), b: Patch(4, 0, 10, 10), c: Patch(50, 0, 10, 10)}
 
     def test_the_strongest_at_each_place(self) -> None:
         # a and b share 6 of 14 columns.

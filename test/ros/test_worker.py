@@ -349,7 +349,7 @@ def test_one_worker_after_the_other_in_the_same_threads(thin_classifier: PersonC
 
 
 def test_decided_frames_are_explained_live_while_that_is_on(bench: Bench, image: Any) -> None:
-    """By influence of the image alone, averaged over the frames of the same person."""
+    """The scores are influences of the image alone, averaged over the frames of the same person."""
     assert not bench.classify(image(stamp=1)).live
     bench.change(live="influence", live_smoothing=3.0, threshold=0.4)
     direct = LiveExplainer(bench.classifier, QUICK, 3.0)

@@ -66,10 +66,9 @@ def test_the_weights_name_their_training(whole_run):
     assert [entry["step"] for entry in json.loads((whole_run / "history.json").read_text())] == [2, 4, 6, 8]
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
-def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
-    """It is stopped in each stage, at the first step on whole windows, and in the round."""
-    original = trainer.prepared
+def interrupt_and_continue(data, output, monkeypatch, module, stop_at) -> None:
+    """Interrupt a training at the batch of a step that a module trains with, and start it again."""
+    original = module.prepared
 
     def interrupted(*args, **kwargs):
         for step, batch in original(*args, **kwargs):
@@ -77,13 +76,17 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path
                 raise KeyboardInterrupt
             yield step, batch
 
-    monkeypatch.setattr(trainer, "prepared", interrupted)
-    assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(trainer, "prepared", original)
-    assert train.main(arguments(data, tmp_path)) == 0
-    one, other = (
-        PersonClassifier.load(folder / "vgg11_inria.safetensors", device="cpu") for folder in (whole_run, tmp_path)
-    )
+    monkeypatch.setattr(module, "prepared", interrupted)
+    assert train.main(arguments(data, output)) == 130
+    monkeypatch.setattr(module, "prepared", original)
+    assert train.main(arguments(data, output)) == 0
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
+def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
+    """It is stopped in each stage, at the first step on whole windows, and in the round."""
+    interrupt_and_continue(data, tmp_path, monkeypatch, trainer, stop_at)
+    one, other = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, tmp_path))
     assert same_weights(one, other)
     assert one.info == other.info
 
@@ -93,18 +96,7 @@ def test_an_interrupted_training_of_the_proposer_ends_with_the_same_weights(
     data, whole_run, tmp_path, monkeypatch, stop_at
 ):
     """It is stopped before and after hard negatives were added."""
-    original = proposer.prepared
-
-    def interrupted(*args, **kwargs):
-        for step, batch in original(*args, **kwargs):
-            if step == stop_at:
-                raise KeyboardInterrupt
-            yield step, batch
-
-    monkeypatch.setattr(proposer, "prepared", interrupted)
-    assert train.main(arguments(data, tmp_path)) == 130
-    monkeypatch.setattr(proposer, "prepared", original)
-    assert train.main(arguments(data, tmp_path)) == 0
+    interrupt_and_continue(data, tmp_path, monkeypatch, proposer, stop_at)
     one, other = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, tmp_path))
     assert same_weights(one, other)
 
