@@ -394,7 +394,8 @@ def test_live_the_newest_frame_wins(bench: Bench, image: Any) -> None:
     assert bench.live.empty()
 
 
-def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Bench, image: Any) -> None:
+def let_a_frame_wait(bench: Bench, image: Any) -> None:
+    """Let frame 2 wait for its live explanation, while the thread is busy with frame 1."""
     bench.change(live="influence")
     bench.live_gate.clear()
     bench.classify(image(stamp=1))
@@ -402,6 +403,10 @@ def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Benc
     bench.classify(image(stamp=2))
     bench.change(live="none")
     bench.classify(image(stamp=3))  # frame 2 has been handed on before
+
+
+def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Bench, image: Any) -> None:
+    let_a_frame_wait(bench, image)
     bench.worker.pause("a break")
     bench.change(live="influence")
     bench.live_gate.set()
@@ -411,13 +416,7 @@ def test_pausing_drops_the_frame_that_waits_for_its_live_explanation(bench: Benc
 
 
 def test_switching_off_drops_the_frame_that_waits_for_its_live_explanation(bench: Bench, image: Any) -> None:
-    bench.change(live="influence")
-    bench.live_gate.clear()
-    bench.classify(image(stamp=1))
-    bench.live.get(timeout=PATIENCE)
-    bench.classify(image(stamp=2))
-    bench.change(live="none")
-    bench.classify(image(stamp=3))  # frame 2 has been handed on before
+    let_a_frame_wait(bench, image)
     bench.live_reads.clear()
     bench.live_gate.set()
     assert bench.live_reads.wait(PATIENCE), "the thread looks whether the frame is still wanted"
