@@ -296,6 +296,8 @@ def operation_cases(setup: Setup) -> Iterator[Case]:
             if batched:
                 met = counter.total <= OPERATIONS_MAX and counter.waits.total() <= WAITS_MAX
                 limits = "met" if met else "NOT met"
+                if "network" in found.timings:
+                    limits = "too little memory: staged"
             yield name, way, max(neurons.values()), counter.total, counter.waits.total(), limits
 
         yield f"{name}, {way}", measure

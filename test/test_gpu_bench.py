@@ -20,7 +20,7 @@ NEEDED = ("torch", "torchvision", "numpy", "cv2", "safetensors")
 
 #: PyTorch looks for some optional modules without importing them, so the others are absent rather than broken.
 RUN_WITHOUT = """
-import runpy, sys
+import pathlib, runpy, sys
 absent = {absent!r}
 class Without:
     def __init__(self, finder):
@@ -30,6 +30,9 @@ class Without:
     def __getattr__(self, name):
         return getattr(self.finder, name)
 sys.meta_path[:] = map(Without, sys.meta_path)
+sys.path.insert(0, {root!r})
+from explain_cnn_ros.model import device
+device.MEMINFO = pathlib.Path({meminfo!r})
 sys.argv = ["gpu.py", "--device", "cpu", "--sections", "operations"]
 runpy.run_path({script!r}, run_name="__main__")
 """
@@ -61,7 +64,9 @@ def test_only_the_named_packages_are_needed(tmp_path) -> None:
     """Without a GPU, the script says so in one line, and counts the operations of the shipped network."""
     absent = unneeded_modules()
     assert {"rosbags", "tqdm", "pytest"} <= absent
-    code = RUN_WITHOUT.format(absent=absent, script=str(ROOT / "bench/gpu.py"))
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 100000000 kB\n")
+    code = RUN_WITHOUT.format(absent=absent, root=str(ROOT), script=str(ROOT / "bench/gpu.py"), meminfo=str(meminfo))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}
     )

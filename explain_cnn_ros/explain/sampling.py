@@ -6,7 +6,6 @@ Only what an explanation needs is kept: a trace of the window itself, and the mo
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from explain_cnn_ros.explain.moments import Moments
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Trace
 from explain_cnn_ros.explain.perturbation import Perturbations
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.device import free_memory
 
 #: Maximum number of pixels in one pass: 13 windows of 64 x 128 on a CPU. More are no faster. On a CPU they exceed the
 #: caches, and the system hands out maps of more than 32 MB page by page.
@@ -167,12 +167,8 @@ def chunk_size(pixels: Tensor, gradients: bool = False) -> int:
         pixels: A window, [1, 3, H, W].
         gradients: The pass also computes gradients, for which it stores activations.
     """
-    if pixels.is_cuda:
-        free, _ = torch.cuda.mem_get_info(pixels.device)
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     size = pixels.shape[-2] * pixels.shape[-1]
     # Two maps of the first block are alive at a time, besides the maps of the later blocks that are kept.
     window = (9 if gradients else 6) * 64 * size * pixels.element_size()
     maximum = CHUNK_PIXELS.get(pixels.device.type, CHUNK_PIXELS["cpu"]) // size
-    return max(1, min(maximum, int(MEMORY_SHARE * free / window)))
+    return max(1, min(maximum, int(MEMORY_SHARE * free_memory(pixels.device) / window)))

@@ -1,8 +1,14 @@
-"""The device that a network runs on, and the low precision that the device is fast with."""
+"""The device that a network runs on: its free memory, and the low precision that it is fast with."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
+
+#: Linux's figures of the memory, one a line: `MemAvailable:   12345 kB`.
+MEMINFO = Path("/proc/meminfo")
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -27,6 +33,21 @@ def fast_low_precision(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
     return torch.bfloat16 if torch.backends.mkldnn.is_available() and _cpu_has_bfloat16() else None
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free memory of a device, in bytes.
+
+    For a CPU, this includes the memory that the system uses as a cache of files, because it is handed out on demand.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        figures = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(figures["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, LookupError):
+        # Not Linux: without the cached files.
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cpu_has_bfloat16() -> bool:

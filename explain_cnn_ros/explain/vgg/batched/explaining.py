@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +21,7 @@ from explain_cnn_ros.explain.silencing import SilencedOutputs
 from explain_cnn_ros.explain.vgg.batched.graph import Runner
 from explain_cnn_ros.explain.vgg.batched.program import Parts, Program
 from explain_cnn_ros.explain.vgg.batched.scoring import supports
+from explain_cnn_ros.model.device import free_memory
 from explain_cnn_ros.model.output import probability
 
 #: Share of the free memory that one explanation may take.
@@ -65,7 +65,7 @@ class BatchedExplainer:
         if reason:
             raise ValueError(f"explanations in few large operations do not support {reason}")
         self._adapter, self._settings = adapter, settings
-        needed, free = _bytes_needed(settings, pixels), _bytes_free(pixels.device)
+        needed, free = _bytes_needed(settings, pixels), free_memory(pixels.device)
         if needed > MEMORY_SHARE * free:
             raise MemoryError(
                 f"all perturbations at once need about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
@@ -157,9 +157,3 @@ def _bytes_needed(settings: ExplainSettings, pixels: Tensor) -> int:
     copies = 2 * settings.top_n * len(settings.layers) * len(proved(settings))
     size = pixels.shape[-2] * pixels.shape[-1]
     return (windows + crops + copies) * 64 * size * pixels.element_size()
-
-
-def _bytes_free(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -234,7 +234,7 @@ class TestChoiceOfThePath:
             Explainer(exact, settings, batched=True)
 
     def test_too_little_memory(self, exact, window, monkeypatch, caplog) -> None:
-        monkeypatch.setattr(explaining, "_bytes_free", lambda _: 1000)
+        monkeypatch.setattr(explaining, "free_memory", lambda _: 1000)
         explainer = Explainer(exact, SETTINGS, batched=True)
         for _ in range(2):
             assert "network" in explainer.explain(window).timings
