@@ -206,7 +206,7 @@ class Worker:
 
     def _warm_up(self) -> None:
         """Classify some frames in advance: the first frames of a thread take much longer than the following ones."""
-        decider = Decider(self.classifier, self._parameters())
+        decider = Decider(self.classifier, self._parameters(), fast=True)
         for _ in range(WARM_UP):
             decider.decide(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
 
@@ -214,7 +214,7 @@ class Worker:
         start = time.perf_counter()
         parameters = self._parameters()
         image = to_rgb(message, parameters.megapixels_max)
-        decision = Decider(self.classifier, parameters).decide(image)
+        decision = Decider(self.classifier, parameters, fast=True).decide(image)
         seconds = time.perf_counter() - start
         model = self.classifier.model_hash
         return ClassifiedFrame(message.header, image, decision, model, seconds, parameters.live != "none")

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.options import option, validate
+from explain_cnn_ros.scan.candidates import margin_of, probability_of
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.scan.scanning import ScanSettings
+from explain_cnn_ros.scan.scanning import DOUBT, ScanSettings
 
 #: Ways to turn a frame into windows: the frame is searched for persons, or the whole frame is resized to one window.
 REGIONS = ("scan", "whole")
@@ -85,10 +86,16 @@ class Decider:
     Args:
         classifier: The classifier that judges the windows.
         settings: Settings of the decisions; None for the defaults. It may be replaced between frames.
+        fast: Whether frames of `whole` may be judged by 8-bit integers, if the processor is faster with them. Frames in
+            doubt are judged in float32 as well, so that the same frames are "person", and the same have low confidence.
+            P(person) of the others differs a little. Searching (`scan`) always works like this.
     """
 
-    def __init__(self, classifier: PersonClassifier, settings: DecisionSettings | None = None) -> None:
+    def __init__(
+        self, classifier: PersonClassifier, settings: DecisionSettings | None = None, fast: bool = False
+    ) -> None:
         self.classifier = classifier
+        self.fast = fast
         self.settings = settings or DecisionSettings()
 
     @property
@@ -120,10 +127,22 @@ class Decider:
         if not frames:
             return []
         windows = np.stack([self.classifier.resize(frame) for frame in frames])
-        probabilities = self.classifier.probability(windows).tolist()
         return [
-            [Region(0, 0, frame.shape[1], frame.shape[0], p)] for frame, p in zip(frames, probabilities, strict=True)
+            [Region(0, 0, frame.shape[1], frame.shape[0], p)]
+            for frame, p in zip(frames, self._probabilities(windows), strict=True)
         ]
+
+    def _probabilities(self, windows: NDArray[np.uint8]) -> list[float]:
+        if not (self.fast and self.classifier.search_int8):
+            return self.classifier.probability(windows).tolist()
+        margins, _ = self.classifier.locate(windows, search=True)
+        probabilities = probability_of(margins.astype(np.float64))
+        # 8-bit integers change a margin by less than DOUBT.
+        unsure = np.abs(margins) <= margin_of(self.settings.confidence_threshold) + DOUBT
+        doubtful = unsure | (np.abs(margins - margin_of(self.threshold)) <= DOUBT)
+        if doubtful.any():
+            probabilities[doubtful] = self.classifier.probability(windows[doubtful])
+        return probabilities.tolist()
 
     def _decision(self, regions: Sequence[Region]) -> Decision:
         p = regions[0].probability

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.options import option
 from explain_cnn_ros.scan import dense
+from explain_cnn_ros.scan.candidates import probability_of
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import REGIONS, Decider, Decision, DecisionSettings
-from explain_cnn_ros.scan.scanning import ScanSettings
+from explain_cnn_ros.scan.scanning import DOUBT, ScanSettings
 
 Frame = NDArray[np.uint8]
 
@@ -92,6 +93,61 @@ class TestWhole:
         Decider(classifier, self.settings).decide_all(frames)
         assert classifier.batches == [len(frames)]
         assert classifier.scans == []
+
+
+class RoundingClassifier(PersonClassifier):
+    """Has given margins in float32, which 8-bit integers change by given errors."""
+
+    def __init__(self, like: PersonClassifier, margins: NDArray[np.float32], errors: NDArray[np.float32]) -> None:
+        super().__init__(like.network, dataclasses.replace(like.info, threshold=0.9), "cpu")
+        self.search_int8 = True
+        self.margins, self.errors = margins, errors
+        self.in_float32: list[int] = []
+
+    def resize(self, image: Frame) -> Frame:
+        return image
+
+    def locate(self, windows: NDArray[np.uint8], search: bool = False) -> tuple[NDArray[np.float32], ...]:
+        assert search
+        return (self.margins + self.errors)[windows[:, 0, 0, 0]], np.zeros((len(windows), 3), np.float32)
+
+    def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.in_float32 += windows[:, 0, 0, 0].tolist()
+        return np.asarray(probability_of(self.margins[windows[:, 0, 0, 0]]), np.float32)
+
+
+class TestWholeWithIntegers:
+    margins = np.arange(-9, 9, 0.15).astype(np.float32)
+    frames = tuple(np.full((64, 32, 3), i, np.uint8) for i in range(len(margins)))
+
+    @pytest.mark.parametrize("confidence", [0.0, 0.5, 0.75, 0.95, 1.0])
+    @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.99])
+    @pytest.mark.parametrize("error", [-DOUBT, -0.36, 0.36, DOUBT])
+    def test_no_decision_differs(self, thin_classifier, confidence: float, threshold: float, error: float) -> None:
+        settings = DecisionSettings(regions="whole", threshold=threshold, confidence_threshold=confidence)
+        classifier = RoundingClassifier(thin_classifier, self.margins, np.full_like(self.margins, 0.999 * error))
+        decisions = Decider(classifier, settings, fast=True).decide_all(self.frames)
+        exact = probability_of(self.margins)
+        assert [d.person for d in decisions] == [p >= (threshold or 0.9) for p in exact]
+        assert [d.low_confidence for d in decisions] == [max(p, 1 - p) < confidence for p in exact]
+
+    def test_only_windows_in_doubt_are_judged_in_float32(self, thin_classifier) -> None:
+        """P(person) of the others is that of the integers."""
+        margins = np.array([-9, -3, -2, 0, 3, 3.5, 9], np.float32)  # the threshold's margin is 2.2
+        classifier = RoundingClassifier(thin_classifier, margins, np.full_like(margins, 0.1))
+        decisions = Decider(classifier, DecisionSettings(regions="whole"), fast=True).decide_all(
+            self.frames[: len(margins)]
+        )
+        assert classifier.in_float32 == [2, 3, 4]
+        shown = margins + np.where(np.isin(np.arange(len(margins)), [2, 3, 4]), 0, 0.1)
+        assert [d.probability for d in decisions] == pytest.approx(
+            probability_of(shown.astype(float)).tolist(), rel=1e-5
+        )
+
+    def test_without_doubt_the_float32_network_does_not_run(self, thin_classifier) -> None:
+        classifier = RoundingClassifier(thin_classifier, np.array([-9, 9], np.float32), np.zeros(2, np.float32))
+        Decider(classifier, DecisionSettings(regions="whole"), fast=True).decide_all(self.frames[:2])
+        assert classifier.in_float32 == []
 
 
 class TestScan:
