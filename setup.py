@@ -52,6 +52,7 @@ setup(
         "analysis": ANALYSIS,  # explain-cnn analyze and compare
         "cluster": [*ANALYSIS, "ray"],  # explain-cnn analyze --ray
         "experiments": EXPERIMENTS,  # explain-cnn experiments: figures, LIME and Grad-CAM
+        "networks": ["torchvision"],  # networks of torchvision: explain-cnn import-weights, and its weights files
         "test": [*EXPERIMENTS, "hypothesis", "nbclient", "ipykernel", "pytest", "pytest-timeout", "ray", "torchvision"],
     },
     entry_points={"console_scripts": [f"explain-cnn = {NAME}.cli:main"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,32 +11,38 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from explain_cnn_ros.model import int8
 from explain_cnn_ros.model.device import choose_device, fast_low_precision
 from explain_cnn_ros.model.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.model.output import margin, probability
-from explain_cnn_ros.model.precision import prepare
+from explain_cnn_ros.model.precision import PRECISIONS, prepare
 from explain_cnn_ros.model.proposer import Proposer
-from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, ModelInfo, read_weights, write_weights
+from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier
+from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, ModelInfo, Network, read_weights, write_weights
 from explain_cnn_ros.model.windows import check_image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Maximum number of windows in one pass of the network. More are no faster, and memory stays bounded.
-BATCH = 64
+#: Maximum number of windows in one pass of the network, and of their pixels. More are no faster, and memory stays
+#: bounded.
+BATCH, BATCH_PIXELS = 64, 64 * 64 * 128
+
+#: Cure for a search of a network without a dense pass.
+CURE = "let the proposer propose the windows (scan.proposer: true), or resize whole frames (regions: whole)"
 
 #: Winograd's convolutions are used if a batch has at least as many pixels as this many windows.
 WINDOWS_FOR_WINOGRAD = 2
 
 
 class WindowClassifier:
-    """A network that distinguishes a target class (person) from the others in windows of one size.
+    """A network that distinguishes persons from other classes in windows of one size.
 
     Attributes:
-        network: The torch.nn.Module in eval mode; `.features` is torchvision's VGG `features`.
+        network: The network in eval mode: a VGG of this package, a network of torchvision, or any other module that
+            computes logits [N, classes] of normalised windows [N, 3, h, w].
         info: Metadata of the weights file.
         model_hash: First 12 hexadecimal digits of the SHA-256 of the weights file; "" if there is no file.
         device: Device of the network.
@@ -43,11 +50,13 @@ class WindowClassifier:
         search_autocast: Data type of the passes that search a frame; None for float32.
         search_int8: Whether the search multiplies 8-bit integers. It does on CPUs that have instructions for it.
         proposer: The network that proposes windows of a frame; None if there is none.
+        has_dense_pass: Whether the network judges all windows of an image in one pass, and predicts where in a window
+            the person is. VGGs of this package do.
     """
 
     def __init__(
         self,
-        network: VGGClassifier,
+        network: nn.Module,
         info: ModelInfo,
         device: str | torch.device = "auto",
         model_hash: str = "",
@@ -56,19 +65,22 @@ class WindowClassifier:
     ) -> None:
         self.info = info
         self.device = choose_device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        # Code for one kind of network, for instance the VGG adapter, uses parts that other kinds lack.
+        self.network: Any = network.to(self.device).eval().requires_grad_(False)
         self.proposer = proposer if proposer is None else proposer.to(self.device).eval().requires_grad_(False)
         self.model_hash = model_hash
         self.autocast = autocast
-        self.search_int8 = autocast is None and self.device.type == "cpu" and int8.available()
-        self.search_autocast = autocast if self.search_int8 else autocast or fast_low_precision(self.device)
+        self.has_dense_pass = isinstance(network, VGGClassifier)
+        self.search_int8 = self.has_dense_pass and autocast is None and self.device.type == "cpu" and int8.available()
+        # How much low precision changes the outputs was measured for VGGs.
+        exact = self.search_int8 or not self.has_dense_pass
+        self.search_autocast = autocast if exact else autocast or fast_low_precision(self.device)
         self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}
-        self._mean = torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(info.std, device=self.device).view(1, 3, 1, 1)
+        self._mean, self._std = self._of_colours(info.mean), self._of_colours(info.std)
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str | torch.device = "auto") -> Self:
-        """Load a weights file that `save` wrote. Batch norm is folded into the convolutions.
+        """Load a weights file that `save` wrote. Batch norm of VGGs is folded into the convolutions.
 
         Args:
             path: The safetensors file; None for the weights that ship with the package.
@@ -84,7 +96,13 @@ class WindowClassifier:
         return loaded.without_batch_norm()
 
     def without_batch_norm(self) -> Self:
-        """Return the same classifier with batch norm folded into the convolutions; self if it has no batch norm."""
+        """Return the same classifier with batch norm folded into the convolutions.
+
+        Returns:
+            The classifier; self if its network has no batch norm, or is no VGG of this package.
+        """
+        if not isinstance(self.network, VGGClassifier):
+            return self
         network = fold_batch_norm(self.network)
         if network is self.network:
             return self
@@ -92,20 +110,45 @@ class WindowClassifier:
         return type(self)(network, info, self.device, self.model_hash, self.autocast, self.proposer)
 
     def untrained(self, seed: int = 0) -> Self:
-        """Return a classifier of the same architecture with the weights that training starts from."""
+        """Return a classifier of the same architecture with the weights that training starts from.
+
+        Raises:
+            ValueError: The network is neither a VGG of this package nor one of torchvision.
+        """
+        self._check_origin("has no weights that training starts from")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = VGGClassifier(self.info.architecture, self.info.input_size, self.info.hidden)
+            architecture, size, classes = self.info.architecture, self.info.input_size, len(self.info.classes)
+            network: Network
+            if isinstance(self.network, TorchvisionClassifier):
+                network = TorchvisionClassifier(architecture, size, classes)
+            else:
+                network = VGGClassifier(architecture, size, self.info.hidden, classes)
         return type(self)(network, self.info, self.device)
 
-    def prepared(self, precision: str) -> VGGClassifier:
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions of explanations that the network supports, without "auto"; see `precision.PRECISIONS`."""
+        return tuple(p for p in PRECISIONS if p != "auto" and (p != "winograd" or self.has_dense_pass))
+
+    def prepared(self, precision: str) -> Any:
         """Return the network that runs with a precision; it shares the weights with `network`.
 
         The prepared network is cached until the weights change.
 
         Args:
-            precision: One of `precision.PRECISIONS` except "auto", or "int8".
+            precision: One of `precisions`, or "int8" for VGGs.
+
+        Raises:
+            ValueError: The network does not support the precision.
         """
+        if not isinstance(self.network, VGGClassifier):
+            if precision not in self.precisions:
+                raise ValueError(
+                    f"{self.info.architecture} cannot be computed with the precision {precision!r}, which only VGGs of "
+                    f"this package support: use one of {', '.join(('auto', *self.precisions))}"
+                )
+            return self.network
         # PyTorch counts the changes of each tensor in place, except changes through `.data`.
         versions = [0 if p.is_inference() else p._version for p in self.network.parameters()]
         cached = self._prepared.get(precision)
@@ -121,18 +164,33 @@ class WindowClassifier:
         )
         return int8.with_int8(self.network, low, high)
 
-    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None, search: bool = False) -> VGGClassifier:
+    def _fast_network(self, batch: Tensor, autocast: torch.dtype | None, search: bool = False) -> Any:
         """Return the fastest network for a batch [N, 3, H, W]. Winograd's filters do not pay for a few pixels."""
         if search and self.search_int8:
             return self.prepared("int8")
         width, height = self.info.input_size
         many = len(batch) * batch.shape[-1] * batch.shape[-2] >= WINDOWS_FOR_WINOGRAD * width * height
-        direct = not many or autocast is not None or self.device.type != "cpu"
+        direct = not many or autocast is not None or self.device.type != "cpu" or not self.has_dense_pass
         return self.network if direct else self.prepared("winograd")
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write weights and metadata as safetensors, by default in half precision."""
-        write_weights(self.network, self.info, Path(path), dtype, self.proposer)
+        """Write weights and metadata as safetensors, by default in half precision.
+
+        A proposer that was trained with another classifier is not written.
+
+        Raises:
+            ValueError: The network is neither a VGG of this package nor one of torchvision.
+            OSError: The file cannot be written.
+        """
+        self._check_origin("cannot be written, because a weights file holds no code")
+        own = self.proposer if self.proposer is not None and self.proposer.mean is None else None
+        write_weights(self.network, self.info, Path(path), dtype, own)
+
+    def _check_origin(self, consequence: str) -> None:
+        if not isinstance(self.network, VGGClassifier | TorchvisionClassifier):
+            raise ValueError(
+                f"{type(self.network).__name__} {consequence}: use a VGG of this package or a network of torchvision"
+            )
 
     @property
     def searches_exactly(self) -> bool:
@@ -143,6 +201,10 @@ class WindowClassifier:
     def threshold(self) -> float:
         """The decision is "person" if P(person) is at least this; it belongs to the weights."""
         return self.info.threshold
+
+    def _of_colours(self, values: Sequence[float]) -> Tensor:
+        """Return values of R, G and B as a tensor [1, 3, 1, 1] on the device."""
+        return torch.tensor(values, device=self.device).view(1, 3, 1, 1)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert pixel values [N, 3, H, W] in [0, 255] to the network's input: subtract the mean, divide by std."""
@@ -157,7 +219,7 @@ class WindowClassifier:
         return tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize an image uint8 [H, W, 3] of any size to one window, uint8 [128, 64, 3].
+        """Resize an image uint8 [H, W, 3] of any size to one window, uint8 [h, w, 3] of the network's input size.
 
         Raises:
             ValueError: The image has another type or shape, or no pixels.
@@ -171,10 +233,10 @@ class WindowClassifier:
         return resized
 
     def logits(self, windows: NDArray[np.uint8]) -> Tensor:
-        """Compute the logits of windows uint8 [N, 128, 64, 3] RGB: float32 [N, classes] on the device.
+        """Compute the logits of windows uint8 [N, h, w, 3] RGB: float32 [N, classes] on the device.
 
         Raises:
-            ValueError: The windows have another type or shape.
+            ValueError: The windows have another type, or another size than the network's input.
         """
         return self._logits_and_offsets(windows)[0]
 
@@ -190,21 +252,22 @@ class WindowClassifier:
             none = torch.zeros(0, device=self.device)
             return none.view(0, len(self.info.classes)), none.view(0, len(OFFSET_UNITS))
         parts = []
+        at_once = max(1, min(BATCH, BATCH_PIXELS // (width * height)))
         dtype = self.search_autocast if search else self.autocast
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            for first in range(0, len(windows), BATCH):
-                batch = self.normalise(self.to_pixels(windows[first : first + BATCH]))
-                parts.append(self._fast_network(batch, dtype, search).forward_with_offsets(batch))
+            for first in range(0, len(windows), at_once):
+                batch = self.normalise(self.to_pixels(windows[first : first + at_once]))
+                parts.append(_pass(self._fast_network(batch, dtype, search), batch))
         logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
         return logits, offsets
 
     def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute P(person) of windows uint8 [N, 128, 64, 3] RGB: float32 [N].
+        """Compute P(person) of windows uint8 [N, h, w, 3] RGB: float32 [N].
 
         Raises:
-            ValueError: The windows have another type or shape.
+            ValueError: The windows have another type, or another size than the network's input.
         """
-        return probability(self.logits(windows)).cpu().numpy()
+        return probability(self.logits(windows), self.info.targets).cpu().numpy()
 
     def locate(
         self, windows: NDArray[np.uint8], search: bool = False
@@ -212,17 +275,18 @@ class WindowClassifier:
         """Compute whether windows show a person, and where in the window the person is.
 
         Args:
-            windows: uint8 [N, 128, 64, 3] RGB.
+            windows: uint8 [N, h, w, 3] RGB, of the network's input size.
             search: Use low precision if it is fast. This is for windows that are scored again afterwards.
 
         Returns:
-            The margin (logit of person minus logit of background), float32 [N]; and the offsets, float32 [N, 3]: how
-            far the person's centre is to the right of and below the window's centre, as shares of the window's
-            height, and the logarithm of the person's size, which is 0 for a person that fits the window. The offsets
-            of a window without a person have no meaning.
+            The margin (log-sum-exp of the logits of persons minus that of the others; see `output.margin`), float32
+            [N]; and the offsets, float32 [N, 3]: how far the person's centre is to the right of and below the window's
+            centre, as shares of the window's height, and the logarithm of the person's size, which is 0 for a person
+            that fits the window. The offsets of a window without a person have no meaning. Networks without a dense
+            pass do not predict offsets: theirs are 0.
 
         Raises:
-            ValueError: The windows have another type or shape.
+            ValueError: The windows have another type, or another size than the network's input.
         """
         return self._located(*self._logits_and_offsets(windows, search))
 
@@ -236,8 +300,14 @@ class WindowClassifier:
             image: uint8 [H, W, 3] RGB.
 
         Returns:
-            Margins, float32 [(H - 128) // 32 + 1, (W - 64) // 32 + 1], and offsets, the same with [..., 3].
+            Margins, float32 [(H - h) // 32 + 1, (W - w) // 32 + 1], and offsets, the same with [..., 3]. The network's
+            input has h x w pixels.
+
+        Raises:
+            ValueError: The network has no dense pass.
         """
+        if not self.has_dense_pass:
+            raise ValueError(f"{self.info.architecture} cannot judge all windows of an image: {CURE}")
         dtype = self.search_autocast
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             batch = self.normalise(self.to_pixels(image[None]))
@@ -260,10 +330,25 @@ class WindowClassifier:
         if self.proposer is None:
             raise ValueError("these weights have no proposer: search without it, or train one (train --add-proposer)")
         # It is in float32, because bfloat16 loses small persons, and its share of the time is small.
-        judged = self.proposer(self.normalise(self.to_pixels(image[None])))[0].permute(1, 2, 0)
+        pixels = self.to_pixels(image[None])
+        if self.proposer.mean is None or self.proposer.std is None:
+            batch = self.normalise(pixels)
+        else:
+            batch = (pixels - self._of_colours(self.proposer.mean)) / self._of_colours(self.proposer.std)
+        judged = self.proposer(batch.contiguous(memory_format=torch.channels_last))[0].permute(1, 2, 0)
         return judged[..., 0].cpu().numpy(), (judged[..., 1:] * judged.new_tensor(OFFSET_UNITS)).cpu().numpy()
 
-    @staticmethod
-    def _located(logits: Tensor, offsets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _located(self, logits: Tensor, offsets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Convert logits [..., classes] and offsets [..., 3] in the network's units to the result of `locate`."""
-        return margin(logits).cpu().numpy(), (offsets * offsets.new_tensor(OFFSET_UNITS)).cpu().numpy()
+        return margin(logits, self.info.targets).cpu().numpy(), (
+            offsets * offsets.new_tensor(OFFSET_UNITS)
+        ).cpu().numpy()
+
+
+def _pass(network: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute logits [N, classes] and offsets [N, 3] of normalised windows; 0 if the network predicts no offsets."""
+    if hasattr(network, "forward_with_offsets"):
+        logits, offsets = network.forward_with_offsets(batch)
+        return logits, offsets
+    logits = network(batch)
+    return logits, logits.new_zeros(len(logits), len(OFFSET_UNITS))

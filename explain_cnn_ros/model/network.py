@@ -174,20 +174,22 @@ class VGGClassifier(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Initialise one convolution, dense layer or batch norm for training from scratch; leave other modules alone.
+    """Initialise one convolution, dense layer or normalisation for training from scratch; leave other modules alone.
 
     Convolutions are initialised as in He et al. 2015. Dense layers get small weights, because large first logits would
     have to be unlearned first.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm2d):
         module.reset_running_stats()
+        module.reset_parameters()
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
         module.reset_parameters()
 
 

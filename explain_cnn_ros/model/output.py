@@ -1,33 +1,48 @@
-"""The output that an explanation is about: how strongly the logits speak for a target class."""
+"""The output that an explanation is about: how strongly the logits speak for the target classes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-#: Positions of the two classes among the logits.
+#: Positions of the two classes among the logits of the networks that this package trains.
 BACKGROUND_CLASS, PERSON_CLASS = 0, 1
 
 
-def margin(logits: Tensor, target: int = PERSON_CLASS) -> Tensor:
-    """Compute the logit of the target class minus the log-sum-exp of the others.
+def margin(logits: Tensor, target: int | Sequence[int] = PERSON_CLASS) -> Tensor:
+    """Compute the log-sum-exp of the logits of the target classes minus that of the others.
 
     With two classes this is the difference of the logits, person minus background.
 
     Args:
         logits: [..., classes].
-        target: Index of the target class.
+        target: Index of the target class, or indices of several classes that count as one.
 
     Returns:
         The margin, [...]. P(target) is its logistic function.
+
+    Raises:
+        ValueError: There are no target classes, or no others.
     """
-    classes = logits.shape[-1]
-    if classes == 2:
-        return logits[..., target] - logits[..., 1 - target]
-    others = logits[..., [index for index in range(classes) if index != target]]
-    return logits[..., target] - torch.logsumexp(others, -1)
+    classes, targets = logits.shape[-1], _targets(target)
+    others = [index for index in range(classes) if index not in targets]
+    if not targets or not others:
+        raise ValueError(f"the target classes are {targets} of {classes}: at least one class must be, and one must not")
+    return _log_sum_exp(logits, targets) - _log_sum_exp(logits, others)
 
 
-def probability(logits: Tensor, target: int = PERSON_CLASS) -> Tensor:
-    """Compute P(target), the softmax of the logits [..., classes] at the target class: [...]."""
-    return logits.softmax(-1)[..., target]
+def probability(logits: Tensor, target: int | Sequence[int] = PERSON_CLASS) -> Tensor:
+    """Compute P(target), the sum of the softmax of the logits [..., classes] at the target classes: [...]."""
+    shares, targets = logits.softmax(-1), _targets(target)
+    return shares[..., targets[0]] if len(targets) == 1 else shares[..., targets].sum(-1)
+
+
+def _targets(target: int | Sequence[int]) -> list[int]:
+    return [target] if isinstance(target, int) else list(target)
+
+
+def _log_sum_exp(logits: Tensor, classes: list[int]) -> Tensor:
+    """Compute the log-sum-exp of some classes. That of a single class is its logit, without rounding."""
+    return logits[..., classes[0]] if len(classes) == 1 else torch.logsumexp(logits[..., classes], -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -23,22 +23,25 @@ _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 SIGMA_FOR_TF32 = 0.1
 
 
-def resolve(name: str, device: torch.device, sigma: float) -> str:
+def resolve(name: str, device: torch.device, sigma: float, supported: Collection[str] = PRECISIONS) -> str:
     """Return the precision that a name stands for.
 
     Args:
         name: One of PRECISIONS.
         device: Device of the network.
         sigma: Standard deviation of the noise.
+        supported: Precisions that the network supports; see `WindowClassifier.precisions`.
 
     Returns:
-        The fastest suitable precision for "auto"; any other name itself.
+        The fastest suitable precision that is supported for "auto"; any other name itself.
     """
     if name != "auto":
         return name
     if device.type == "cpu":
-        return "winograd"
-    return "tf32" if device.type == "cuda" and sigma >= SIGMA_FOR_TF32 else "float32"
+        fastest = "winograd"
+    else:
+        fastest = "tf32" if device.type == "cuda" and sigma >= SIGMA_FOR_TF32 else "float32"
+    return fastest if fastest in supported else "float32"
 
 
 def prepare(network: VGGClassifier, name: str) -> VGGClassifier:

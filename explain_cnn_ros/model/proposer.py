@@ -32,12 +32,17 @@ class Proposer(nn.Module):
 
     Attributes:
         window: Size (width, height) of its own windows, in pixels of its own images.
+        mean: Mean of R, G and B that is subtracted from its pixels; None if it is that of the classifier. It is set for
+            a proposer that was trained with another classifier, and is not part of the classifier's weights file.
+        std: Standard deviation of R, G and B by which its pixels are divided; None if it is that of the classifier.
         layers: The convolutions.
     """
 
     def __init__(self, width: int = 16, input_size: tuple[int, int] = (64, 128), batch_norm: bool = False) -> None:
         super().__init__()
         self.width, self.input_size = width, input_size
+        self.mean: tuple[float, float, float] | None = None
+        self.std: tuple[float, float, float] | None = None
         self.window = (input_size[0] // REDUCTION, input_size[1] // REDUCTION)
         layers: list[nn.Module] = []
         before = 3

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from explain_cnn_ros.model.classifier import WindowClassifier
-from explain_cnn_ros.model.network import convolution_layers, initialise
+from explain_cnn_ros.model.network import VGGClassifier, convolution_layers, initialise
+from explain_cnn_ros.model.weights_file import plain
 
 #: Name of the first stage, which re-initialises all dense layers at once.
 DENSE = "dense"
@@ -20,11 +21,14 @@ Classifier = TypeVar("Classifier", bound=WindowClassifier)
 
 def stages(classifier: WindowClassifier) -> int:
     """Number of stages of `randomised`."""
-    return 1 + len(convolution_layers(classifier.network.features))
+    return len(_parts(classifier.network))
 
 
 def randomised(classifier: Classifier, seed: int) -> Iterator[tuple[str, Classifier]]:
-    """Re-initialise one more layer at each stage, from the dense layers down to conv1_1.
+    """Re-initialise one more part of the network at each stage, from the output down to the input.
+
+    The parts of a VGG of this package are all dense layers, and each convolution. Those of other networks are their
+    blocks: the layers whose names agree in their first two components, for instance `layer4.1`.
 
     Args:
         classifier: The trained classifier; it is not modified.
@@ -35,16 +39,27 @@ def randomised(classifier: Classifier, seed: int) -> Iterator[tuple[str, Classif
     """
     network = copy.deepcopy(classifier.network)
     changed = type(classifier)(network, classifier.info, classifier.device)
-    features: list[nn.Module] = list(network.features)
-    parts = [(layer.name, [features[layer.convolution]]) for layer in reversed(convolution_layers(network.features))]
-    parts.insert(0, (DENSE, list(network.classifier.modules())))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-    for name, modules in parts:
+    for name, modules in _parts(network):
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(state)
             for module in modules:
                 initialise(module)
             state = torch.get_rng_state()
         yield name, changed
+
+
+def _parts(network: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """Return the parts of a network that are re-initialised, from the output down to the input, with their names."""
+    if isinstance(network, VGGClassifier):
+        features: list[nn.Module] = list(network.features)
+        layers = reversed(convolution_layers(network.features))
+        dense = (DENSE, list(network.classifier.modules()))
+        return [dense, *((layer.name, [features[layer.convolution]]) for layer in layers)]
+    blocks: dict[str, list[nn.Module]] = {}
+    for name, module in plain(network).named_modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            blocks.setdefault(".".join(name.split(".")[:2]), []).append(module)
+    return list(reversed(blocks.items()))

@@ -60,6 +60,14 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def is_safetensors(first: bytes) -> bool:
+    """Return whether the first bytes of a file are a length and the begin of a header.
+
+    The length alone may look like the begin of a file of torch.save.
+    """
+    return first[6:9] == b"\0\0{"
+
+
 def _end(name: str, entry: Any) -> int:
     """Return the position behind a tensor, from the end of the header.
 
@@ -84,6 +92,8 @@ def _check_kind(first: bytes) -> None:
     """
     if not first:
         raise ValueError("it is empty: copy or download it again")
+    if is_safetensors(first):
+        return
     if first.startswith(_POINTER):
         raise ValueError(
             "it is a pointer of Git LFS and not the weights themselves: run `git lfs pull` in its repository, or "
@@ -92,10 +102,9 @@ def _check_kind(first: bytes) -> None:
     if first.startswith(_TORCH):
         raise ValueError(
             "it is a file of torch.save, which is not loaded because it may run any code: give the path of a "
-            ".safetensors file that `train` has written"
+            ".safetensors file that `train` has written, or run `explain-cnn import-weights` for weights of torchvision"
         )
-    if first[8:9] != b"{":
-        raise ValueError("it is no safetensors file: give the path of a file that `train` has written")
+    raise ValueError("it is no safetensors file: give the path of a file that `train` has written")
 
 
 def _damaged(cause: str) -> str:

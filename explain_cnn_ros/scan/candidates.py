@@ -27,7 +27,7 @@ class Candidate:
         y: Top edge, in pixels of the frame.
         width: Width, in pixels of the frame.
         height: Height, in pixels of the frame.
-        score: Margin: logit of person minus logit of background.
+        score: Margin: log-sum-exp of the logits of persons minus that of the other classes.
         support: Number of windows that this one stands for; see `fusion`.
     """
 

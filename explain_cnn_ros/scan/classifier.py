@@ -18,7 +18,8 @@ class PersonClassifier(WindowClassifier):
 
     Attributes:
         search_on_device: Whether `scan` does everything in few large operations on the device of the network. It is for
-            GPUs, and was not tried on one yet. The results are the same, except for rounding.
+            GPUs, and was not tried on one yet. The results are the same, except for rounding. Networks of torchvision
+            do not support it.
     """
 
     search_on_device = False
@@ -38,7 +39,8 @@ class PersonClassifier(WindowClassifier):
             threshold.
 
         Raises:
-            ValueError: The frame has another type or shape, or no pixels.
+            ValueError: The frame has another type or shape, or no pixels; or the network cannot search as the settings
+                or `search_on_device` demand.
         """
         check_image(frame)
         search = self._device_search.scan if self.search_on_device else functools.partial(scan, self)

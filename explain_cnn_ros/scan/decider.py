@@ -5,13 +5,14 @@ The node, the analysis of recordings and the experiments all decide here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.model.windows import Region
+from explain_cnn_ros.model.windows import Region, check_image, crop
 from explain_cnn_ros.options import option, validate
 from explain_cnn_ros.scan.candidates import margin_of, probability_of
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -19,6 +20,9 @@ from explain_cnn_ros.scan.scanning import DOUBT, ScanSettings
 
 #: Ways to turn a frame into windows: the frame is searched for persons, or the whole frame is resized to one window.
 REGIONS = ("scan", "whole")
+
+#: A third way, for callers that pass the regions to `Decider.judge`: they come from a detector.
+DETECTIONS = "detections"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Decision:
     """The decision about one frame.
 
     Attributes:
-        regions: The regions that were judged, best first; at least one.
+        regions: The regions that were judged, best first. At least one, unless a detector found nobody.
         threshold: The decision is "person" if P(person) of the best region is at least this.
         low_confidence: Whether max(p, 1 - p) of the best region is below the confidence threshold.
     """
@@ -66,13 +70,19 @@ class Decision:
 
     @property
     def region(self) -> Region:
-        """The best region: the one that is explained."""
+        """The best region: the one that is explained.
+
+        Raises:
+            ValueError: There are no regions.
+        """
+        if not self.regions:
+            raise ValueError("the detector found nobody in this image: name the region to explain")
         return self.regions[0]
 
     @property
     def probability(self) -> float:
-        """P(person) of the frame: that of its best region."""
-        return self.region.probability
+        """P(person) of the frame: that of its best region; 0 if there are no regions."""
+        return self.region.probability if self.regions else 0.0
 
     @property
     def person(self) -> bool:
@@ -117,11 +127,38 @@ class Decider:
         Raises:
             ValueError: A frame has another type or shape, or no pixels.
         """
+        if self.settings.regions == DETECTIONS:
+            raise ValueError("the regions of a frame come from a detector: pass them to `judge`")
         if self.settings.regions == "scan":
             found = [self.classifier.scan(frame, self.settings.scan, self.threshold) for frame in frames]
         else:
             found = self._whole(frames)
         return [self._decision(regions) for regions in found]
+
+    def judge(self, frame: NDArray[np.uint8], regions: Sequence[Region]) -> Decision:
+        """Decide one frame by given regions, for instance those of `detections.person_windows`.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB.
+            regions: The regions, in pixels of the frame; their probabilities are not used. They may reach out of the
+                frame. Without any, the decision is "no person", and its probability is 0.
+
+        Returns:
+            The decision, with all regions, best first.
+
+        Raises:
+            ValueError: The frame has another type or shape, or no pixels.
+        """
+        check_image(frame)
+        if not regions:
+            return self._decision([])
+        size = self.classifier.info.input_size
+        windows = np.stack([crop(frame, r.x, r.y, r.width, r.height, size) for r in regions])
+        judged = [
+            dataclasses.replace(region, probability=p)
+            for region, p in zip(regions, self._probabilities(windows), strict=True)
+        ]
+        return self._decision(sorted(judged, key=lambda region: -region.probability))
 
     def _whole(self, frames: Sequence[NDArray[np.uint8]]) -> list[list[Region]]:
         if not frames:
@@ -145,5 +182,5 @@ class Decider:
         return probabilities.tolist()
 
     def _decision(self, regions: Sequence[Region]) -> Decision:
-        p = regions[0].probability
+        p = regions[0].probability if regions else 0.0
         return Decision(tuple(regions), self.threshold, max(p, 1 - p) < self.settings.confidence_threshold)

@@ -1,7 +1,8 @@
 """Dense passes: a network judges all windows of an image pyramid, and the windows are moved onto their persons.
 
-There are two networks for it. The classifier itself judges windows every 32 pixels. A proposer, if the weights have
-one, judges windows on images of half the resolution, every 8 of their pixels, in a fraction of the time.
+There are two networks for it. The classifier itself judges windows every 32 pixels, if it is a VGG of this package. A
+proposer, if there is one, judges windows on images of half the resolution, every 8 of their pixels, in a fraction of
+the time.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class DenseScorer(Protocol):
     def info(self) -> Any: ...
     @property
     def proposer(self) -> Any: ...
+    @property
+    def has_dense_pass(self) -> bool: ...
     def locate_densely(self, image: NDArray[np.uint8]) -> Judged: ...
     def propose_densely(self, image: NDArray[np.uint8]) -> Judged: ...
 
@@ -70,10 +73,19 @@ def pass_of(scorer: DenseScorer, proposer: bool) -> DensePass:
     Args:
         scorer: The classifier.
         proposer: Use the proposer if the classifier has one.
+
+    Raises:
+        ValueError: The classifier has no dense pass, and no proposer that may be used.
     """
     if proposer and scorer.proposer is not None:
         minima = PROPOSER_MARGIN_MIN, PROPOSER_SUPPORT_MIN
         return DensePass(scorer.propose_densely, scorer.proposer.window, PROPOSER_STRIDE, *minima)
+    if not scorer.has_dense_pass:
+        lacks = "the proposer is switched off" if scorer.proposer is not None else "there is no proposer"
+        raise ValueError(
+            f"{scorer.info.architecture} cannot judge all windows of a frame, and {lacks}: set scan.proposer to true, "
+            "load the weights from a file, which adds a proposer, or resize whole frames (regions: whole)"
+        )
     return DensePass(scorer.locate_densely, scorer.info.input_size, TOTAL_STRIDE, MARGIN_MIN, SUPPORT_MIN)
 
 

@@ -47,9 +47,17 @@ class DeviceSearch:
 
     Args:
         classifier: The classifier. Its weights may change between frames.
+
+    Raises:
+        ValueError: The classifier has no dense pass.
     """
 
     def __init__(self, classifier: WindowClassifier) -> None:
+        if not classifier.has_dense_pass:
+            raise ValueError(
+                f"search_on_device is set, but {classifier.info.architecture} cannot search on the device, which only "
+                "VGGs of this package can: leave it off"
+            )
         self._classifier = classifier
         info, device = classifier.info, classifier.device
         self._confirmer = Confirmer(classifier.network, info, device, autocast=classifier.autocast)
@@ -117,7 +125,7 @@ class DeviceSearch:
             judged.append(numbers[0].flatten(1))
         numbers = torch.cat(judged, 1)
         logits, offsets = numbers[: -len(OFFSET_UNITS)], numbers[-len(OFFSET_UNITS) :]
-        margins = logits[0] if len(logits) == 1 else margin(logits.T)
+        margins = logits[0] if len(logits) == 1 else margin(logits.T, classifier.info.targets)
         # Windows of equal margins stay in their order, as on the host.
         margins, best = (part[:WINDOWS_MAX] for part in margins.sort(descending=True, stable=True))
         return pyramid.places[best] + pyramid.reaches[best] * self._moves(offsets.T[best]), margins
@@ -129,7 +137,7 @@ class DeviceSearch:
             windows = pyramid.canvas.crops(pixels, part, classifier.info.input_size)
             parts.append(network.forward_with_offsets(classifier.normalise(windows).to(self._dtype)))
         logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
-        return margin(logits), self._moves(offsets)
+        return margin(logits, classifier.info.targets), self._moves(offsets)
 
     def _moves(self, offsets: Tensor) -> Tensor:
         return (offsets * self._units).clamp(-self._limits, self._limits)
@@ -162,7 +170,9 @@ class Confirmer(WindowClassifier):
         self, windows: NDArray[np.uint8], search: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute the margins of windows; the offsets are 0, because the windows are not moved any more."""
-        return margin(self.logits(windows)).cpu().numpy(), np.zeros((len(windows), len(OFFSET_UNITS)), np.float32)
+        return margin(self.logits(windows), self.info.targets).cpu().numpy(), np.zeros(
+            (len(windows), len(OFFSET_UNITS)), np.float32
+        )
 
 
 def candidates_of(

@@ -4,6 +4,9 @@ A dense pass judges all windows of an image pyramid: how likely each shows a per
 is. Windows are moved onto their persons, and windows that agree are fused into one. The classifier judges each of these
 as an exact crop, moves it onto its person again, and judges it once again. If the processor is faster with 8-bit
 integers, only windows near the threshold, and the best one, are judged in float32.
+
+Networks of torchvision have no dense pass, so a proposer always proposes their windows. They judge each of these once,
+in the aspect ratio of their own input.
 """
 
 from __future__ import annotations
@@ -62,11 +65,15 @@ class ScanSettings:
         0.05,
         1.0,
     )
-    refine: bool = option(True, "Centre each region on its person again, at the cost of one more crop each.")
+    refine: bool = option(
+        True,
+        "Centre each region on its person again, at the cost of one more crop each. Networks of torchvision cannot.",
+    )
     proposer: bool = option(
         True,
         "Let the small network of the weights propose the windows that the classifier judges, which takes a fraction "
-        "of the time. If False, and with weights that have no such network, the classifier judges all windows.",
+        "of the time. If False, and with weights that have no such network, the classifier judges all windows. "
+        "Networks of torchvision cannot, so it must be True for them.",
     )
 
     def __post_init__(self) -> None:
@@ -138,6 +145,12 @@ def fuse_windows(windows: Windows) -> list[Candidate]:
     return fused
 
 
+def with_aspect(candidate: Candidate, aspect: float) -> Candidate:
+    """Return a window with the same centre and height, whose width is `aspect` times its height."""
+    width = candidate.height * aspect
+    return dataclasses.replace(candidate, x=candidate.x + (candidate.width - width) / 2, width=width)
+
+
 def propose(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings) -> list[Candidate]:
     """Find the windows that may show persons by a dense pass.
 
@@ -147,7 +160,11 @@ def propose(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettin
         settings: Settings of the search.
 
     Returns:
-        At most `candidates_max` windows, those with the most support first; always at least one.
+        At most `candidates_max` windows, those with the most support first; always at least one. Their aspect ratio is
+        that of the classifier's input.
+
+    Raises:
+        ValueError: The classifier has no dense pass, and no proposer that may be used.
     """
     dense = pass_of(scorer, settings.proposer)
     windows = dense_windows(dense, frame, pyramid_scales(frame.shape[0], dense.window[1], settings))
@@ -158,7 +175,9 @@ def propose(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettin
     supported = [c for c in fused if c.support >= dense.support_min and c.height >= height_min]
     # A frame always has a region: if none has enough support, the best one is scored all the same.
     chosen = supported or [max(fused, key=lambda c: c.support)]
-    return suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
+    kept = suppress(chosen, settings.overlap_max, settings.candidates_max, key=lambda c: c.support)
+    width, height = scorer.info.input_size
+    return kept if width / height == windows.aspect else [with_aspect(c, width / height) for c in kept]
 
 
 def confirm(
@@ -202,9 +221,12 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings,
     Returns:
         The regions, best first; always at least one. P(person) of the best region, and of those near the threshold, is
         exact.
+
+    Raises:
+        ValueError: The classifier has no dense pass, and no proposer that may be used.
     """
     found, offsets = rescore(scorer, frame, propose(scorer, frame, settings), search=True)
-    if settings.refine:
+    if settings.refine and scorer.has_dense_pass:
         moved = [c.moved(o) for c, o in zip(found, offsets, strict=True) if c.score >= CROP_MARGIN_MIN]
         if moved:
             found, _ = rescore(scorer, frame, moved, search=True)

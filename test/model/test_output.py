@@ -64,6 +64,32 @@ def test_probability_is_the_logistic_function_of_the_margin(values: list[float],
     assert float(margin(row, target).sigmoid()) == pytest.approx(float(probability(row, target)), rel=1e-9)
 
 
+@pytest.mark.parametrize(("classes", "targets"), [(3, (0, 2)), (3, (1, 2)), (5, (0, 3, 4)), (5, (2,)), (2, (0,))])
+def test_several_classes_count_as_one(classes: int, targets: tuple[int, ...]) -> None:
+    values = logits(4, 3, classes, seed=classes)
+    powers = np.exp(values)
+    expected = powers[..., list(targets)].sum(-1) / powers.sum(-1)
+    np.testing.assert_allclose(probability(torch.from_numpy(values), targets).numpy(), expected, rtol=1e-12)
+    actual = margin(torch.from_numpy(values), targets)
+    np.testing.assert_allclose(actual.numpy(), np.log(expected / (1 - expected)), rtol=1e-9, atol=1e-12)
+
+
+@given(seed=st.integers(0, 1000), target=st.sampled_from([0, 1]), dtype=st.sampled_from([torch.float32, torch.float16]))
+def test_a_single_class_of_two_is_exact(seed: int, target: int, dtype: torch.dtype) -> None:
+    """In a sequence and as a number, to the last bit."""
+    row = torch.from_numpy(logits(5, 2, seed=seed)).to(dtype)
+    difference = row[:, target] - row[:, 1 - target]
+    assert torch.equal(margin(row, target), difference) and torch.equal(margin(row, (target,)), difference)
+    share = row.softmax(-1)[:, target]
+    assert torch.equal(probability(row, target), share) and torch.equal(probability(row, [target]), share)
+
+
+@pytest.mark.parametrize("targets", [(), (0, 1, 2)])
+def test_some_classes_are_targets_and_some_are_not(targets: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="at least one class must be, and one must not"):
+        margin(torch.zeros(3), targets)
+
+
 def test_large_logits_stay_finite() -> None:
     row = torch.tensor([[1e4, -1e4, 9e3]])
     assert margin(row, 0).tolist() == [1e3]

@@ -19,6 +19,12 @@ def test_auto(device: str, sigma: float, expected: str) -> None:
     assert resolve("auto", torch.device(device), sigma) == expected
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_auto_is_a_precision_that_the_network_supports(device: str) -> None:
+    assert resolve("auto", torch.device(device), 0.1, ("float32", "bfloat16")) == "float32"
+    assert resolve("auto", torch.device(device), 0.1, ("float32", "tf32", "winograd")) != "float32"
+
+
 @pytest.mark.parametrize("name", [name for name in PRECISIONS if name != "auto"])
 def test_what_is_named_stays(name: str, full_classifier) -> None:
     assert resolve(name, torch.device("cuda"), 0.1) == name

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from explain_cnn_ros.model import classifier as module
 from explain_cnn_ros.model import network as network_module
 from explain_cnn_ros.model.network import VGGClassifier
 from explain_cnn_ros.model.proposer import Proposer
-from explain_cnn_ros.model.weights_file import ModelInfo, read_weights
+from explain_cnn_ros.model.weights_file import LATER, ModelInfo, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
@@ -44,12 +45,14 @@ class TestModelInfo:
     def test_unknown_metadata_is_ignored(self) -> None:
         assert ModelInfo.from_metadata(ModelInfo().to_metadata() | {"format": "pt"}) == ModelInfo()
 
-    def test_files_of_the_first_versions_have_no_proposer(self) -> None:
+    def test_files_of_the_first_versions_lack_later_fields(self) -> None:
         metadata = ModelInfo(hidden=9).to_metadata()
-        del metadata["proposer"]
-        assert ModelInfo.from_metadata(metadata) == ModelInfo(hidden=9, proposer=0)
+        for name in LATER:
+            del metadata[name]
+        expected = ModelInfo(hidden=9, proposer=0, source="explain_cnn_ros", person=("person",))
+        assert ModelInfo.from_metadata(metadata) == expected
 
-    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(ModelInfo) if f.name != "proposer"])
+    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(ModelInfo) if f.name not in LATER])
     def test_missing_metadata_is_named(self, name: str) -> None:
         metadata = ModelInfo().to_metadata()
         del metadata[name]
@@ -61,10 +64,29 @@ class TestModelInfo:
         with pytest.raises(ValueError, match="threshold"):
             ModelInfo(threshold=threshold)
 
-    @pytest.mark.parametrize("classes", [("person", "background"), ("cat", "dog"), ("background", "person", "car"), ()])
-    def test_classes_are_background_and_person(self, classes: tuple[str, ...]) -> None:
-        with pytest.raises(ValueError, match="background and person"):
-            ModelInfo(classes=classes)
+    @pytest.mark.parametrize(
+        ("classes", "person", "reason"),
+        [
+            (("cat", "dog"), ("person",), "classes is .*it must contain person"),
+            (("cat", "dog"), ("dog", "wolf", "fox"), "classes is .*it must contain wolf, fox"),
+            (("person",), ("person",), "classes is .*two or more different classes"),
+            ((), ("person",), "classes is .*two or more"),
+            (("person", "person"), ("person",), "classes is .*different"),
+            (("person", ""), ("person",), "classes is .*names"),
+            (("person", 3), ("person",), "classes is .*names"),
+            (("person", "dog"), (), "person is .*one or more"),
+            (("person", "dog"), ("person", "person"), "person is .*different"),
+            (("person", "dog"), ("dog", "person"), "person is .*at least one class must not"),
+        ],
+    )
+    def test_some_classes_count_as_a_person_and_some_do_not(self, classes: Any, person: Any, reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            ModelInfo(classes=classes, person=person)
+
+    def test_targets_are_the_indices_of_the_classes_that_count_as_a_person(self) -> None:
+        assert ModelInfo().targets == (1,)
+        assert ModelInfo(classes=("person", "dog")).targets == (0,)
+        assert ModelInfo(classes=("a", "b", "c", "d"), person=("d", "b")).targets == (1, 3)
 
     @pytest.mark.parametrize(("name", "value"), [("mean", (1, 2)), ("std", (1, 2, 3, 4)), ("std", (1, 0, 1))])
     def test_normalisation_fits_three_colours(self, name: str, value: tuple[float, ...]) -> None:
@@ -102,6 +124,10 @@ class TestModelInfo:
             ("accuracy", '{"recall": "high"}'),
             ("proposer", "false"),
             ("proposer", "-1"),
+            ("source", '"keras"'),
+            ("source", "null"),
+            ("person", '"person"'),
+            ("person", "[1]"),
         ],
     )
     def test_a_value_of_the_wrong_kind_is_named(self, name: str, value: str) -> None:
@@ -333,7 +359,9 @@ class TestFile:
             ({"mean": "[1, 2]"}, "mean is"),
             ({"threshold": "7"}, "threshold"),
             ({"threshold": "seven"}, "threshold in its metadata is 'seven': it must be JSON"),
-            ({"classes": '["cat", "dog"]'}, "background and person"),
+            ({"classes": '["cat", "dog"]'}, "it must contain person"),
+            ({"classes": '["background", "person", "dog"]'}, r"classifier.7.bias has the shape \[2\], .* has \[3\]"),
+            ({"source": '"torchvision"'}, "lacks|has the tensor"),
         ],
     )
     def test_foreign(self, vgg11_classifier: PersonClassifier, tmp_path: Path, change: dict, reason: str) -> None:

@@ -253,7 +253,10 @@ class TestCandidatesOf:
         places = persons[rng.integers(0, 4, count)] + rng.normal(0, (2, 3, 0.05), (count, 3))
         margins = np.sort(rng.uniform(-6, 6, count))[::-1].copy()
         scorer: Any = SimpleNamespace(
-            info=SimpleNamespace(input_size=(64, 128)), proposer=None, locate_densely=lambda image: None
+            info=SimpleNamespace(input_size=(64, 128)),
+            proposer=None,
+            has_dense_pass=True,
+            locate_densely=lambda image: None,
         )
         settings = ScanSettings(candidates_max=candidates_max)
         with pytest.MonkeyPatch.context() as patch:

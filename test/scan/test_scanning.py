@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
 from explain_cnn_ros.scan.candidates import Candidate, suppress
 from explain_cnn_ros.scan.dense import DensePass, Windows, dense_windows, pass_of
-from explain_cnn_ros.scan.scanning import ScanSettings, confirm, fuse_windows, pyramid_scales, rescore, scan
+from explain_cnn_ros.scan.scanning import ScanSettings, confirm, fuse_windows, propose, pyramid_scales, rescore, scan
 
 WIDTH, HEIGHT = 64, 128
 
@@ -28,6 +28,7 @@ class BlobScorer:
     """Finds bright upright blobs on dark ground that are as large as a person in a window, near its middle."""
 
     info = SimpleNamespace(input_size=(WIDTH, HEIGHT))
+    has_dense_pass = True
     proposer: Any = None
     searches_exactly = True
 
@@ -67,8 +68,13 @@ class BlobScorer:
         return scores.reshape(rows, columns), offsets.reshape(rows, columns, 3)
 
     def propose_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.proposed(image, self.proposer.window)
+
+    def proposed(
+        self, image: NDArray[np.uint8], window: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Judge windows of half the size, every 8 pixels, enlarged to the size of the others, and less strictly."""
-        width, height = self.proposer.window
+        width, height = window
         rows, columns = (image.shape[0] - height) // 8 + 1, (image.shape[1] - width) // 8 + 1
         windows = [
             image[8 * i : 8 * i + height, 8 * j : 8 * j + width].repeat(2, 0).repeat(2, 1)
@@ -96,6 +102,29 @@ class StillScorer(BlobScorer):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scores, offsets = super().locate(windows)
         return scores, np.zeros_like(offsets)
+
+
+class JudgingScorer(ProposingScorer):
+    """Judges windows of another size and aspect ratio, and neither all windows of an image nor their offsets."""
+
+    info = SimpleNamespace(input_size=(96, 80), architecture="resnet18")
+    has_dense_pass = False
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def locate(
+        self, windows: NDArray[np.uint8], search: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The middle of a window, half as wide as it is tall, is that of the others."""
+        assert windows.shape[1:] == (80, 96, 3)
+        self.seen.append(len(windows))
+        middle = np.stack([crop(window, 28, 0, 40, 80, (WIDTH, HEIGHT)) for window in windows])
+        scores, offsets = BlobScorer.locate(self, middle)
+        return scores, np.zeros_like(offsets)
+
+    def propose_densely(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return BlobScorer().proposed(image, self.proposer.window)
 
 
 @pytest.fixture(scope="module", params=[BlobScorer, ProposingScorer])
@@ -376,6 +405,49 @@ class TestPassOf:
     def test_without_the_proposer_the_classifier_judges_all_windows(self) -> None:
         with pytest.raises(AssertionError, match="all windows"):
             scan(ProposingScorer(), street(100, 150), ScanSettings(proposer=False), THRESHOLD)
+
+
+class TestWithoutADensePass:
+    """Networks of torchvision judge the windows that the proposer proposes, in their own aspect ratio."""
+
+    BLOBS = ((32, 60, 96), (150, 30, 150), (250, 100, 80))
+
+    def test_finds_the_persons(self) -> None:
+        regions = scan(JudgingScorer(), street(320, 240, *self.BLOBS), ScanSettings(), THRESHOLD)
+        assert len(regions) == 3
+        for left, top, tall in self.BLOBS:
+            box = (left, top, tall * PERSON_ASPECT, tall)
+            assert sum(common_over_all(r.person_box, box) > 0.5 for r in regions) == 1
+        assert all(r.width == pytest.approx(1.2 * r.height, abs=1.2) for r in regions)
+
+    def test_windows_keep_centre_and_height(self) -> None:
+        frame, settings = street(320, 240, *self.BLOBS), ScanSettings(candidates_max=9)
+        narrow, wide = (propose(scorer, frame, settings) for scorer in (ProposingScorer(), JudgingScorer()))
+        assert len(wide) >= 3
+        for one, other in zip(narrow, wide, strict=True):
+            np.testing.assert_allclose(one.place, other.place, rtol=1e-12)
+            assert (one.score, one.support) == (other.score, other.support)
+            assert (one.width / one.height, other.width / other.height) == (0.5, pytest.approx(1.2))
+
+    @pytest.mark.parametrize("refine", [True, False])
+    def test_each_window_is_judged_once(self, refine: bool) -> None:
+        """There are no offsets onto which it could be moved."""
+        scorer, frame = JudgingScorer(), street(320, 240, *self.BLOBS)
+        regions = scan(scorer, frame, ScanSettings(refine=refine), THRESHOLD)
+        assert scorer.seen == [len(propose(JudgingScorer(), frame, ScanSettings()))]
+        for region in regions:
+            window = crop(frame, region.x, region.y, region.width, region.height, (96, 80))
+            assert region.probability == pytest.approx(float(scorer.probability(window[None])[0]), rel=1e-5)
+
+    def test_the_proposer_is_needed(self) -> None:
+        scorer = JudgingScorer()
+        with pytest.raises(
+            ValueError, match=r"resnet18 cannot .* the proposer is switched off: set scan.proposer to true"
+        ):
+            scan(scorer, street(100, 150), ScanSettings(proposer=False), THRESHOLD)
+        scorer.proposer = None
+        with pytest.raises(ValueError, match="resnet18 cannot judge all windows of a frame, and there is no proposer"):
+            scan(scorer, street(100, 150), ScanSettings(), THRESHOLD)
 
 
 class TestConfirm:
