@@ -147,7 +147,7 @@ def proofs(explanation: Explanation) -> list[str]:
     """Say what the neurons that support the decision, and those that oppose it, carry of the margin."""
     lines = []
     for proof in explanation.proofs:
-        lines.append(f"{metric(proof.metric).title.capitalize()}: {proof_text(proof)}.")
+        lines.append(f"{metric(proof.metric).title.capitalize()}: {proof_text(proof, target=explanation.target)}.")
         if warning := proof_warning(proof):
             lines.append(f"  {warning.capitalize()}.")
     return [*lines, ""] if lines else []

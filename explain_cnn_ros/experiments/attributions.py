@@ -138,7 +138,7 @@ def lime(
     baseline = torch.from_numpy(_mean_colours(window, segments)).permute(2, 0, 1)[None].to(pixels)
 
     def output(batch: Tensor) -> Tensor:
-        return margin(network(classifier.normalise(batch)))
+        return margin(network(classifier.normalise(batch)), classifier.info.targets)
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from explain_cnn_ros.explain.findings import Finder
+from explain_cnn_ros.explain.general.adapter import GeneralAdapter
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter
 from explain_cnn_ros.explain.ranking import Key
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -14,17 +15,19 @@ from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.explain.vgg.batched.explaining import BatchedExplainer, unsupported
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier
 
 
 def adapt(classifier: WindowClassifier) -> NetworkAdapter:
     """Return the adapter for a classifier's network.
 
     Raises:
-        TypeError: There is no adapter for this kind of network.
+        TypeError: The method does not suit this kind of network.
     """
-    if isinstance(classifier.network, VGGClassifier):
+    network = classifier.network
+    if isinstance(network, VGGClassifier):
         return VGGAdapter(classifier)
-    raise TypeError(f"{type(classifier.network).__name__} cannot be explained: use a VGG (VGGClassifier)")
+    return GeneralAdapter(classifier, network.network if isinstance(network, TorchvisionClassifier) else network)
 
 
 def not_batched(adapter: NetworkAdapter, settings: ExplainSettings) -> str:
@@ -34,7 +37,10 @@ def not_batched(adapter: NetworkAdapter, settings: ExplainSettings) -> str:
         adapter: Adapter of the network.
         settings: Settings of the explanation.
     """
-    return unsupported(settings) if isinstance(adapter, VGGAdapter) else "networks other than VGGs"
+    if not isinstance(adapter, VGGAdapter):
+        return "networks other than VGGs"
+    several = "" if isinstance(adapter.target, int) else "several classes as target"
+    return several or unsupported(settings)
 
 
 def batch(

@@ -18,11 +18,11 @@ from explain_cnn_ros.explain.evidence import weight_scores
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron, Silencing
 from explain_cnn_ros.explain.findings import Finder, Findings
 from explain_cnn_ros.explain.locating import locate, starts
-from explain_cnn_ros.explain.network_adapter import Channels, Neuron
+from explain_cnn_ros.explain.network_adapter import PERSON, Channels, Neuron
 from explain_cnn_ros.explain.patches import Patch, to_frame
 from explain_cnn_ros.explain.proof import Proofs, prove
 from explain_cnn_ros.explain.ranking import RankedWindow, Ranker, TracedWindow
-from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.settings import DEFAULT_LAYERS, ExplainSettings
 from explain_cnn_ros.explain.silencing import SilencedOutputs, draw_unselected, silence
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.output import probability
@@ -53,13 +53,15 @@ class Explainer:
         adapter: Adapter of the network.
         classifier: The classifier that is explained; batch norm is folded into its convolutions.
         requested: The settings as they were given.
-        settings: The settings with the precision that "auto" stands for.
+        settings: The settings in force, with the precision that "auto" stands for, and the numbers of the layers.
+        target: Names of the classes that the explanations are about, separated by commas; "person" for those that count
+            as a person.
         stream: CUDA stream of the explanations; None on a CPU. The stages run on the current stream.
 
     Raises:
-        ValueError: The settings name layers that the network does not have, or `batched` is True and they do not
-            allow it.
-        TypeError: There is no adapter for this kind of network.
+        ValueError: The settings name layers or classes that the network does not have, or `batched` is True and they
+            do not allow it.
+        TypeError: The method does not suit this kind of network.
     """
 
     def __init__(
@@ -68,15 +70,10 @@ class Explainer:
         self.adapter = adapt(classifier)
         self.classifier = self.adapter.classifier
         self.requested = settings or ExplainSettings()
-        unknown = [layer for layer in self.requested.layers if layer not in self.adapter.layers]
-        if unknown:
-            raise ValueError(
-                f"layers {unknown} do not exist: {classifier.info.architecture} has convolutions 1 to "
-                f"{len(self.adapter.layers)}"
-            )
-        device = self.classifier.device
-        precision = resolve(self.requested.compute_precision, device, self.requested.sigma)
-        self.settings = replace(self.requested, compute_precision=precision)
+        device, requested = self.classifier.device, self.requested
+        precision = resolve(requested.compute_precision, device, requested.sigma, self.classifier.precisions)
+        self.target = self.adapter.aim(requested.target)
+        self.settings = replace(requested, compute_precision=precision, layers=self._layers(requested), layer_names="")
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         # This takes time once; the explanations then start without delay.
         self.adapter.prepare(precision)
@@ -87,6 +84,36 @@ class Explainer:
             raise ValueError(f"explanations in few large operations do not support {reason}: set batched to False")
         self._batches = batched
         self._batched: Finder | None = None
+
+    def threshold_of(self, threshold: float | None) -> float:
+        """Return the threshold of the shown decision: that of P(person), or 0.5 for other classes."""
+        if self.target != PERSON:
+            return 0.5
+        return self.classifier.threshold if threshold is None else threshold
+
+    def check(self, settings: ExplainSettings) -> None:
+        """Check that the network has the layers and classes that other settings name.
+
+        Raises:
+            ValueError: It does not. The message names the setting, and what the network has.
+        """
+        self._layers(settings)
+        self.adapter.targets(settings.target)
+
+    def _layers(self, settings: ExplainSettings) -> tuple[int, ...]:
+        """Return the numbers of the layers that settings name."""
+        adapter = self.adapter
+        if settings.layer_names:
+            return adapter.layers_named(settings.layer_names)
+        if settings.layers == DEFAULT_LAYERS:
+            return adapter.default_layers
+        unknown = [layer for layer in settings.layers if layer not in adapter.layers]
+        if unknown:
+            raise ValueError(
+                f"layers {unknown} do not exist: {self.classifier.info.architecture} has convolutions 1 to "
+                f"{len(adapter.layers)}"
+            )
+        return settings.layers
 
     # The stages.
 
@@ -223,7 +250,8 @@ class Explainer:
             region: The window that is explained, in pixels of the frame; its probability is not used. None, or a
                 region that is the whole frame: the frame is resized to a window.
             cancelled: Called between passes, several times a second; the explanation ends if it returns True.
-            threshold: Threshold of the decision; None for that of the weights.
+            threshold: Threshold of the decision; None for that of the weights. It is not used for other classes than
+                those that count as a person, whose threshold is 0.5.
 
         Raises:
             ValueError: The frame is no image, or the region lies outside of it.
@@ -236,7 +264,7 @@ class Explainer:
                 raise ExplanationCancelledError("the explanation was cancelled")
 
         with own_stream(self.stream):
-            return self._explain(frame, region, check, self.classifier.threshold if threshold is None else threshold)
+            return self._explain(frame, region, check, self.threshold_of(threshold))
 
     def _explain(
         self, frame: NDArray[np.uint8], region: Region | None, check: Callable[[], None], threshold: float
@@ -286,6 +314,7 @@ class Explainer:
             timings=dict(timings),
             model_hash=self.classifier.model_hash,
             device=str(self.classifier.device),
+            target=self.target,
             silencing=found.silencing,
             proofs=found.proofs.by_metric,
         )
@@ -340,8 +369,8 @@ class Explainer:
         self, window: Window, threshold: float | None, before_pass: Callable[[], None] = lambda: None
     ) -> Ranker:
         pixels = self.classifier.to_pixels(window[None])
-        threshold = self.classifier.threshold if threshold is None else threshold
-        return Ranker(self.adapter, self.settings, self._weight_scores, pixels, threshold, before_pass)
+        of_target = self.threshold_of(threshold)
+        return Ranker(self.adapter, self.settings, self._weight_scores, pixels, of_target, before_pass)
 
     def _rankings(self, found: Findings, region: Region, image_size: tuple[int, int]) -> tuple[LayerRanking, ...]:
         """Describe what was selected, with the patches in pixels of the frame."""

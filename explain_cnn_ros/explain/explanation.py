@@ -137,9 +137,9 @@ class Explanation:
     """The explanation of the decision about one region of one frame.
 
     Attributes:
-        region: The explained region, in pixels of the frame, with its P(person).
+        region: The explained region, in pixels of the frame, with its P(person), or P of another target.
         image_size: Size (width, height) of the frame, in pixels.
-        threshold: The decision is "person" if P(person) is at least this.
+        threshold: The decision is "person" if P(person) is at least this; of another target, 0.5.
         settings: Settings of the explanation.
         perturbations: Number of perturbations. It exceeds `settings.perturbations` if perturbations were added, and is
             0 if no requested metric reads them.
@@ -155,6 +155,8 @@ class Explanation:
         device: Device of the network.
         silencing: Results of silencing by metric; empty unless `settings.silencing_draws` requests them.
         proofs: Proofs of the metrics of influence; empty if `settings.proof` is "none".
+        target: Names of the classes that the explanation is about, separated by commas; "person" for those that count
+            as a person.
     """
 
     region: Region
@@ -173,11 +175,18 @@ class Explanation:
     device: str
     silencing: tuple[Silencing, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    target: str = "person"
 
     @property
     def person(self) -> bool:
-        """Whether the decision about the region is "person"."""
+        """Whether the decision about the region is "person", or the other target."""
         return self.region.probability >= self.threshold
+
+    @property
+    def decision(self) -> str:
+        """The decision about the region in words: "person" or "no person", or the same of another target."""
+        target = self.target.replace(",", " or ")
+        return target if self.person else f"no {target}"
 
     @property
     def seconds(self) -> float:

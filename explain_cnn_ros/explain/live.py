@@ -138,7 +138,7 @@ class LiveExplainer:
         """
         check_image(frame)
         explainer, start = self._explainer, time.perf_counter()
-        threshold = explainer.classifier.threshold if threshold is None else threshold
+        threshold = explainer.threshold_of(threshold)
         memory = self._continued(track, stamp)
         with own_stream(explainer.stream):
             ranked = explainer.rank(explainer.window(frame, region), threshold)

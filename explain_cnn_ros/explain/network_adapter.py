@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.output import margin, probability
+
+#: Name of the class that the classes of the weights that count as a person make together.
+PERSON = "person"
 
 #: Channels by layer.
 Channels = Mapping[int, Collection[int]]
@@ -106,17 +111,76 @@ class NetworkAdapter(ABC):
 
     Attributes:
         classifier: The classifier; adapters may replace it by an equivalent one.
-        target: Index of the class that the output is about.
+        target: Index of the class that the output is about, or indices of several classes that count as one.
     """
+
+    target: int | tuple[int, ...]
 
     def __init__(self, classifier: WindowClassifier) -> None:
         self.classifier = classifier
-        self.target = classifier.info.classes.index("person")
+        self.target = _index(classifier.info.targets)
 
     @property
     @abstractmethod
     def layers(self) -> dict[int, Layer]:
         """The layers by number, in ascending order."""
+
+    @property
+    @abstractmethod
+    def default_layers(self) -> tuple[int, ...]:
+        """The layers that are explained if the settings name none, in ascending order."""
+
+    def layers_named(self, patterns: str) -> tuple[int, ...]:
+        """Return the layers whose names match one of some patterns, in ascending order.
+
+        Args:
+            patterns: Names, or patterns as of file names (`layer4.*`), separated by commas.
+
+        Raises:
+            ValueError: A pattern matches no layer.
+        """
+        found: set[int] = set()
+        names = {layer.name: number for number, layer in self.layers.items()}
+        for pattern in filter(None, (part.strip() for part in patterns.split(","))):
+            matching = fnmatch.filter(names, pattern)
+            if not matching:
+                near = difflib.get_close_matches(pattern, names, n=3) or [*names][:2] + [*names][-1:]
+                raise ValueError(
+                    f"layer_names is {patterns!r}: no layer of {self.classifier.info.architecture} has a name like "
+                    f"{pattern!r}. Layers are, for instance, {', '.join(dict.fromkeys(near))}"
+                )
+            found.update(names[name] for name in matching)
+        return tuple(sorted(found))
+
+    def aim(self, classes: str) -> str:
+        """Choose the class that the output is about. See `targets` for the argument, the result and the errors."""
+        name, indices = self.targets(classes)
+        self.target = _index(indices)
+        return name
+
+    def targets(self, classes: str) -> tuple[str, tuple[int, ...]]:
+        """Return the classes that a setting names.
+
+        Args:
+            classes: Name of a class, or several names separated by commas, which count as one class; "" for the classes
+                that count as a person.
+
+        Returns:
+            The names of the classes, separated by commas, or "person" for those that count as a person; and their
+            indices.
+
+        Raises:
+            ValueError: A class does not exist, or there is no other class than these.
+        """
+        known, person = self.classifier.info.classes, self.classifier.info.person
+        names = [part.strip() for part in classes.split(",") if part.strip()] or list(person)
+        unknown = [name for name in names if name not in known]
+        if unknown or len(set(names)) == len(known):
+            reason = f"there is no class {unknown[0]!r}" if unknown else "these are all classes"
+            raise ValueError(f"target is {classes!r}: {reason}. The classes of the weights are {', '.join(known)}")
+        names = list(dict.fromkeys(names))
+        name = PERSON if set(names) == set(person) else ",".join(names)
+        return name, tuple(known.index(each) for each in names)
 
     @abstractmethod
     def prepare(self, precision: str) -> None:
@@ -201,3 +265,7 @@ class NetworkAdapter(ABC):
                 "probability".
         """
         return probability(logits, self.target) if kind == "probability" else margin(logits, self.target)
+
+
+def _index(targets: tuple[int, ...]) -> int | tuple[int, ...]:
+    return targets[0] if len(targets) == 1 else targets

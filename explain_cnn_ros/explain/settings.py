@@ -39,6 +39,9 @@ PROOFS = ("each", "together", "none")
 #: Output that the activations are correlated with: logit of person minus logit of background, or P(person).
 OUTPUTS = ("logit", "probability")
 
+#: Explained layers of a VGG-16, as in Figure 4 of the paper: conv2_1 to conv4_2.
+DEFAULT_LAYERS = (3, 4, 5, 6, 7, 8, 9)
+
 #: Named settings, as differences from the defaults. paper: the paper's six metrics and noise. authors: the same with
 #: the noise of the authors' code. stable: the cheapest noise found whose correlation rankings are nearly the same for
 #: another seed. stable_fine: the same with noise of finer structure, at the paper's n. live: influence of the image
@@ -94,7 +97,21 @@ class ExplainSettings:
     seed: int = option(0, "Seed of the noise: the same seed gives the same explanation.", 0, 2**63 - 1)
     top_n: int = option(5, "Number of neurons that each metric selects in each layer, N.", 1, 512)
     layers: tuple[int, ...] = option(
-        (3, 4, 5, 6, 7, 8, 9), "Explained convolutions, counted from 1 (3 to 9: conv2_1 to conv4_2).", 1, 16
+        DEFAULT_LAYERS,
+        "Explained convolutions, counted from 1 (3 to 9: conv2_1 to conv4_2). For imported networks, 3 to 9 stand for "
+        "the last convolution of each stage.",
+        1,
+        255,
+    )
+    layer_names: str = option(
+        "",
+        "Explained convolutions by name, separated by commas; patterns are allowed (layer4.*.conv2). Empty: those of "
+        "layers.",
+    )
+    target: str = option(
+        "",
+        "Class that the explanation is about, or several classes separated by commas. Empty: those that count as a "
+        "person.",
     )
     metrics: tuple[str, ...] = option(DEFAULT_METRICS, "Metrics that rank the neurons.", choices=metric_names)
     output: str = option(

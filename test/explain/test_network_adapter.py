@@ -13,21 +13,23 @@ from torch import nn
 
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.general.adapter import GeneralAdapter
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Reconstructions, Start
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 class OutputOnly(NetworkAdapter):
     """An adapter that can do nothing but compute the output."""
 
-    layers = prepare = trace = weights = reconstruct = silence = None
+    layers = default_layers = prepare = trace = weights = reconstruct = silence = None
 
 
 @pytest.fixture
 def adapter() -> Callable[..., NetworkAdapter]:
     """Build an adapter of a classifier with these classes."""
-    return lambda *classes: OutputOnly(SimpleNamespace(info=SimpleNamespace(classes=classes)))
+    return lambda *classes: OutputOnly(SimpleNamespace(info=ModelInfo(classes=classes)))
 
 
 CLASSES = [
@@ -81,12 +83,18 @@ class TestAdapt:
         assert isinstance(adapt(thin_classifier), VGGAdapter)
         assert adapt(thin_classifier).classifier is thin_classifier
 
-    @pytest.mark.parametrize("network", [nn.Linear(3, 2), nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())])
-    def test_another_network_is_refused_with_cause_and_cure(
-        self, thin_classifier: PersonClassifier, network: nn.Module
-    ) -> None:
+    def test_another_network_of_convolutions_has_the_general_adapter(self, thin_classifier: PersonClassifier) -> None:
+        network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         classifier = PersonClassifier(network, thin_classifier.info, "cpu")
-        reason = rf"{type(network).__name__} cannot be explained: use a VGG"
+        assert isinstance(adapt(classifier), GeneralAdapter)
+        assert adapt(classifier).classifier is classifier
+
+    def test_a_network_without_convolutions_is_refused_with_cause_and_cure(
+        self, thin_classifier: PersonClassifier
+    ) -> None:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 64, 2))
+        classifier = PersonClassifier(network, thin_classifier.info, "cpu")
+        reason = r"vgg16 cannot be explained: it has no convolution \(torch\.nn\.Conv2d\)\. The method needs"
         with pytest.raises(TypeError, match=reason):
             adapt(classifier)
         with pytest.raises(TypeError, match=reason):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from explain_cnn_ros.explain.network_adapter import Channels, Layer, NetworkAdapter, Reconstructions, Start, Trace
+from explain_cnn_ros.explain.settings import DEFAULT_LAYERS
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
 from explain_cnn_ros.explain.vgg.deconvnet_crops import deconvolve_crops
 from explain_cnn_ros.explain.vgg.silencing import silenced_logits
@@ -32,6 +33,10 @@ class VGGAdapter(NetworkAdapter):
     @property
     def layers(self) -> dict[int, Layer]:
         return self._layers
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        return tuple(number for number in DEFAULT_LAYERS if number in self._layers)
 
     def prepare(self, precision: str) -> None:
         self.classifier.prepared(precision)

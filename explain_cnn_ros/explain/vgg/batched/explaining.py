@@ -70,6 +70,7 @@ class BatchedExplainer:
             raise MemoryError(
                 f"all perturbations at once need about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
             )
+        assert isinstance(adapter.target, int)
         self.program = Program(adapter.classifier, settings, weight_scores, adapter.target, pixels)
         self._runner = Runner(self.program, pixels, capture=pixels.is_cuda)
 
