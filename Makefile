@@ -36,10 +36,11 @@ train: setup ## train a classifier (TRAIN_ARGS="--help" explains the options)
 mutations: setup ## break the explainer in many small ways, and check that the tests fail each time
 	@$(ENV) && python tools/mutate.py
 
-soak: setup ## run 50 life cycles of a node and watch its memory; kill an analysis ten times
+soak: setup ## run the node for an hour and watch what it needs (SOAK_ARGS=...); a day's frames; life cycles; killed analyses
 	@$(ENV) && LIFECYCLE_CYCLES=50 ANALYSIS_KILLS=10 ROS_PYTHON_CHECK_FIELDS=1 \
 		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
 		python -m pytest -s test/ros/test_lifecycle.py test/analysis/test_resume.py -k "cycles or killed"
+	@$(ENV) && python tools/soak.py --day && python tools/soak.py $(SOAK_ARGS)
 
 bench: setup ## measure the cost of explanations, and the stability of rankings; figures are in bench_output/
 	@$(ENV) && python bench/explain.py $(BENCH_ARGS) && python bench/precision.py && python bench/stability.py && \

@@ -13,19 +13,18 @@ many of the images arrive, for each reliability and image size. The command prin
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tools.processes import running
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,18 +88,6 @@ def bare_network(count: int = 100) -> float:
         "print(statistics.median(times[10:]))\n"
     )
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-
-
-@contextlib.contextmanager
-def running(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a process while the body runs."""
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
 
 
 class Listener:

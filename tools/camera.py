@@ -1,9 +1,10 @@
-"""Publishes raw images at a steady rate, for tests and benchmarks. Each image is stamped when it is sent.
+"""Publishes images at a steady rate, for tests and benchmarks. Each image is stamped when it is sent.
 
     python tools/camera.py [--topic /image] [--size 640x480] [--rate 30] [--seconds 5] [--best-effort] [--zoom 2.5]
+        [--jpeg]
 
-The images are noise or, with --zoom, enlarged centres of the sample recording's images. The command waits for a
-subscription first, and prints how many images it sent.
+The images are raw, or JPEG with --jpeg. They show noise or, with --zoom, enlarged centres of the sample recording's
+images. The command waits for a subscription first, and prints how many images it sent.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ def pictures(width: int, height: int, zoom: float) -> list[np.ndarray]:
     return shown
 
 
+def message_of(pixels: np.ndarray, jpeg: bool) -> Image | CompressedImage:
+    """Return the message of an image, uint8 [H, W, 3] RGB."""
+    if jpeg:
+        encoded = cv2.imencode(".jpg", pixels[..., ::-1])[1]
+        return CompressedImage(format="rgb8; jpeg compressed bgr8", data=array.array("B", encoded.tobytes()))
+    height, width = pixels.shape[:2]
+    return Image(width=width, height=height, encoding="rgb8", step=3 * width, data=array.array("B", pixels.tobytes()))
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -51,12 +61,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="[%(default)s]")
     parser.add_argument("--best-effort", action="store_true", help="offer best effort instead of reliable")
     parser.add_argument("--zoom", type=float, default=0.0, help="factor by which the sample is enlarged; 0: noise")
+    parser.add_argument("--jpeg", action="store_true", help="publish sensor_msgs/CompressedImage with JPEG")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     rclpy.init()
     node = rclpy.create_node("camera")
     policy = ReliabilityPolicy.BEST_EFFORT if arguments.best_effort else ReliabilityPolicy.RELIABLE
-    publisher = node.create_publisher(Image, arguments.topic, QoSProfile(depth=10, reliability=policy))
+    kind = CompressedImage if arguments.jpeg else Image
+    publisher = node.create_publisher(kind, arguments.topic, QoSProfile(depth=10, reliability=policy))
     deadline = time.monotonic() + 60
     while publisher.get_subscription_count() == 0:
         if time.monotonic() > deadline:
@@ -64,10 +76,7 @@ def main() -> int:
             return 1
         time.sleep(0.05)
     time.sleep(0.5)
-    messages = [
-        Image(width=width, height=height, encoding="rgb8", step=3 * width, data=array.array("B", pixels.tobytes()))
-        for pixels in pictures(width, height, arguments.zoom)
-    ]
+    messages = [message_of(pixels, arguments.jpeg) for pixels in pictures(width, height, arguments.zoom)]
     count = round(arguments.rate * arguments.seconds)
     start = time.monotonic()
     for i in range(count):
