@@ -197,6 +197,14 @@ class Studio:
                 writer.write(connections[name], START + time, bytes(TYPES.serialize_cdr(message, kind)))
         return path
 
+    def film(self, path: Path, count: int = 8, code: str = "MJPG", rate: float = 20.0) -> Path:
+        """Write a video of the pictures."""
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), rate, (160, 120))
+        for i in range(count):
+            writer.write(self.picture(i)[..., ::-1])
+        writer.release()
+        return path
+
     def record_texts(self, path: Path) -> Path:
         """Write a recording without images."""
         kind = "std_msgs/msg/String"

@@ -145,6 +145,8 @@ def _add_explanation(result: argparse.ArgumentParser) -> None:
     result.add_argument(
         "--layers", nargs="+", type=int, default=ExplainSettings().layers, help=described["layers"].description
     )
+    for name in ("layer_names", "target"):
+        result.add_argument(f"--{name.replace('_', '-')}", default="", help=described[name].description)
     result.add_argument("--top-n", type=int, help=f"{described['top_n'].description} [that of the preset]")
 
 
@@ -171,6 +173,7 @@ def job_of(arguments: argparse.Namespace) -> Job:
         ValueError: An argument is out of range; the message names it and what is expected.
     """
     explain: dict[str, Any] = {"layers": tuple(arguments.layers)}
+    explain |= {name: getattr(arguments, name) for name in ("layer_names", "target")}
     if arguments.metrics is not None:
         explain["metrics"] = tuple(arguments.metrics)
     for name in ("perturbations", "top_n"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +44,24 @@ class Slice:
     near: Place | None
     chosen: frozenset[int]
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether the recording is read from its beginning to its end."""
+        return not self.parts
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """The results of a task.
+
+    Attributes:
+        parts: The parts, in order.
+        problems: Faults of the recording that only the actor has found, a sentence each.
+    """
+
+    parts: list[Part]
+    problems: list[str]
+
 
 class AnalysisActor:
     """Analyses slices, in a process that Ray starts. The recordings must be there under the same paths.
@@ -60,7 +78,7 @@ class AnalysisActor:
         self._job, self._analyzer = job, Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
         self._sources: dict[int, Source] = {}
 
-    def analyze(self, task: Slice) -> list[Part]:
+    def analyze(self, task: Slice) -> SliceResult:
         """Analyse a slice.
 
         Raises:
@@ -80,10 +98,11 @@ class AnalysisActor:
             if count:
                 parts.append(part)
             if count < PART_FRAMES:
-                return parts
+                # An actor that has read only a part of a recording would report the rest as missing.
+                return SliceResult(parts, list(source.problems) if task.reads_all else [])
 
 
-def slices(number: int, source: Source, store: PartStore, job: Job) -> tuple[list[Slice], int]:
+def slices(number: int, source: Source, store: PartStore, job: Job) -> tuple[list[Slice], int | None]:
     """Divide the parts of a recording that do not exist yet into tasks.
 
     Args:
@@ -93,12 +112,12 @@ def slices(number: int, source: Source, store: PartStore, job: Job) -> tuple[lis
         job: The job.
 
     Returns:
-        The tasks, and the number of frames of the recording.
+        The tasks, and the number of frames of the recording; None if only reading it tells.
     """
     chosen = chosen_frames(source, job.settings)
     if isinstance(source, VideoSource):
         # Videos are always read from their beginning.
-        return [Slice(number, 0, 0, None, chosen)], source.total
+        return [Slice(number, 0, 0, None, chosen)], None
     times = [entry.log_time for entry in source.entries()]
     ascending = all(a <= b for a, b in itertools.pairwise(times))
     tasks = []
@@ -139,14 +158,18 @@ class Ray:
         """
         ray = self._connect()
         tasks: list[Slice] = []
-        frames: dict[int, int] = {}
+        frames: dict[int, int | None] = {}
         for number, source in sources:
             missing, frames[number] = slices(number, source, store, job)
             tasks += missing
-        failed = self._work(ray, job, tasks, store, progress, outcome) if tasks else set()
+        results = _Results(store, progress)
+        if tasks:
+            self._work(ray, job, tasks, results, outcome)
         for number, source in sources:
-            if number not in failed:
-                finish(store, number, frames[number], source)
+            if number not in results.failed:
+                total = frames[number]
+                found = results.problems[number]
+                finish(store, number, store.frames(number) if total is None else total, source, found)
 
     def _connect(self) -> Any:
         try:
@@ -179,14 +202,13 @@ class Ray:
         ray: Any,
         job: Job,
         tasks: Sequence[Slice],
-        store: PartStore,
-        progress: ProgressReporter,
+        results: _Results,
         outcome: Outcome,
-    ) -> set[int]:
-        """Do the tasks; return the numbers of the recordings of which a task failed."""
+    ) -> None:
+        """Do the tasks."""
         actors = self._start_actors(ray, job, len(tasks))
         # Each actor has one task at a time, so that few results wait until they are written.
-        waiting, idle, failed = deque(tasks), deque(actors), set[int]()
+        waiting, idle = deque(tasks), deque(actors)
         running: dict[Any, tuple[Any, Slice]] = {}
         try:
             while waiting or running:
@@ -197,26 +219,44 @@ class Ray:
                 actor, task = running.pop(ready)
                 idle.append(actor)
                 try:
-                    parts = ray.get(ready)
+                    result = ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    failed.add(task.source)
+                    results.failed.add(task.source)
                     outcome.problems.append(_failure(job, task, error))
                     continue
-                _store(parts, task, store, progress)
+                results.add(task, result)
         finally:
             for actor in actors:
                 ray.kill(actor)
-        return failed
+
+
+class _Results:
+    """Writes the results of tasks, and collects the faults that the actors report.
+
+    Args:
+        store: The store that the parts are written to.
+        progress: Is notified of the parts.
+
+    Attributes:
+        failed: Numbers of the recordings of which a task failed.
+        problems: Faults that actors have found, by the number of the recording.
+    """
+
+    def __init__(self, store: PartStore, progress: ProgressReporter) -> None:
+        self._store, self._progress = store, progress
+        self.failed = set[int]()
+        self.problems: defaultdict[int, list[str]] = defaultdict(list)
+
+    def add(self, task: Slice, result: SliceResult) -> None:
+        """Write the parts of a task, and record the faults that it has found."""
+        self.problems[task.source] += result.problems
+        for number, part in enumerate(result.parts, task.first):
+            self._store.write(task.source, number, part)
+            rows = part["frames"]
+            self._progress.advance(rows.num_rows, rows.num_rows - rows["trigger"].null_count)
 
 
 def _failure(job: Job, task: Slice, error: Exception) -> str:
     reason = str(error).strip().splitlines()[-1]
     lost = f"parts {task.first} to {task.first + task.parts - 1}" if task.parts else "all parts"
     return f"{job.inputs[task.source]}: {lost} failed ({reason}); --resume tries them again"
-
-
-def _store(parts: list[Part], task: Slice, store: PartStore, progress: ProgressReporter) -> None:
-    for number, part in enumerate(parts, task.first):
-        store.write(task.source, number, part)
-        rows = part["frames"]
-        progress.advance(rows.num_rows, rows.num_rows - rows["trigger"].null_count)

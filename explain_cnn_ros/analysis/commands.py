@@ -71,7 +71,8 @@ def _command(job: Job, output: Path, changes: dict[str, Any]) -> str:
 
 def _explanation(settings: ExplainSettings) -> dict[str, Any]:
     """Return the arguments that describe the settings of explanations."""
-    arguments: dict[str, Any] = {"layers": settings.layers, "top_n": settings.top_n}
+    names = ("layers", "layer_names", "target", "top_n")
+    arguments: dict[str, Any] = {name: getattr(settings, name) for name in names}
     for name in (DEFAULT_PRESET, *PRESETS):
         preset = ExplainSettings.preset(name)
         varied = arguments | {"metrics": settings.metrics, "perturbations": settings.perturbations}

@@ -134,35 +134,37 @@ def _names(a: set[str], b: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     return {source: source for source in a}, {source: source for source in b}
 
 
-def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], list[int]]:
+def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], dict[int, str]]:
     """Compare how often each metric selects each neuron in the explained frames.
 
     Returns:
-        The neurons that are selected more often and less often than before, by metric; and the numbers of the layers.
+        The neurons that are selected more often and less often than before, by metric; and the names of the layers, by
+        number. Layers of different networks that have the same number are different layers.
     """
     explained, selected = [], []
     names: dict[int, str] = {}
     for folder in (a, b):
         explained.append(sum(trigger is not None for (trigger,) in _rows(folder, "frames", ("trigger",))))
-        counts: Counter[tuple[str, int, int]] = Counter()
+        counts: Counter[tuple[str, int, str, int]] = Counter()
         for metric, layer, name, channel in _rows(folder, "neurons", ("metric", "layer", "layer_name", "channel")):
-            counts[metric, layer, channel] += 1
+            counts[metric, layer, name, channel] += 1
             names[layer] = name
         selected.append(counts)
     found: dict[str, Any] = {}
-    for metric in sorted({m for counts in selected for m, _, _ in counts}):
+    for metric in sorted({m for counts in selected for m, *_ in counts}):
         rows: list[dict[str, Any]] = []
-        for _, layer, channel in sorted({k for counts in selected for k in counts if k[0] == metric}):
-            in_a, in_b = (counts[metric, layer, channel] for counts in selected)
+        for key in sorted({key for counts in selected for key in counts if key[0] == metric}):
+            _, layer, name, channel = key
+            in_a, in_b = (counts[key] for counts in selected)
             ratio, low, high = lift(in_b, explained[1], in_a, explained[0])
             rows.append(
-                {"layer": layer, "name": names[layer], "channel": channel, "a": in_a, "b": in_b}
+                {"layer": layer, "name": name, "channel": channel, "a": in_a, "b": in_b}
                 | {"lift": ratio, "low": low, "high": high}
             )
         came = sorted((r for r in rows if r["low"] > 1), key=lambda r: -r["low"])[:NEURONS]
         went = sorted((r for r in rows if r["high"] < 1), key=lambda r: r["high"])[:NEURONS]
         found[metric] = {"came": came, "went": went, "neurons": len(rows)}
-    return {"explained": explained, "by_metric": found}, sorted(names)
+    return {"explained": explained, "by_metric": found}, names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,6 +187,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("compare: interrupted", file=sys.stderr)
         return 130
     counts = found["counts"]
+    if not counts["common"]:
+        print(
+            "compare: no frame is in both analyses, so only the neurons are compared: decisions are compared on "
+            "recordings of the same name, at the same stamps",
+            file=sys.stderr,
+        )
     print(f"{counts['common']} frames in common, {counts['changed']} decisions changed: open {arguments.output}")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from explain_cnn_ros.analysis.engine import Recording
@@ -134,7 +134,7 @@ def reading(source: Source) -> Iterator[None]:
         raise SourceError(f"{source.name}: it has gone while it was read")
 
 
-def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
+def finish(store: PartStore, number: int, frames: int, source: Source, found: Sequence[str] = ()) -> None:
     """Record in the store that an input was read to its end.
 
     Args:
@@ -142,8 +142,10 @@ def finish(store: PartStore, number: int, frames: int, source: Source) -> None:
         number: Number of the input.
         frames: Number of its frames.
         source: The input.
+        found: Faults that other processes have found while they read the input, a sentence each.
     """
-    store.finish(number, frames, source.problems, fingerprint_or_none(source.path, store.output))
+    problems = list(dict.fromkeys([*source.problems, *found]))
+    store.finish(number, frames, problems, fingerprint_or_none(source.path, store.output))
 
 
 def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from explain_cnn_ros.draw.captions import metric_caption, metric_title
-from explain_cnn_ros.draw.style import layer_style
+from explain_cnn_ros.draw.style import LayerStyle, layer_style, layer_styles
 from explain_cnn_ros.explain.metrics import metric_names
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -15,17 +15,17 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 FIRST_METRIC = SUPPORTING
 
 
-def legend(metrics: Collection[str], layers: Collection[int], settings: ExplainSettings | None) -> dict[str, Any]:
+def legend(metrics: Collection[str], layers: Mapping[int, str], settings: ExplainSettings | None) -> dict[str, Any]:
     """Return the texts and colours of a page, as plain values for JSON.
 
     A metric that is not registered has its name as title and no caption: the analysis may be one of another version.
 
     Args:
         metrics: Names of the metrics.
-        layers: Numbers of the layers.
+        layers: Names of the layers by number.
         settings: Settings of the explanations; None for no captions.
     """
-    registered = metric_names()
+    registered, styles = metric_names(), layer_styles(layers)
     ordered = [name for name in registered if name in metrics] + sorted(set(metrics) - set(registered))
     return {
         "metrics": {
@@ -34,11 +34,10 @@ def legend(metrics: Collection[str], layers: Collection[int], settings: ExplainS
         },
         "first_metric": FIRST_METRIC if FIRST_METRIC in ordered else next(iter(ordered), ""),
         "similarity_metrics": [metric_title(name) for name in SIMILARITY_METRICS],
-        "layers": {layer: _style(layer) for layer in sorted(layers)},
+        "layers": {layer: _style(layer_style(layer, styles)) for layer in sorted(layers)},
     }
 
 
-def _style(layer: int) -> dict[str, Any]:
-    style = layer_style(layer)
+def _style(style: LayerStyle) -> dict[str, Any]:
     red, green, blue = style.colour
     return {"colour": f"#{red:02x}{green:02x}{blue:02x}", "width": style.width}

@@ -26,6 +26,7 @@ from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, MISSED
 from explain_cnn_ros.bags.reader import CLOCK_UNSET
 from explain_cnn_ros.draw.captions import proof_text, proof_warning
 from explain_cnn_ros.explain.metrics import SUPPORTING
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 #: Maximum numbers of points of a curve, of marks on it, of frames with a picture, of recurring neurons of a metric, and
@@ -127,7 +128,7 @@ def collect(
     recurring = {
         metric: selections.recurring(metric, NEURONS) for metric in sorted({metric for metric, *_ in selections.counts})
     }
-    _add_proofs(store, shown)
+    _add_proofs(store, shown, settings.target)
     wanted = {(r.metric, r.layer, r.channel) for found in recurring.values() for r in found}
     wanted |= {(kind, n["layer"], n["channel"]) for kind, found in wrong_way.items() for n in found}
     galleries = _add_pictures(store, explained, shown, wanted)
@@ -310,14 +311,17 @@ def _add_neuron(shown: Shown, row: dict[str, Any], box: Box | None) -> None:
     ranking["neurons"].append([row["channel"], _short(row["score"]), _short(row["silenced"]), *(box or ())])
 
 
-def _add_proofs(store: PartStore, shown: dict[Key, Shown]) -> None:
+def _add_proofs(store: PartStore, shown: dict[Key, Shown], target: str) -> None:
     """Add the texts about the proofs to the shown frames."""
     for table in store.tables("proofs"):
         for row in table.to_pylist():
             frame = shown.get((row["source"], row["frame"]))
             if frame is not None:
                 proof = proof_of(row)
-                frame.proofs[proof.metric] = {"text": proof_text(proof), "warning": proof_warning(proof)}
+                frame.proofs[proof.metric] = {
+                    "text": proof_text(proof, target=target or PERSON),
+                    "warning": proof_warning(proof),
+                }
 
 
 def _short(value: float | None) -> float | None:

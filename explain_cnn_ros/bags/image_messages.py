@@ -33,6 +33,13 @@ LAYOUTS: dict[str, tuple[str, int]] = {
 }
 
 
+#: Sizes that must be even, by encoding: two pixels of a row, and in NV12 and NV21 of two rows, have one colour.
+_EVEN = {
+    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), "the width"),
+    **dict.fromkeys(("nv12", "nv21"), "width and height"),
+}
+
+
 class Image(Protocol):
     """The fields of sensor_msgs/Image that are read."""
 
@@ -109,8 +116,10 @@ def _from_raw(message: Image) -> NDArray[np.uint8]:
     try:
         return np.ascontiguousarray(_convert(message.encoding)(pixels))
     except cv2.error as error:
+        even = _EVEN.get(message.encoding)
+        why = f"{even} must be even" if even else error.err
         raise ImageError(
-            "size", f"{message.width} x {message.height} pixels do not fit {message.encoding}: {error.err}"
+            "size", f"{message.width} x {message.height} pixels do not fit {message.encoding}: {why}"
         ) from error
 
 

@@ -68,10 +68,13 @@ class BagReader:
         self._image_topics: list[ImageTopic] | None = None
         try:
             metadata, files = storage_files(self.path, self._report, self.notes.append)
+            of_metadata = len(self.problems)
             for file in files:
                 self._open_file(file)
             if not self._files:
-                raise BagError(f"{printable(self.path)}: nothing in it can be read: " + "; ".join(self.problems))
+                # Without the problems of the metadata: their remedies do not help.
+                reasons = "; ".join(self.problems[of_metadata:])
+                raise BagError(f"{printable(self.path)}: nothing in it can be read: {reasons}")
             self.topics = _merged(self._files, metadata.qos)
             self._compare_counts(metadata, files)
             self.start, self.end = self._times()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def storage_files(
         return Metadata(), [path]
     metadata = _metadata_of(path, report)
     present = _without_copies(sorted((p for p in path.iterdir() if _belongs(p)), key=natural), note)
-    listed = [_present(path / name) for name in metadata.files if name not in (".", "..")] if metadata else []
+    names = [name for name in metadata.files if name not in (".", "..")] if metadata else []
+    listed = [_present(path / _file_name(name)) for name in names]
     found = [file for file in listed if file.is_file()]
     if found and metadata:
         for file in listed:
@@ -119,6 +121,14 @@ def _metadata_of(path: Path, report: Callable[[str], None]) -> Metadata | None:
 
 def _belongs(path: Path) -> bool:
     return is_storage_name(path) and path.is_file()
+
+
+def _file_name(name: str) -> str:
+    """Return a name in metadata.yaml, which is UTF-8, as the file system's encoding spells it."""
+    try:
+        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    except UnicodeError:  # no file has such a name
+        return name
 
 
 def _present(path: Path) -> Path:

@@ -25,6 +25,9 @@ _COUNTED = (".mp4", ".mov", ".m4v", ".3gp", ".avi")
 #: Share of the announced frames that may be missing at the end, because containers and decoders count differently.
 _MISSING = 0.01
 
+#: Level of the messages of FFmpeg that are printed.
+_FATAL = "8"
+
 #: A time that goes back by more than this, in ns, begins a new part of the video.
 _RESTART = 10**9
 
@@ -47,7 +50,8 @@ class VideoSource:
         video = _open(path)
         if not video.isOpened():
             raise SourceError(
-                f"{self.name}: OpenCV cannot read this video; convert it, for instance with ffmpeg, to H.264 in MP4"
+                f"{self.name}: OpenCV cannot read this video: it is damaged, cut off, or of an unknown kind; if other "
+                "programs play it, convert it, for instance with ffmpeg, to H.264 in MP4"
             )
         try:
             width, height = (int(video.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -145,5 +149,7 @@ def _open(path: Path) -> cv2.VideoCapture:
 
 
 def _capture(path: str) -> cv2.VideoCapture:
+    # For a damaged video, the decoder prints thousands of lines, between which the report would not be found.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FATAL)
     video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     return video if video.isOpened() else cv2.VideoCapture(path)

@@ -100,6 +100,30 @@ def test_resumed_while_inputs_are_away(studio, tmp_path, local_ray) -> None:
     assert studio.files(output) == studio.files(tmp_path / "here")
 
 
+def test_faults_that_an_actor_finds_in_a_video_are_reported(studio, tmp_path, local_ray) -> None:
+    """Only the process that reads a video knows that it ends early."""
+    video = studio.film(tmp_path / "clip.avi", 100)
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 3 // 4])
+    settings = {"explain_every": 0, "confidence_threshold": 0.0}
+    here = studio.analyse(tmp_path / "here", video, **settings)
+    there = studio.analyse(tmp_path / "there", video, distribute=local_ray(1, no_encoder), **settings)
+    assert there.complete
+    assert len(there.problems) == 1 and "of the 100 frames that the video announces could be read" in there.problems[0]
+    assert there.problems == here.problems
+    assert studio.files(tmp_path / "there") == studio.files(tmp_path / "here")
+
+
+def test_faults_are_those_of_the_whole_recording(studio, tmp_path) -> None:
+    """An actor that reads a slice cannot tell how much of the recording is missing."""
+    video = studio.film(tmp_path / "clip.avi", 10)
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 3 // 4])
+    actor = cluster.AnalysisActor(studio.job(tmp_path / "out", video, explain_every=0), no_encoder)
+    assert len(actor.analyze(cluster.Slice(0, 0, 0, None, frozenset())).problems) == 1
+    assert actor.analyze(cluster.Slice(0, 0, 1, None, frozenset())).problems == []
+
+
 def test_slices_know_where_reading_begins(studio, tmp_path) -> None:
     bag = studio.record(tmp_path / "bag", [studio.jpeg(0)] * 600)
     source = open_source(bag, studio.settings())

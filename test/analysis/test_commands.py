@@ -34,6 +34,7 @@ def job_of_command(command: str) -> tuple[Job, Any]:
         (),
         ("--preset", "paper"),
         ("--preset", "live", "--layers", "5", "7"),
+        ("--layer-names", "conv4_*,conv2_1", "--target", "background"),
         ("--preset", "live", "--top-n", "5"),
         ("--preset", "stable_fine", "--perturbations", "28", "--top-n", "3"),
         ("--metrics", "influence", "weight_sum", "--no-explain-wrong", "--explain-all"),

@@ -82,9 +82,13 @@ def test_recordings_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert found["points"] == [(0.2, 0.2), (0.8, 0.8), (0.9, 0.9), (0.1, 0.7)]
 
 
-def test_frames_of_other_recordings_are_not_the_same(analysis: Callable[..., Path]) -> None:
-    found = compare(analysis("a", [0.9] * 4, []), analysis("b", [0.1] * 4, [], shift=99))
-    assert found["counts"]["common"] == 0
+def test_frames_of_other_recordings_are_not_the_same(analysis: Callable[..., Path], tmp_path: Path, capsys) -> None:
+    a, b = analysis("a", [0.9] * 4, []), analysis("b", [0.1] * 4, [], shift=99)
+    assert compare(a, b)["counts"]["common"] == 0
+    for other, said in ((b, "no frame is in both analyses"), (a, "")):
+        assert main([str(a), str(other), "--output", str(tmp_path / "page.html")]) == 0
+        printed = capsys.readouterr().err
+        assert said in printed if said else printed == ""
 
 
 def test_neurons_that_came_and_went(analysis: Callable[..., Path]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,30 @@ def test_without_metadata(kit: Any, tmp_path: Path, storage: StoragePlugin) -> N
         assert list(bag.messages()) == sent
         (problem,) = bag.problems
         assert "no metadata.yaml" in problem and "ros2 bag reindex" in problem
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_names_in_metadata_in_any_locale(kit: Any, tmp_path: Path, locale: str) -> None:
+    """Containers often have the locale C, in which Python takes names of files for ASCII."""
+    path = kit.write(tmp_path / "früh", [kit.image(i) for i in range(3)])
+    code = (
+        "import sys; from explain_cnn_ros.bags.reader import BagReader\n"
+        "with BagReader(sys.argv[1]) as bag: print(len(list(bag.messages())), bag.problems, bag.notes)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        capture_output=True,
+        env=os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert done.stdout == b"3 [] []\n", done.stderr
+
+
+def test_an_empty_file_without_metadata(tmp_path: Path) -> None:
+    """No advice is given that does not help."""
+    (tmp_path / "bag_0.mcap").touch()
+    with pytest.raises(BagError) as caught:
+        BagReader(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: nothing in it can be read: bag_0.mcap cannot be read: it is empty"
 
 
 @pytest.mark.parametrize("text", ["", "{", "other: 1", "rosbag2_bagfile_information: 7"])
