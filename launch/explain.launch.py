@@ -24,6 +24,8 @@ def node(context: LaunchContext) -> list[Any]:
     image = value("image").removesuffix(COMPRESSED)
     transport = value("image_transport") or ("compressed" if value("image").endswith(COMPRESSED) else "")
     given: dict[str, Any] = {"image_transport": transport} if transport else {}
+    if value("detections"):
+        given["regions"] = "detections"
     given |= {name: value(name) == "true" for name in ("use_sim_time", "autostart") if value(name)}
     # RViz and image_transport look for the calibration there as well: beside the image, in its namespace.
     camera_info = value("camera_info") or "/".join([*image.split("/")[:-1], "camera_info"])
@@ -41,6 +43,7 @@ def node(context: LaunchContext) -> list[Any]:
                 ("image", image),
                 ("image/compressed", image + COMPRESSED),
                 ("camera_info", camera_info),
+                *([("detections", value("detections"))] if value("detections") else []),
             ],
             arguments=["--ros-args", "--log-level", value("log_level")],
         )
@@ -64,6 +67,12 @@ def generate_launch_description() -> LaunchDescription:
                 "camera_info",
                 default_value="",
                 description="CameraInfo topic, which the markers need. Default: camera_info beside the image topic.",
+            ),
+            DeclareLaunchArgument(
+                "detections",
+                default_value="",
+                description="Topic of a detector's boxes. If it is given, the parameter regions is detections: the "
+                "node decides and explains in these boxes. Default: the value of regions in params_file.",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),

@@ -111,6 +111,12 @@ def generate_launch_description() -> LaunchDescription:
                 description="Whether the recording contains the topic itself, or with the suffix /compressed. Default: "
                 "the value in params_file, or compressed.",
             ),
+            DeclareLaunchArgument(
+                "detections",
+                default_value="",
+                description="Topic of a detector's boxes in the recording. If it is given, the parameter regions is "
+                "detections. Default: the value of regions in params_file.",
+            ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
             DeclareLaunchArgument(

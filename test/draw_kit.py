@@ -142,3 +142,36 @@ def is_colour(image, pixels, colour):
 
 def outline(region, distance):
     return around(Patch(region.x, region.y, region.width, region.height), OUTLINE_GAP + distance)
+
+
+#: Explained layers of networks of torchvision: their numbers, and their names in the tree of modules.
+RESNET = {5 * stage: f"layer{stage}.1.conv2" for stage in (1, 2, 3, 4)}
+DENSENET = {
+    13: "features.denseblock1.denselayer6.conv2",
+    38: "features.denseblock2.denselayer12.conv2",
+    87: "features.denseblock3.denselayer24.conv2",
+    120: "features.denseblock4.denselayer16.conv2",
+}
+EFFICIENTNET = {8 * stage: f"features.{stage}.1.block.2.0" for stage in range(1, 8)} | {81: "features.8.0"}
+
+
+def of_network(made, layers, target="person"):
+    """Return an explanation with other layers, in the same order.
+
+    Args:
+        made: The explanation.
+        layers: Names of as many layers as it has, by their numbers.
+        target: Names of the classes that it is about.
+    """
+    numbers = dict(zip(sorted({ranking.layer for ranking in made.rankings}), layers, strict=True))
+    rankings = tuple(
+        dataclasses.replace(
+            r,
+            layer=numbers[r.layer],
+            layer_name=layers[numbers[r.layer]],
+            neurons=tuple(dataclasses.replace(neuron, layer=numbers[r.layer]) for neuron in r.neurons),
+        )
+        for r in made.rankings
+    )
+    chosen = dataclasses.replace(made.settings, layers=tuple(layers))
+    return dataclasses.replace(made, rankings=rankings, settings=chosen, target=target)

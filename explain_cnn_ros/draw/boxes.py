@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from explain_cnn_ros.draw.canvas import (
     BLACK,
+    Colour,
     Image,
     Rectangle,
+    abbreviated,
     draw_box,
     line_height,
     put_text,
@@ -19,12 +21,15 @@ from explain_cnn_ros.draw.style import (
     NO_PERSON_COLOUR,
     PERSON_COLOUR,
     TEXT_SIZE_MIN,
+    LayerStyle,
     layer_style,
+    layer_styles,
     line_unit,
     text_size,
 )
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING, Selects, metric, metric_names
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.model.windows import Region, check_image, crop
 
@@ -37,6 +42,9 @@ OUTLINE_GAP = 3
 #: In a window that is shown less tall than this, in pixels, lines are thinner, so that they do not hide it. In an
 #: enlarged window that is taller than this, they are thicker.
 THIN_BELOW, THICK_ABOVE = 300, 400
+
+#: Maximum number of characters of a layer's name at a box.
+TAG_NAME = 24
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,25 @@ def check_frame(frame: Image, explanation: Explanation) -> None:
 def metrics_of(explanation: Explanation) -> list[str]:
     """Return the names of the metrics of the explanation's rankings, in their order."""
     return list(dict.fromkeys(ranking.metric for ranking in explanation.rankings))
+
+
+def styles_of(explanation: Explanation) -> tuple[LayerStyle, ...]:
+    """Return the styles of the layers of an explanation; see `layer_styles`."""
+    return layer_styles({ranking.layer: ranking.layer_name for ranking in explanation.rankings})
+
+
+def style_of(explanation: Explanation, layer: int) -> LayerStyle:
+    """Return the style of a layer of an explanation."""
+    return layer_style(layer, styles_of(explanation))
+
+
+def region_colour(explanation: Explanation, region: Region) -> Colour:
+    """Return the colour of the outline of a region that is not explained.
+
+    Its probability is P(person), so that the threshold of an explanation of another target does not apply.
+    """
+    person = explanation.target == PERSON and region.probability >= explanation.threshold
+    return PERSON_COLOUR if person else NO_PERSON_COLOUR
 
 
 def opposes(name: str) -> bool:
@@ -186,36 +213,36 @@ def other_regions(explanation: Explanation, regions: Sequence[Region] | None) ->
 
 
 def draw_boxes(
-    view: View, boxes: Sequence[Box], region: Region, labels: bool = False, unit: float | None = None
+    view: View, boxes: Sequence[Box], explanation: Explanation, labels: bool = False, unit: float | None = None
 ) -> None:
     """Draw boxes of neurons in the given order.
 
     Args:
         view: The part of the frame that is shown; its canvas is modified.
         boxes: Boxes, for instance from `neuron_boxes`.
-        region: The explained window. The lines are thinner if it is small.
+        explanation: The explanation. The lines are thinner if its window is small.
         labels: Whether layer and channel are written at each box.
         unit: Width of the thinnest line, in pixels; None: it follows from the size of the picture.
     """
-    left, top, right, bottom = view.box(region)
+    left, top, right, bottom = view.box(explanation.region)
+    styles = styles_of(explanation)
     thick = line_unit(view.canvas) if unit is None else unit
     thickness = min(thick, (bottom - top) / THIN_BELOW, 2 * (right - left) / THIN_BELOW)
     for box in boxes:
-        style = layer_style(box.neuron.layer)
+        style = layer_style(box.neuron.layer, styles)
         width = max(1, round(style.width * thickness))
         draw_box(view.canvas, view.box(box.patch), style.colour, width, box.unstable, box.opposing)
     if labels:
         size = max(TEXT_SIZE_MIN, round(TAG_TEXT * text_size(view.canvas)))
-        texts = [f"{box.layer_name}/{box.neuron.channel}" for box in boxes]
-        draw_tags(view, boxes[::-1], texts[::-1], size)
+        texts = [f"{abbreviated(box.layer_name, TAG_NAME)}/{box.neuron.channel}" for box in boxes]
+        draw_tags(view, boxes[::-1], texts[::-1], size, styles)
 
 
 def draw_regions(view: View, explanation: Explanation, regions: Sequence[Region] | None) -> None:
     """Outline the explained window in white between black lines, and the other regions thinly in their colours."""
     unit = line_unit(view.canvas)
     for region in reversed(other_regions(explanation, regions)):
-        colour = PERSON_COLOUR if region.probability >= explanation.threshold else NO_PERSON_COLOUR
-        draw_box(view.canvas, view.box(region), colour, unit)
+        draw_box(view.canvas, view.box(region), region_colour(explanation, region), unit)
     gap = OUTLINE_GAP * unit
     left, top, right, bottom = view.box(explanation.region)
     own = (left - gap, top - gap, right + gap, bottom + gap)
@@ -230,11 +257,11 @@ def draw_window(canvas: Image, frame: Image, explanation: Explanation, boxes: Se
     height, width = canvas.shape[:2]
     canvas[:] = crop(frame, region.x, region.y, region.width, region.height, (width, height))
     view = View(canvas, region.x, region.y, width / region.width, height / region.height)
-    draw_boxes(view, boxes, region, unit=max(1.0, height / THICK_ABOVE))
+    draw_boxes(view, boxes, explanation, unit=max(1.0, height / THICK_ABOVE))
     return view
 
 
-def draw_tags(view: View, boxes: Sequence[Box], texts: Sequence[str], size: int) -> None:
+def draw_tags(view: View, boxes: Sequence[Box], texts: Sequence[str], size: int, styles: Sequence[LayerStyle]) -> None:
     """Write a text at each box. Each is placed where it overlaps the earlier ones least.
 
     Args:
@@ -242,6 +269,7 @@ def draw_tags(view: View, boxes: Sequence[Box], texts: Sequence[str], size: int)
         boxes: The boxes.
         texts: A text for each box.
         size: Text size, in pixels of the canvas.
+        styles: The styles of the layers.
     """
     canvas, height = view.canvas, line_height(size)
     taken: list[Rectangle] = []
@@ -259,7 +287,7 @@ def draw_tags(view: View, boxes: Sequence[Box], texts: Sequence[str], size: int)
         place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
         taken.append(place)
         left, top, right, bottom = place
-        canvas[top:bottom, left:right] = layer_style(box.neuron.layer).colour
+        canvas[top:bottom, left:right] = layer_style(box.neuron.layer, styles).colour
         put_text(canvas, text, left + 3, top, size, BLACK)
 
 

@@ -172,10 +172,35 @@ def shorten(text: str, size: int, max_width: int, bold: bool = False) -> str:
     return ""
 
 
+def shorten_middle(text: str, size: int, max_width: int, bold: bool = False) -> str:
+    """Replace the middle of a text by three dots until it is at most `max_width` pixels wide.
+
+    Returns:
+        The text; "..." if nothing else fits, and "" if even that is too wide.
+    """
+    text = to_ascii(text)
+    for length in range(len(text), 2, -1):
+        if text_width(shorter := abbreviated(text, length), size, bold) <= max_width:
+            return shorter
+    return text if text_width(text, size, bold) <= max_width else ""
+
+
+def abbreviated(text: str, length: int) -> str:
+    """Replace the middle of a text by three dots if it has more than `length` characters, which are at least 3.
+
+    A third of what is left is the beginning, and two thirds are the end, at which names of layers differ.
+    """
+    if len(text) <= length:
+        return text
+    kept = max(0, length - 3)
+    begin, end = kept // 3, kept - kept // 3
+    return f"{text[:begin].rstrip(' .')}...{text[len(text) - end :].lstrip(' .')}"
+
+
 def wrap(text: str, size: int, max_width: int, bold: bool = False) -> list[str]:
     """Break a text into lines that are at most `max_width` pixels wide.
 
-    Lines break at spaces, and words that are too long break after underscores. A longer piece stays too long.
+    Lines break at spaces, and words that are too long break after underscores and dots. A longer piece stays too long.
     """
     lines: list[str] = []
     line = ""
@@ -186,7 +211,7 @@ def wrap(text: str, size: int, max_width: int, bold: bool = False) -> list[str]:
         if line:
             lines.append(line)
         line = ""
-        for piece in word.replace("_", "_ ").split():
+        for piece in word.replace("_", "_ ").replace(".", ". ").split():
             if line and text_width(line + piece, size, bold) > max_width:
                 lines.append(line)
                 line = ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from explain_cnn_ros.draw.canvas import abbreviated
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, Silencing
 from explain_cnn_ros.explain.metrics import OPPOSING, metric
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 #: Texts for the causes of an explanation.
@@ -14,6 +16,9 @@ TRIGGERS = {"service": "requested by service", "low_confidence": "low confidence
 
 #: Shapes of noise that depend on `ExplainSettings.noise_length`.
 NOISES_WITH_LENGTH = ("smooth", "orthogonal")
+
+#: Maximum number of characters of the names of the classes of a target, also in P(...) and in headings.
+TARGET_LENGTH, P_LENGTH, HEADING_LENGTH = 40, 24, 18
 
 
 def metric_title(name: str) -> str:
@@ -53,33 +58,72 @@ def threshold_text(threshold: float) -> str:
     return f"{threshold:.3f}".removesuffix("0")
 
 
-def decision_text(probability: float, threshold: float) -> str:
+def target_text(target: str, length: int = TARGET_LENGTH) -> str:
+    """Return the names of the classes of a target in words.
+
+    Args:
+        target: The names, separated by commas.
+        length: Maximum number of characters.
+
+    Returns:
+        For instance "person", "forklift or crane", or "African elephant or 2 others" if there is not enough room.
+    """
+    names = target.split(",")
+    text = " or ".join(names)
+    if len(text) > length and len(names) > 1:
+        others = f" or {len(names) - 1} other{'s' if len(names) > 2 else ''}"
+        return abbreviated(names[0], length - len(others)) + others
+    return abbreviated(text, length)
+
+
+def target_probability(target: str) -> str:
+    """Return the name of the probability of a target, for instance "P(person)"; "P" if the target's name is long."""
+    text = target_text(target)
+    return f"P({text})" if len(text) <= P_LENGTH else "P"
+
+
+def decision_title(explanation: Explanation) -> str:
+    """Return the decision as a title, for instance "Person", "No person" or "No forklift"."""
+    text = target_text(explanation.target)
+    return f"{text[0].upper()}{text[1:]}" if explanation.person else f"No {text}"
+
+
+def decision_text(probability: float, threshold: float, target: str = PERSON) -> str:
     """Return P(person) beside the threshold, for instance "P(person) 0.97, threshold 0.90".
 
     The numbers have three digits if two do not tell them apart. If three do not either, the text says which is larger.
+
+    Args:
+        probability: P(person), or P of another target.
+        threshold: The threshold of the decision.
+        target: Names of the classes that the probability is of, separated by commas.
     """
+    name = target_probability(target)
     text, limit = probability_text(probability), threshold_text(threshold)
     if probability == threshold:
-        return f"P(person) is the threshold {limit}"
+        return f"{name} is the threshold {limit}"
     if f"{probability:.3f}" == f"{threshold:.3f}":
-        return f"P(person) just {'above' if probability > threshold else 'below'} the threshold {limit}"
+        return f"{name} just {'above' if probability > threshold else 'below'} the threshold {limit}"
     if f"{probability:.2f}" == f"{threshold:.2f}" and 0.0005 <= probability < 0.9995:
         text, limit = f"{probability:.3f}", f"{threshold:.3f}"
-    return f"P(person) {text}, threshold {limit}"
+    return f"{name} {text}, threshold {limit}"
 
 
-def headlines(probability: float, threshold: float, note: str) -> list[str]:
+def decision_of(explanation: Explanation) -> str:
+    """Return the probability that an explanation is about beside the threshold; see `decision_text`."""
+    return decision_text(explanation.region.probability, explanation.threshold, explanation.target)
+
+
+def headlines(explanation: Explanation, note: str) -> list[str]:
     """Return a headline about the decision in several versions, from the longest to the empty one.
 
     Args:
-        probability: P(person).
-        threshold: The decision is "person" if P(person) is at least this.
+        explanation: The explanation.
         note: Text that the longest version adds; "" for none.
     """
-    label = "Person" if probability >= threshold else "No person"
-    decision = decision_text(probability, threshold)
-    long = f"{label}: {decision}"
-    short = probability_text(probability)
+    decision = decision_of(explanation)
+    long = f"{decision_title(explanation)}: {decision}"
+    short = probability_text(explanation.region.probability)
     return ([f"{long}   {note}"] if note else []) + [long, decision, f"P {short}", short, ""]
 
 
@@ -116,10 +160,15 @@ def stability_text(rankings: Sequence[LayerRanking]) -> str:
     return f"{mean}: unstable in {unstable} of {len(values)} layers"
 
 
-def silencing_text(silencing: Silencing) -> str:
-    """Return P(person) without the selected neurons, and P(person) without random neurons for comparison."""
+def silencing_text(silencing: Silencing, target: str = PERSON) -> str:
+    """Return P(person) without the selected neurons, and P(person) without random neurons for comparison.
+
+    Args:
+        silencing: The result of silencing.
+        target: Names of the classes that the probability is of, separated by commas.
+    """
     return (
-        f"P(person) without them {probability_text(silencing.probability)}, without random neurons "
+        f"{target_probability(target)} without them {probability_text(silencing.probability)}, without random neurons "
         f"{probability_text(silencing.random_probability_mean)} +-{silencing.random_probability_stddev:.2f}"
     )
 
@@ -135,7 +184,7 @@ def percent(share: float) -> str:
     return f"{text} %" if float(text) else "0 %"
 
 
-def proof_text(proof: Proof, subject: str = "") -> str:
+def proof_text(proof: Proof, subject: str = "", target: str = PERSON) -> str:
     """Return what silencing the selected neurons at once does to the margin.
 
     The margin is the output, which says how far the decision is from the other one.
@@ -143,6 +192,7 @@ def proof_text(proof: Proof, subject: str = "") -> str:
     Args:
         proof: The proof.
         subject: The neurons in other words; "" for, for instance, "these 35 neurons".
+        target: Names of the classes that the explanation is about, separated by commas.
 
     Returns:
         For instance "these 35 neurons carry 71 % of the margin", or "without these 35 neurons the margin would be 23 %
@@ -159,7 +209,7 @@ def proof_text(proof: Proof, subject: str = "") -> str:
             return f"{carry} more than the whole margin ({percent(share)})"
         return f"{carry} {percent(share)} of the margin"
     if math.isnan(share) or share > 1:
-        return f"without {these} P(person) would be {probability_text(proof.probability)}"
+        return f"without {these} {target_probability(target)} would be {probability_text(proof.probability)}"
     if percent(share) == "0 %":
         return f"without {these} the margin would be the same"
     return f"without {these} the margin would be {percent(abs(share))} {'smaller' if share > 0 else 'larger'}"
@@ -176,34 +226,37 @@ def proof_warning(proof: Proof) -> str:
     return f"predicted and measured change differ by {percent(proof.error)}: do not rely on it"
 
 
-def argument_title(person: bool, name: str) -> str:
+def argument_title(person: bool, name: str, target: str = PERSON) -> str:
     """Return a heading for the neurons that support or oppose a decision, in words that need no explanation.
 
     Args:
-        person: Whether the decision is "person".
+        person: Whether the decision is "person", or the other target.
         name: Name of the metric that selects the neurons.
+        target: Names of the classes that the explanation is about, separated by commas.
     """
     opposing = name == OPPOSING
     side = "against" if person == opposing else "for"
-    return f"What speaks {side} a person{', and is too weak' if opposing else ''}"
+    name = target_text(target)
+    about = "a person" if target == PERSON else f'"{name}"' if len(name) <= HEADING_LENGTH else "it"
+    return f"What speaks {side} {about}{', and is too weak' if opposing else ''}"
 
 
 def proof_sentences(explanation: Explanation, proof: Proof) -> str:
     """Return `proof_text` as a sentence, and what the decision would be without the supporting neurons."""
     these = f"the {proof.neurons} strongest neurons" if proof.neurons > 1 else "this neuron"
-    text = proof_text(proof, these)
+    text, name = proof_text(proof, these, explanation.target), target_probability(explanation.target)
     sentence = f"{text[0].upper()}{text[1:]}"
     if not proof.neurons:
         return f"{sentence}."
     p = probability_text(proof.probability)
-    said = "P(person)" in text
+    said = f"{name} would be" in text
     if (proof.probability >= explanation.threshold) != explanation.person:
         if said:
             return f"{sentence}, and the decision would be the other one."
-        return f"{sentence}. The decision would be the other one without them: P(person) {p}."
+        return f"{sentence}. The decision would be the other one without them: {name} {p}."
     if said or proof.metric == OPPOSING:
         return f"{sentence}."
-    return f"{sentence}. P(person) would be {p} without them."
+    return f"{sentence}. {name} would be {p} without them."
 
 
 def proof_details(proof: Proof) -> str:
@@ -252,15 +305,16 @@ def effect_meaning(explanation: Explanation) -> str:
             "Percentages: the share of the margin that is lost when this neuron alone is switched off; minus: that is "
             "gained. Neurons of different layers build on each other, so their shares do not add up."
         )
-    return "P: P(person) when this neuron alone is switched off."
+    return f"P: {target_probability(explanation.target)} when this neuron alone is switched off."
 
 
 def margin_text(explanation: Explanation) -> str:
     """Return what the margin is, and its value."""
     if explanation.settings.output != "logit":
-        return "The explanation is about P(person) itself."
+        return f"The explanation is about {target_probability(explanation.target)} itself."
     if _argues_for_the_decision(explanation):
         return f"Margin: how far the decision is from the other one, here {abs(explanation.output):.3g} (logit)."
+    about = "a person" if explanation.target == PERSON else f'"{target_text(explanation.target)}"'
     if explanation.person:
-        return "The network leans against a person, but the threshold is low."
-    return "The network leans to a person, but not enough for the threshold."
+        return f"The network leans against {about}, but the threshold is low."
+    return f"The network leans to {about}, but not enough for the threshold."

@@ -12,6 +12,7 @@ from explain_cnn_ros.draw.boxes import (
     draw_window,
     metrics_of,
     neuron_boxes,
+    style_of,
 )
 from explain_cnn_ros.draw.canvas import (
     MUTED,
@@ -21,6 +22,7 @@ from explain_cnn_ros.draw.canvas import (
     Image,
     line_height,
     put_text,
+    shorten_middle,
     text_width,
     wrap,
 )
@@ -32,7 +34,7 @@ from explain_cnn_ros.draw.captions import (
     stability_text,
 )
 from explain_cnn_ros.draw.page import GAP, HEADER, HEIGHT, MARGIN, TITLE, blank_page, draw_frame, draw_header
-from explain_cnn_ros.draw.style import UNSTABLE_COLOUR, layer_style
+from explain_cnn_ros.draw.style import UNSTABLE_COLOUR
 from explain_cnn_ros.draw.tiles import draw_cell
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
@@ -52,7 +54,7 @@ ROW_HEAD, COLUMN_HEAD = 320, 44
 CELL_GAP = 10
 
 #: Text sizes, in pixels. The smallest common one is legible at half the size of the picture.
-HEADING, BODY, SMALL, SMALLER, SMALLEST = 19, 18, 16, 14, 12
+HEADING, BODY, SMALL, SMALLER, SMALLEST, TINY = 19, 18, 16, 14, 12, 11
 
 
 def contact_sheet(
@@ -146,9 +148,8 @@ def _draw_table(canvas: Image, frame: Image, explanation: Explanation) -> None:
     lefts = np.linspace(ROW_HEAD, canvas.shape[1] + CELL_GAP, len(layers) + 1).round().astype(int)
     tops = np.linspace(COLUMN_HEAD, canvas.shape[0] + CELL_GAP, len(metrics) + 1).round().astype(int)
     for (layer, name), left, right in zip(layers.items(), lefts[:-1], lefts[1:] - CELL_GAP, strict=True):
-        size = next((s for s in (HEADING, SMALL) if text_width(name, s, True) <= right - left), SMALLEST)
-        put_text(canvas, name, left, HEADING - size, size, TEXT, True, max_width=right - left)
-        canvas[COLUMN_HEAD - 16 : COLUMN_HEAD - 12, left:right] = layer_style(layer).colour
+        _draw_column_head(canvas[:, left:right], name)
+        canvas[COLUMN_HEAD - 16 : COLUMN_HEAD - 12, left:right] = style_of(explanation, layer).colour
     top_n = explanation.settings.top_n
     for metric, top, bottom in zip(metrics, tops[:-1], tops[1:] - CELL_GAP, strict=True):
         if top > COLUMN_HEAD:
@@ -157,7 +158,21 @@ def _draw_table(canvas: Image, frame: Image, explanation: Explanation) -> None:
         rankings = {ranking.layer: ranking for ranking in explanation.rankings if ranking.metric == metric}
         for layer, left, right in zip(layers, lefts[:-1], lefts[1:] - CELL_GAP, strict=True):
             if layer in rankings:
-                draw_cell(canvas[top:bottom, left:right], frame, explanation.region, rankings[layer], top_n)
+                draw_cell(canvas[top:bottom, left:right], frame, explanation, rankings[layer], top_n)
+
+
+def _draw_column_head(canvas: Image, name: str) -> None:
+    """Write the name of a layer. A long one takes two lines, in which its middle is left out if necessary."""
+    width = canvas.shape[1]
+    for size in (HEADING, SMALL, SMALLEST):
+        if text_width(name, size, True) <= width:
+            put_text(canvas, name, 0, HEADING - size, size, TEXT, True)
+            return
+    lines = wrap(name, TINY, width, True)
+    if len(lines) > 2 or any(text_width(line, TINY, True) > width for line in lines):
+        lines = [shorten_middle(name, TINY, width, True)]
+    for row, line in enumerate(lines):
+        put_text(canvas, line, 0, row * line_height(TINY), TINY, TEXT, True)
 
 
 def _draw_row_head(canvas: Image, metric: str, explanation: Explanation) -> None:
@@ -168,7 +183,7 @@ def _draw_row_head(canvas: Image, metric: str, explanation: Explanation) -> None
     parts = (
         (metric_title(metric), HEADING, TEXT, True),
         (stability_text(rankings), SMALL, UNSTABLE_COLOUR if unstable else MUTED, False),
-        (silencing_text(silencing) if silencing else "", SMALL, TEXT, False),
+        (silencing_text(silencing, explanation.target) if silencing else "", SMALL, TEXT, False),
         (metric_caption(metric, explanation.settings), SMALL, MUTED, False),
     )
     y = 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from explain_cnn_ros.draw.boxes import argues, opposes, other_regions
-from explain_cnn_ros.draw.canvas import MUTED, TEXT, Colour, Image, draw_box, put_text, text_width
+from explain_cnn_ros.draw.boxes import argues, opposes, other_regions, region_colour
+from explain_cnn_ros.draw.canvas import MUTED, TEXT, Colour, Image, abbreviated, draw_box, put_text, text_width
 from explain_cnn_ros.draw.captions import (
     metric_caption,
     metric_title,
@@ -17,16 +17,20 @@ from explain_cnn_ros.draw.captions import (
 )
 from explain_cnn_ros.draw.style import (
     EXPLAINED_COLOUR,
-    LAYER_STYLES,
     NO_PERSON_COLOUR,
     PERSON_COLOUR,
     UNSTABLE_COLOUR,
+    layer_styles,
 )
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.model.windows import Region
 
 #: Height of the sample of a line, as a share of the text size. Corners need more room to be recognized.
 SAMPLE_HEIGHT, CORNERS_HEIGHT = 0.62, 0.9
+
+#: Maximum number of characters of a layer's name where there is little room.
+SHORT_NAME = 16
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def _argument_entries(explanation: Explanation, name: str) -> Iterator[LegendEnt
     if not any(ranking.neurons for ranking in explanation.rankings if ranking.metric == name):
         text = f"{caption}: no neuron"
     else:
-        text = f"{caption}: {proof_text(proof)}" if proof else caption
+        text = f"{caption}: {proof_text(proof, target=explanation.target)}" if proof else caption
     yield LegendEntry(text, TEXT, 2, corners=opposes(name), short=caption)
     if proof and (warning := proof_warning(proof)):
         yield LegendEntry(warning, tone=UNSTABLE_COLOUR, short="do not rely on it")
@@ -115,7 +119,8 @@ def _stability_entries(explanation: Explanation, name: str) -> Iterator[LegendEn
 
 def layer_entries(rankings: Sequence[LayerRanking]) -> Iterator[LegendEntry]:
     """Yield an entry for the stable and one for the unstable layers with neurons of each layer style."""
-    for style in LAYER_STYLES:
+    explained = {ranking.layer: ranking.layer_name for ranking in rankings}
+    for style in layer_styles(explained):
         for unstable in (False, True):
             names = {
                 ranking.layer: ranking.layer_name
@@ -124,10 +129,13 @@ def layer_entries(rankings: Sequence[LayerRanking]) -> Iterator[LegendEntry]:
             }
             if names:
                 suffix = " (unstable)" if unstable else ""
-                yield LegendEntry(_names_text(names) + suffix, style.colour, style.width, unstable)
+                text = names_text(names)
+                brief = names_text({layer: abbreviated(name, SHORT_NAME) for layer, name in names.items()})
+                short = "" if brief == text else brief + suffix
+                yield LegendEntry(text + suffix, style.colour, style.width, unstable, short=short)
 
 
-def _names_text(names: dict[int, str]) -> str:
+def names_text(names: dict[int, str]) -> str:
     """Join names by their numbers; three or more consecutive ones become, for instance, "conv3_1 to conv3_3"."""
     texts: list[str] = []
     run: list[int] = []
@@ -143,6 +151,10 @@ def _names_text(names: dict[int, str]) -> str:
 def _region_entries(explanation: Explanation, regions: Sequence[Region] | None) -> Iterator[LegendEntry]:
     """Yield an entry for each colour of the other regions."""
     others = other_regions(explanation, regions)
+    if explanation.target != PERSON:
+        if others:
+            yield LegendEntry("another region", region_colour(explanation, others[0]))
+        return
     if any(region.probability >= explanation.threshold for region in others):
         yield LegendEntry("another person", PERSON_COLOUR)
     if any(not region.probability >= explanation.threshold for region in others):

@@ -16,6 +16,8 @@ from explain_cnn_ros.draw.boxes import (
     draw_window,
     neuron_boxes,
     other_regions,
+    region_colour,
+    styles_of,
 )
 from explain_cnn_ros.draw.canvas import (
     MUTED,
@@ -29,14 +31,12 @@ from explain_cnn_ros.draw.canvas import (
     put_text,
     text_width,
 )
-from explain_cnn_ros.draw.captions import probability_text, proof_text
-from explain_cnn_ros.draw.legend import LegendEntry
+from explain_cnn_ros.draw.captions import headlines, probability_text, proof_text
+from explain_cnn_ros.draw.legend import LegendEntry, names_text
 from explain_cnn_ros.draw.strips import STRIP_OPACITY, draw_headline, draw_legend
 from explain_cnn_ros.draw.style import (
     EXPLAINED_COLOUR,
     LAYER_STYLES,
-    NO_PERSON_COLOUR,
-    PERSON_COLOUR,
     TEXT_SIZE_MIN,
     line_unit,
     text_size,
@@ -44,6 +44,7 @@ from explain_cnn_ros.draw.style import (
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.model.windows import Region
 
@@ -84,16 +85,18 @@ def draw_live(frame: Image, live: LiveExplanation, regions: Sequence[Region] | N
     canvas = np.ascontiguousarray(frame).copy()
     view, unit = View(canvas), line_unit(canvas)
     others = other_regions(explanation, regions)
-    outlined = [(view.box(_person(region)), region, _colour(region, explanation)) for region in others]
+    outlined = [(view.box(_person(region)), region, region_colour(explanation, region)) for region in others]
     outlined.insert(0, (view.box(explanation.region), explanation.region, EXPLAINED_COLOUR))
     for box, region, colour in reversed(outlined):
         draw_box(canvas, box, colour, 2 * unit if region is explanation.region else unit)
     boxes = neuron_boxes(live.drawn.rankings, None)
-    draw_boxes(view, boxes, explanation.region)
-    _draw_tags(canvas, [(box, probability_text(region.probability), colour) for box, region, colour in outlined])
+    draw_boxes(view, boxes, explanation)
+    # P of another target is not comparable with P(person) of the other regions.
+    tagged = outlined if explanation.target == PERSON else outlined[:1]
+    _draw_tags(canvas, [(box, probability_text(region.probability), colour) for box, region, colour in tagged])
     legend = list(live_legend(live))
     _draw_inset(canvas, frame, explanation, boxes, [box for box, _, _ in outlined])
-    draw_headline(canvas, explanation.region.probability, explanation.threshold, "live")
+    draw_headline(canvas, headlines(explanation, "live"), explanation.person)
     draw_legend(canvas, legend)
     return canvas
 
@@ -104,25 +107,24 @@ def _person(region: Region) -> Patch:
     return Patch(x, y, width, height)
 
 
-def _colour(region: Region, explanation: Explanation) -> Colour:
-    return PERSON_COLOUR if region.probability >= explanation.threshold else NO_PERSON_COLOUR
-
-
 def live_legend(live: LiveExplanation) -> Iterator[LegendEntry]:
     """Yield what the boxes of a live explanation mean, and that it is an average over frames."""
     for name, about in ((SUPPORTING, "for it"), (OPPOSING, "against it")):
         proof = live.explanation.proof(name)
         count = f"{proof.neurons} neuron{'' if proof.neurons == 1 else 's'}" if proof else ""
-        text = f"{about}: {proof_text(proof, count)}" if proof else about
+        text = f"{about}: {proof_text(proof, count, live.explanation.target)}" if proof else about
         yield LegendEntry(text, TEXT, 2, corners=name == OPPOSING, short=about)
         if name == SUPPORTING:
             yield LegendEntry(f"influence, {smoothing_text(live)}", tone=MUTED, short=smoothing_text(live))
-    layers = live.explanation.settings.layers
-    for style in LAYER_STYLES:
+    layers, names = live.explanation.settings.layers, {r.layer: r.layer_name for r in live.explanation.rankings}
+    styles = styles_of(live.explanation)
+    for style in styles:
         own = [layer for layer in layers if style.first <= layer <= style.last]
         if own:
             text = f"layers {own[0]} to {own[-1]}" if len(own) > 1 else f"layer {own[0]}"
-            yield LegendEntry(text, style.colour, style.width)
+            known = styles is LAYER_STYLES
+            named = text if known else names_text({layer: names[layer] for layer in own if layer in names}) or text
+            yield LegendEntry(named, style.colour, style.width, short="" if known else text)
 
 
 def smoothing_text(live: LiveExplanation) -> str:
@@ -176,7 +178,7 @@ def _draw_inset(
     for x0, y0, x1, y1 in supporting:
         lit[max(0, y0) : y1, max(0, x0) : x1] = True
     inset[:] = np.where(lit[..., None], inset, cv2.convertScaleAbs(inset, alpha=DIMMED))
-    draw_boxes(view, boxes, region, unit=max(1.0, (bottom - top) / THICK_ABOVE))
+    draw_boxes(view, boxes, explanation, unit=max(1.0, (bottom - top) / THICK_ABOVE))
     draw_box(canvas, place, EXPLAINED_COLOUR, edge)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from explain_cnn_ros.draw.boxes import View, check_frame, draw_boxes, draw_regions, neuron_boxes
 from explain_cnn_ros.draw.canvas import BACKGROUND, Image, resized
-from explain_cnn_ros.draw.captions import trigger_text
+from explain_cnn_ros.draw.captions import headlines, trigger_text
 from explain_cnn_ros.draw.legend import legend_entries
 from explain_cnn_ros.draw.panel import panel_beside
 from explain_cnn_ros.draw.strips import draw_headline, draw_legend
@@ -65,9 +65,9 @@ def draw_overlay(
         canvas = frame.copy()
         view = View(canvas)
         draw_regions(view, explanation, regions)
-        draw_boxes(view, boxes, explanation.region, labels)
+        draw_boxes(view, boxes, explanation, labels)
         note = f"trigger: {trigger_text(trigger)}" if trigger else ""
-        draw_headline(canvas, explanation.region.probability, explanation.threshold, note)
+        draw_headline(canvas, headlines(explanation, note), explanation.person)
         draw_legend(canvas, [entry for group in legend for entry in group])
         return canvas
 
@@ -81,5 +81,5 @@ def draw_overlay(
     shown[:] = resized(frame, width, height)
     view = View(shown, 0, 0, width / frame.shape[1], height / frame.shape[0])
     draw_regions(view, explanation, regions)
-    draw_boxes(view, boxes, explanation.region, labels)
+    draw_boxes(view, boxes, explanation, labels)
     return canvas

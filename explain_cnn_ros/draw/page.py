@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from explain_cnn_ros.draw.boxes import View, draw_regions, other_regions
-from explain_cnn_ros.draw.canvas import BACKGROUND, MUTED, TEXT, Image, line_height, put_text, resized
-from explain_cnn_ros.draw.captions import decision_text, trigger_text
+from explain_cnn_ros.draw.boxes import View, draw_regions, other_regions, region_colour
+from explain_cnn_ros.draw.canvas import BACKGROUND, MUTED, TEXT, Image, line_height, put_text, resized, text_width
+from explain_cnn_ros.draw.captions import decision_title, headlines, trigger_text
 from explain_cnn_ros.draw.style import PERSON_COLOUR
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.model.windows import Region
@@ -41,10 +41,10 @@ def draw_header(canvas: Image, explanation: Explanation, trigger: str, source: s
     """
     accent = PERSON_COLOUR if explanation.person else MUTED
     canvas[4:78, :8] = accent
-    title = "Person" if explanation.person else "No person"
-    x = 26 + put_text(canvas, title, 26, 0, TITLE, accent if explanation.person else TEXT, True)
-    decision = decision_text(explanation.region.probability, explanation.threshold)
-    put_text(canvas, decision, x + 22, 0, TITLE, TEXT, max_width=width - x - 22)
+    x = 26 + put_text(canvas, decision_title(explanation), 26, 0, TITLE, accent if explanation.person else TEXT, True)
+    room = width - x - 22
+    decision = next(text for text in headlines(explanation, "")[1:] if text_width(text, TITLE) <= room)
+    put_text(canvas, decision, x + 22, 0, TITLE, TEXT)
     size = f"frame of {explanation.image_size[0]} x {explanation.image_size[1]} pixels"
     parts = [f"trigger: {trigger_text(trigger)}" if trigger else "", source, size]
     put_text(canvas, "  |  ".join(filter(None, parts)), 26, 54, SUBTITLE, MUTED, max_width=width - 26)
@@ -73,7 +73,7 @@ def draw_frame(
     """
     width = canvas.shape[1]
     others = other_regions(explanation, regions)
-    note = "; yellow: another person" if any(r.probability >= explanation.threshold for r in others) else ""
+    note = "; yellow: another person" if any(region_colour(explanation, r) == PERSON_COLOUR for r in others) else ""
     put_text(canvas, f"white: the explained window{note}", 0, 0, text, MUTED, max_width=width)
     scale = min(width / frame.shape[1], height_max / frame.shape[0])
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))

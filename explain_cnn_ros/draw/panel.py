@@ -9,7 +9,7 @@ import numpy as np
 
 from explain_cnn_ros.draw.boxes import Box, draw_window
 from explain_cnn_ros.draw.canvas import BACKGROUND, MUTED, TEXT, Image, line_height, put_text, wrap
-from explain_cnn_ros.draw.captions import decision_text, trigger_text
+from explain_cnn_ros.draw.captions import decision_of, decision_title, trigger_text
 from explain_cnn_ros.draw.legend import LegendEntry, draw_entry, sample_width
 from explain_cnn_ros.draw.style import PERSON_COLOUR, READABLE_HEIGHT
 from explain_cnn_ros.explain.explanation import Explanation
@@ -74,9 +74,10 @@ def _write(
     width = panel.shape[1] - 2 * margin
     accent = PERSON_COLOUR if explanation.person else TEXT
     y = margin
-    put_text(panel, "Person" if explanation.person else "No person", margin, y, title, accent, True, width)
-    y += line_height(title)
-    lines = [decision_text(explanation.region.probability, explanation.threshold)]
+    for line in wrap(decision_title(explanation), title, width, True):
+        put_text(panel, line, margin, y, title, accent, True, width)
+        y += line_height(title)
+    lines = [decision_of(explanation)]
     if trigger:
         lines.append(f"trigger: {trigger_text(trigger)}")
     for line in (part for whole in lines for part in wrap(whole, text, width)):

@@ -11,6 +11,8 @@ from explain_cnn_ros.draw.boxes import (
     draw_tags,
     draw_window,
     metrics_of,
+    style_of,
+    styles_of,
 )
 from explain_cnn_ros.draw.canvas import (
     BLACK,
@@ -22,6 +24,7 @@ from explain_cnn_ros.draw.canvas import (
     draw_box,
     line_height,
     put_text,
+    shorten_middle,
     text_width,
     wrap,
 )
@@ -38,7 +41,7 @@ from explain_cnn_ros.draw.captions import (
 )
 from explain_cnn_ros.draw.page import GAP, HEADER, HEIGHT, MARGIN, WIDTH, blank_page, draw_frame, draw_header
 from explain_cnn_ros.draw.strongest import SHOWN, StrongNeuron, strongest
-from explain_cnn_ros.draw.style import UNSTABLE_COLOUR, layer_style
+from explain_cnn_ros.draw.style import UNSTABLE_COLOUR
 from explain_cnn_ros.draw.tiles import draw_tile
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
@@ -132,11 +135,12 @@ def _draw_row(canvas: Image, frame: Image, explanation: Explanation, metric: str
         size = max(1, round(region.width * scale)), max(1, round(region.height * scale))
         numbered = [(box, str(number)) for number, strong in enumerate(neurons, 1) if (box := strong.box)]
         view = draw_window(canvas[: size[1], : size[0]], frame, explanation, [box for box, _ in reversed(numbered)])
-        draw_tags(view, [box for box, _ in numbered], [number for _, number in numbered], SMALLEST)
+        texts = [number for _, number in numbered]
+        draw_tags(view, [box for box, _ in numbered], texts, SMALLEST, styles_of(explanation))
         canvas = canvas[:, size[0] + GAP :]
     sample = (3, 8, 3 + HEADING, 8 + round(0.6 * HEADING))
     draw_box(canvas, sample, TEXT, 3, corners=metric == OPPOSING)
-    title = argument_title(explanation.person, metric)
+    title = argument_title(explanation.person, metric, explanation.target)
     put_text(canvas, title, 2 * HEADING, 0, HEADING, TEXT, True, max_width=canvas.shape[1] - 2 * HEADING)
     y = _write(canvas, line_height(HEADING) + 6, _statements(explanation, metric)) + 8
     _draw_tiles(canvas[y:], frame, explanation, neurons)
@@ -171,15 +175,16 @@ def _write(canvas: Image, y: int, texts: Sequence[tuple[str, int, Colour]]) -> i
 def _draw_tiles(canvas: Image, frame: Image, explanation: Explanation, neurons: Sequence[StrongNeuron]) -> None:
     """Draw the tiles side by side, each with its number, its effect, and its neuron."""
     height, width = canvas.shape[:2]
-    labels = 5 + line_height(EFFECT) + 4 * line_height(LABEL)
-    side = min((width + TILE_GAP) // TILES - TILE_GAP, height - labels)
+    side = (width + TILE_GAP) // TILES - TILE_GAP
+    named = max((len(_neuron_text(strong, side)) for strong in neurons), default=1)
+    side = min(side, height - (5 + line_height(EFFECT) + (3 + named) * line_height(LABEL)))
     for i, strong in enumerate(neurons):
         left = i * (side + TILE_GAP)
         cell = canvas[:, left : left + side]
         neuron = strong.neuron
-        draw_tile(cell[:side], frame, explanation.region, neuron, strong.unstable, strong.opposing)
+        draw_tile(cell[:side], frame, explanation, neuron, strong.unstable, strong.opposing)
         number = str(i + 1)
-        cell[: line_height(SMALL), : text_width(number, SMALL) + 6] = layer_style(neuron.layer).colour
+        cell[: line_height(SMALL), : text_width(number, SMALL) + 6] = style_of(explanation, neuron.layer).colour
         put_text(cell, number, 3, 0, SMALL, BLACK)
         y = side + 5
         put_text(cell, effect_text(explanation, neuron.score), 0, y, EFFECT, TEXT, True, max_width=side)
@@ -187,12 +192,24 @@ def _draw_tiles(canvas: Image, frame: Image, explanation: Explanation, neurons: 
         texts = [effect_unit(explanation)]
         if neuron.silenced is not None:
             texts.append(f"measured {effect_text(explanation, neuron.silenced)}")
-        texts.append(f"{strong.layer_name} / {neuron.channel}")
+        texts += _neuron_text(strong, side)
         if strong.others:
             texts.append(f"+ {strong.others} {'neuron' if strong.others == 1 else 'neurons'} here")
         for text in texts:
             put_text(cell, text, 0, y, LABEL, MUTED, max_width=side)
             y += line_height(LABEL)
+
+
+def _neuron_text(strong: StrongNeuron, width: int) -> list[str]:
+    """Return the layer and the channel of a neuron, in two lines if they are too long for one."""
+    text = f"{strong.layer_name} / {strong.neuron.channel}"
+    if text_width(text, LABEL) <= width:
+        return [text]
+    channel = f"/{strong.neuron.channel}"
+    *lines, last = wrap(f"{strong.layer_name}{channel}", LABEL, width)
+    if len(lines) == 1 and all(text_width(line, LABEL) <= width for line in (*lines, last)):
+        return [*lines, last]
+    return [shorten_middle(strong.layer_name, LABEL, width - text_width(channel, LABEL)) + channel]
 
 
 def _draw_footer(canvas: Image, explanation: Explanation) -> None:

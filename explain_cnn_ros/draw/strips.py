@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from explain_cnn_ros.draw.canvas import TEXT, Image, darken, line_height, put_text, text_width
-from explain_cnn_ros.draw.captions import headlines
 from explain_cnn_ros.draw.legend import LegendEntry, draw_entry, entry_width
 from explain_cnn_ros.draw.style import PERSON_COLOUR, text_size
 
@@ -17,24 +16,22 @@ STRIP_OPACITY = 0.66
 STRIP_SHARE_MAX = 0.25
 
 
-def draw_headline(canvas: Image, probability: float, threshold: float, note: str) -> None:
+def draw_headline(canvas: Image, texts: Sequence[str], person: bool) -> None:
     """Write the longest headline that fits on a strip at the top. Draw nothing if there is no room.
 
     Args:
         canvas: The picture, uint8 [H, W, 3]; modified.
-        probability: P(person).
-        threshold: The decision is "person" if P(person) is at least this.
-        note: Text after the decision; "" for none.
+        texts: Versions of the headline, the longest first.
+        person: Whether the decision is "person", or the other target.
     """
     size = text_size(canvas)
     room = canvas.shape[1] - 2 * (size // 2)
-    texts = headlines(probability, threshold, note)
     headline = next((text for text in texts if text_width(text, size, True) <= room), "")
     height = line_height(size) + 4
     if not headline or height > STRIP_SHARE_MAX * canvas.shape[0]:
         return
     darken(canvas, 0, 0, canvas.shape[1], height, STRIP_OPACITY)
-    put_text(canvas, headline, size // 2, 2, size, PERSON_COLOUR if probability >= threshold else TEXT, True)
+    put_text(canvas, headline, size // 2, 2, size, PERSON_COLOUR if person else TEXT, True)
 
 
 def draw_legend(canvas: Image, legend: Sequence[LegendEntry]) -> None:

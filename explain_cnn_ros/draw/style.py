@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from explain_cnn_ros.draw.canvas import Colour, Image
 
@@ -55,17 +57,48 @@ LAYER_STYLES = (
     LayerStyle(10, 10**9, (190, 115, 255), 3),
 )
 
+#: Number of convolutions of the largest VGG, VGG-19.
+VGG_LAYERS = 16
 
-def layer_style(layer: int) -> LayerStyle:
+
+#: Names of the layers of a VGG, whose styles go by their numbers.
+_VGG_NAME = re.compile(r"conv\d_\d")
+
+
+def layer_styles(names: Mapping[int, str]) -> tuple[LayerStyle, ...]:
+    """Return the styles of the explained layers, in ascending order of the layers.
+
+    Args:
+        names: Names of all explained layers by their numbers.
+
+    Returns:
+        LAYER_STYLES if all layers are those of a VGG. Otherwise the layers share the same colours in the order of
+        their depth: up to five layers differ, and more are divided into five groups. Every layer has a style.
+    """
+    if all(layer <= VGG_LAYERS and _VGG_NAME.fullmatch(name) for layer, name in names.items()):
+        return LAYER_STYLES
+    layers, count = sorted(names), len(LAYER_STYLES)
+    # The first colour, that of the lightest style, is used for five groups only.
+    styles = LAYER_STYLES if len(layers) >= count else LAYER_STYLES[1 : 1 + len(layers)]
+    groups = [rank * len(styles) // len(layers) for rank in range(len(layers))]
+    firsts = [1, *(layers[groups.index(group)] for group in range(1, len(styles)))]
+    lasts = [*(first - 1 for first in firsts[1:]), LAYER_STYLES[-1].last]
+    return tuple(
+        replace(style, first=first, last=last) for style, first, last in zip(styles, firsts, lasts, strict=True)
+    )
+
+
+def layer_style(layer: int, styles: Sequence[LayerStyle] = LAYER_STYLES) -> LayerStyle:
     """Return the style of a layer.
 
     Args:
         layer: Number of the layer, counted from 1.
+        styles: The styles of the explained layers, from `layer_styles`; by default those of a VGG.
 
     Raises:
         ValueError: The number is less than 1.
     """
-    for style in LAYER_STYLES:
+    for style in styles:
         if style.first <= layer <= style.last:
             return style
     raise ValueError(f"layer {layer} does not exist: layers are counted from 1")

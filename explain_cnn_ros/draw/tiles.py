@@ -6,10 +6,9 @@ import math
 
 import cv2
 
-from explain_cnn_ros.draw.boxes import View, opposes
+from explain_cnn_ros.draw.boxes import View, opposes, style_of
 from explain_cnn_ros.draw.canvas import MUTED, RULE, TEXT, Colour, Image, draw_box, line_height, put_text, text_width
-from explain_cnn_ros.draw.style import layer_style
-from explain_cnn_ros.explain.explanation import LayerRanking, RankedNeuron
+from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, RankedNeuron
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.model.windows import Region, crop
 
@@ -30,13 +29,13 @@ TILE_DIM = 0.4
 TILE_EDGE: Colour = (120, 126, 136)
 
 
-def draw_cell(canvas: Image, frame: Image, region: Region, ranking: LayerRanking, top_n: int) -> None:
+def draw_cell(canvas: Image, frame: Image, explanation: Explanation, ranking: LayerRanking, top_n: int) -> None:
     """Draw the tiles of the best neurons of a ranking.
 
     Args:
         canvas: uint8 [H, W, 3]; modified.
         frame: The explained frame, uint8 [H, W, 3].
-        region: The explained window.
+        explanation: The explanation.
         ranking: The ranking.
         top_n: Maximum number of tiles. There are fewer if they would become too small.
     """
@@ -50,7 +49,7 @@ def draw_cell(canvas: Image, frame: Image, region: Region, ranking: LayerRanking
     for rank, neuron in enumerate(ranking.neurons[:count]):
         left, top = rank % columns * (side + TILE_GAP), rank // columns * (side + label + TILE_GAP)
         tile = canvas[top : top + side, left : left + side]
-        draw_tile(tile, frame, region, neuron, ranking.unstable, opposes(ranking.metric))
+        draw_tile(tile, frame, explanation, neuron, ranking.unstable, opposes(ranking.metric))
         space = canvas[top + side + 4 : top + side + label, left : left + (width if columns == 1 else side)]
         texts = _labels(ranking, neuron, rank + 1)
         text = next((text for text in texts if text_width(text, TILE_TEXT) <= space.shape[1]), texts[-1])
@@ -83,14 +82,19 @@ def _labels(ranking: LayerRanking, neuron: RankedNeuron, rank: int) -> list[str]
 
 
 def draw_tile(
-    canvas: Image, frame: Image, region: Region, neuron: RankedNeuron, unstable: bool = False, opposing: bool = False
+    canvas: Image,
+    frame: Image,
+    explanation: Explanation,
+    neuron: RankedNeuron,
+    unstable: bool = False,
+    opposing: bool = False,
 ) -> None:
     """Draw the patch of a neuron and its surroundings, framed in the colour of the layer.
 
     Args:
         canvas: uint8 [side, side, 3]; modified.
         frame: The explained frame, uint8 [H, W, 3].
-        region: The explained window.
+        explanation: The explanation.
         neuron: The neuron.
         unstable: Whether the ranking that selects it is unstable.
         opposing: Whether the neuron opposes the shown decision.
@@ -105,9 +109,9 @@ def draw_tile(
         left, top = (inner.shape[1] - text_width(text, TILE_TEXT)) // 2, inner.shape[0] // 2 - TILE_TEXT
         put_text(inner, text, left, top, TILE_TEXT, MUTED)
     else:
-        _draw_patch(inner, frame, region, neuron.patch)
+        _draw_patch(inner, frame, explanation.region, neuron.patch)
     box = (TILE_FRAME, TILE_FRAME, side - TILE_FRAME, side - TILE_FRAME)
-    draw_box(canvas, box, layer_style(neuron.layer).colour, TILE_FRAME, unstable, opposing)
+    draw_box(canvas, box, style_of(explanation, neuron.layer).colour, TILE_FRAME, unstable, opposing)
 
 
 def _draw_patch(canvas: Image, frame: Image, region: Region, patch: Patch) -> None:

@@ -14,10 +14,10 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
-from explain_cnn_ros.draw.boxes import neuron_boxes, other_regions
+from explain_cnn_ros.draw.boxes import neuron_boxes, other_regions, region_colour, styles_of
 from explain_cnn_ros.draw.canvas import CORNER
 from explain_cnn_ros.draw.strongest import shown_rankings
-from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, NO_PERSON_COLOUR, PERSON_COLOUR, layer_style
+from explain_cnn_ros.draw.style import EXPLAINED_COLOUR, layer_style
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import SELECTED, LiveExplanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
@@ -135,8 +135,9 @@ def outlines(explanation: Explanation, metrics: Sequence[str], top_n: int | None
     region = explanation.region
     found = [Outline(WINDOW, WINDOW_BOX, region.x, region.y, region.width, region.height, EXPLAINED_COLOUR)]
     other = SUPPORTING_BOXES if SUPPORTING in metrics else metrics[0]
+    styles = styles_of(explanation)
     for box in neuron_boxes(shown_rankings(explanation, metrics, top_n), None):
-        patch, style = box.patch, layer_style(box.neuron.layer)
+        patch, style = box.patch, layer_style(box.neuron.layer, styles)
         found.append(
             Outline(
                 box.neuron.layer,
@@ -162,8 +163,7 @@ def live_outlines(live: LiveExplanation, regions: Sequence[Region]) -> list[Outl
     """
     explanation, found = live.explanation, []
     for region in other_regions(explanation, regions):
-        colour = PERSON_COLOUR if region.probability >= explanation.threshold else NO_PERSON_COLOUR
-        found.append(Outline(WINDOW, PERSON_BOXES, *region.person_box, colour))
+        found.append(Outline(WINDOW, PERSON_BOXES, *region.person_box, region_colour(explanation, region)))
     return [*outlines(live.drawn, (SUPPORTING, OPPOSING), SELECTED), *found]
 
 

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.time import Time
 
 from explain_cnn_ros.draw.captions import probability_text
+from explain_cnn_ros.ros.detections import DetectionSource
 from explain_cnn_ros.ros.problems import CLASSIFICATION, EXPLANATIONS, IMAGES, Problem
 from explain_cnn_ros.ros.source import ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
@@ -29,6 +30,7 @@ def report(
     state: str,
     enabled: bool,
     source: ImageSource,
+    detections: DetectionSource,
     statistics: Statistics,
     worker: Worker | None,
     summary: str = "",
@@ -42,6 +44,7 @@ def report(
         state: State of the life cycle.
         enabled: Whether classification is enabled.
         source: The source of the images.
+        detections: The source of the detections.
         statistics: Statistics of the node.
         worker: The worker; None if no network is loaded.
         summary: The last explanation in words; "" if there is none.
@@ -52,7 +55,7 @@ def report(
     array.header.stamp = now.to_msg()
     counts = statistics.counts
     array.status = [
-        _images(name, source, statistics, counts, of_part[IMAGES]),
+        _images(name, source, detections, statistics, counts, of_part[IMAGES]),
         _classification(name, state, enabled, statistics, counts, of_part[CLASSIFICATION]),
         _explanations(name, statistics, counts, worker, summary, of_part[EXPLANATIONS]),
         _device(name, worker),
@@ -69,7 +72,12 @@ def _with(problems: Sequence[Problem], level: bytes, text: str) -> tuple[bytes, 
 
 
 def _images(
-    name: str, source: ImageSource, statistics: Statistics, counts: dict[str, int], problems: Sequence[Problem]
+    name: str,
+    source: ImageSource,
+    detections: DetectionSource,
+    statistics: Statistics,
+    counts: dict[str, int],
+    problems: Sequence[Problem],
 ) -> DiagnosticStatus:
     rejected = {key.removeprefix(REJECTED): n for key, n in sorted(counts.items()) if key.startswith(REJECTED)}
     level, text = OK, f"{statistics.rate('received'):.1f} frames/s"
@@ -91,8 +99,24 @@ def _images(
             ("age at arrival, median (ms)", 1e3 * statistics.percentile("received", 0.5)),
             ("rejected", sum(rejected.values())),
             *((f"rejected: {why}", n) for why, n in rejected.items()),
+            *(_detections(detections, counts) if detections.wanted else ()),
         ],
     )
+
+
+def _detections(source: DetectionSource, counts: dict[str, int]) -> list[tuple[str, object]]:
+    """Return the values about the detections."""
+    matched = source.matcher.counts
+    return [
+        ("topic of the detections", source.topic),
+        ("type of the detections", source.type or "not subscribed"),
+        ("with detections", matched["matched"]),
+        ("waiting for detections", source.matcher.waiting),
+        ("skipped, without detections", matched["skipped"]),
+        ("detections that came too late", matched["late"]),
+        ("detections without an image", matched["unmatched"]),
+        ("boxes refused", counts.get("boxes refused", 0)),
+    ]
 
 
 def _classification(

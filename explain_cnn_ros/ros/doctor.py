@@ -4,6 +4,9 @@
 
 Each check prints one line with the level (ok, warning or missing) and the finding, and a second line with the remedy if
 there is a problem. The command needs only Python itself.
+
+The last check watches the ROS graph for some seconds. It prints a line for each problem that the running nodes report,
+and for each problem with the images of the cameras.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Finding:
     Attributes:
         level: "ok", "warning" (it works, but not well) or "missing" (it does not work).
         text: Description of the result.
-        cure: The remedy; "" if there is no problem.
+        cure: The remedy; "" if there is no problem, or if the text names the remedy.
     """
 
     level: str
@@ -169,7 +172,17 @@ def check_domain() -> Finding:
     return Finding("ok", f"ROS_DOMAIN_ID {domain}, discovery {reach}: the camera and the node must have the same")
 
 
-CHECKS: dict[str, Callable[[], Finding]] = {
+def check_graph() -> list[Finding]:
+    """Report the problems of the nodes and cameras that are running."""
+    try:
+        graph = importlib.import_module("explain_cnn_ros.ros.graph")
+    except ImportError as error:
+        return [Finding("warning", f"not examined: {error}", "install what is missing above")]
+    found = [Finding("ok" if problem.note else "warning", problem.text) for problem in graph.graph_problems()]
+    return found or [Finding("ok", "the nodes and cameras that are running report no problem")]
+
+
+CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
     "python": check_python,
     "rclpy": module_check("rclpy", "install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash; or run `make setup`"),
     "messages": check_messages,
@@ -185,6 +198,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "middleware": check_middleware,
     "shared memory": check_shared_memory,
     "domain": check_domain,
+    "graph": check_graph,
 }
 
 
@@ -193,18 +207,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(
         prog="explain-cnn doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     ).parse_args(argv)
-    findings = []
+    findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:
-            finding = check()
+            result = check()
         except Exception as error:
-            finding = Finding(
+            result = Finding(
                 "warning", f"the check itself failed: {type(error).__name__}: {error}", "report this as a bug"
             )
-        findings.append(finding)
-        print(f"{finding.level:>8}  {name:<14} {finding.text}", flush=True)
-        if finding.cure:
-            print(f"{'':>8}  {'':<14} -> {finding.cure}")
+        for finding in result if isinstance(result, list) else [result]:
+            findings.append(finding)
+            print(f"{finding.level:>8}  {name:<14} {finding.text}", flush=True)
+            if finding.cure:
+                print(f"{'':>8}  {'':<14} -> {finding.cure}")
     missing = sum(finding.level == "missing" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     print(f"{missing} missing, {warnings} warnings")

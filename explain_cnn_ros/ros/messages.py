@@ -12,6 +12,7 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.explain.explanation import Explanation, LayerRanking, Proof, RankedNeuron, Silencing
 from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
@@ -70,9 +71,11 @@ def model_message(classifier: PersonClassifier) -> msg.ModelInfo:
     return msg.ModelInfo(
         architecture=info.architecture,
         model=classifier.model_hash,
+        source=info.source,
         input_width=int(info.input_size[0]),
         input_height=int(info.input_size[1]),
         classes=list(info.classes),
+        person=list(info.person),
         threshold=float(info.threshold),
         training_data=info.training_data,
         command=info.command,
@@ -109,6 +112,7 @@ def explanation_message(header: Header, explanation: Explanation, trigger: str) 
         region=region_message(explanation.region),
         image_width=int(explanation.image_size[0]),
         image_height=int(explanation.image_size[1]),
+        target=explanation.target,
         threshold=float(explanation.threshold),
         perturbations=int(explanation.perturbations),
         output=float(explanation.output),
@@ -163,6 +167,7 @@ def live_message(header: Header, decision: Decision, live: LiveExplanation) -> m
         track=int(live.track),
         frames=int(live.frames),
         smoothing=float(live.smoothing),
+        target=explanation.target,
         region=region_message(explanation.region),
         output=float(explanation.output),
         output_mean=float(live.output_mean),
@@ -260,6 +265,7 @@ def explanation_from(message: msg.Explanation) -> Explanation:
             for silencing in message.silencing
         ),
         proofs=tuple(Proof(**{name: getattr(proof, name) for name in _PROOF}) for proof in message.proofs),
+        target=message.target or PERSON,
     )
 
 

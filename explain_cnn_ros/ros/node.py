@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
@@ -26,11 +26,14 @@ from explain_cnn_ros.bags.image_messages import ImageError
 from explain_cnn_ros.draw.captions import threshold_text
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
+from explain_cnn_ros.ros.detection_problems import refused
+from explain_cnn_ros.ros.detections import DetectionSource
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
 from explain_cnn_ros.ros.enduring import EnduringExecutor, guard_services
+from explain_cnn_ros.ros.matching import DetectedImage
 from explain_cnn_ros.ros.messages import model_message, region_from
-from explain_cnn_ros.ros.outputs import ExplainedFrame, LiveFrame, Outputs
-from explain_cnn_ros.ros.parameters import ParameterServer
+from explain_cnn_ros.ros.outputs import EmptyFrame, ExplainedFrame, LiveFrame, Outputs
+from explain_cnn_ros.ros.parameters import ParameterServer, unchecked
 from explain_cnn_ros.ros.problems import Announcer, Problem, clock, namesakes
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource, nanoseconds
@@ -39,6 +42,7 @@ from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.summary import summary
 from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.detections import DetectedBox
 
 #: Period in which the image topic is watched until it is subscribed, and period of the reports on /diagnostics, in
 #: seconds. Each report watches the topic as well.
@@ -95,11 +99,13 @@ class ExplainNode(LifecycleNode):
         self._newest: ClassifiedFrame | None = None
         self._explained_at: Time | None = None
         self._summary = ""  # of the last explanation
+        self._refusal = ""  # of the last refused box
         self._stand_ins: set[tuple[str, str]] = set()
         self._outputs = Outputs(self, lambda: self.active, self._on_failed)
         self._source = ImageSource(
             self, lambda: self.active, lambda: self.parameters.current, self.statistics, self._on_image
         )
+        self._detections = DetectionSource(self, self._source, lambda: self.parameters.current, self._on_detected_image)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._model = self.create_publisher(msg.ModelInfo, "~/model", latched)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -138,11 +144,17 @@ class ExplainNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and warm it up. The node is inactive afterwards, or unconfigured if this fails."""
         callbacks = WorkerCallbacks(
-            self._on_classified, self._on_explained, self._on_live, self._on_rejected, self._on_failed
+            self._on_classified,
+            self._on_explained,
+            self._on_live,
+            self._on_rejected,
+            self._on_refused,
+            self._on_failed,
         )
         self._worker = Worker(lambda: self.parameters.current, callbacks, self._threads)
         try:
             self._announce(self._worker.classifier)
+            self.parameters.check = self._worker.check
             return super().on_configure(state)
         except Exception:
             self.close()
@@ -161,6 +173,7 @@ class ExplainNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to take frames and requests."""
         self._source.reset()
+        self._detections.reset()
         if self._worker is not None:
             self._worker.resume()
         self._watching.reset()
@@ -171,6 +184,7 @@ class ExplainNode(LifecycleNode):
         """Take no more frames and requests, cancel all explanations, and publish no more results."""
         if self._worker is not None:
             self._worker.pause(DEACTIVATED)
+        self._detections.reset()
         return super().on_deactivate(state)
 
     @guarded("cleaning up", TransitionCallbackReturn.ERROR)
@@ -206,6 +220,7 @@ class ExplainNode(LifecycleNode):
         """Close the worker if there is one."""
         worker, self._worker = self._worker, None
         self._newest = None
+        self.parameters.check = unchecked
         if worker is not None:
             worker.close()
 
@@ -214,11 +229,28 @@ class ExplainNode(LifecycleNode):
         """The worker while the node is active; None otherwise."""
         return self._worker if self.active else None
 
-    # Frames. Except for `_on_image`, these are called in the worker's threads.
+    # Frames. Except for `_on_image` and `_on_detected_image`, these are called in the worker's threads.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
+        if not self._enabled:
+            return
+        if self._detections.wanted:
+            self._detections.add_image(message)
+        else:
+            self._submit(message)
+
+    def _on_detected_image(self, image: DetectedImage) -> None:
+        if self._enabled:
+            self._submit(image.message, image.boxes, image.arrived)
+
+    def _submit(
+        self,
+        message: Image | CompressedImage,
+        boxes: tuple[DetectedBox, ...] | None = None,
+        arrived: float | None = None,
+    ) -> None:
         worker = self._working
-        if worker is not None and self._enabled and worker.submit(message):
+        if worker is not None and worker.submit(message, boxes, arrived):
             self.statistics.count("dropped")
 
     def _on_classified(self, frame: ClassifiedFrame, waited: float) -> None:
@@ -230,6 +262,8 @@ class ExplainNode(LifecycleNode):
         self.statistics.add("latency", waited + frame.seconds)
         self.statistics.add("probability", frame.decision.probability)
         parameters = self.parameters.current
+        if frame.live and not frame.decision.regions:
+            self._outputs.publish(EmptyFrame(frame, self._source.camera_info(frame.header)))
         if frame.decision.low_confidence and self._cooled_down(parameters.explain_cooldown):
 
             def done(explanation: msg.Explanation | None, reason: str) -> None:
@@ -254,6 +288,7 @@ class ExplainNode(LifecycleNode):
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         self._explained_at = None
+        self._detections.reset()  # the same stamps come again
 
     def _on_rejected(self, error: ImageError) -> None:
         self.statistics.add("rejected")
@@ -264,6 +299,11 @@ class ExplainNode(LifecycleNode):
             f"frame rejected: {error} ({counts['rejected']} rejected in total: {summary})",
             throttle_duration_sec=LOG_PERIOD,
         )
+
+    def _on_refused(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self.statistics.add("boxes refused")
+            self._refusal = reason
 
     def _on_failed(self, reason: str) -> None:
         self.statistics.add("failed")
@@ -345,6 +385,8 @@ class ExplainNode(LifecycleNode):
                 changes["metrics"] = tuple(request.metrics)
             if request.top_n:
                 changes["top_n"] = int(request.top_n)
+            if request.target:
+                changes["target"] = request.target
             settings = dataclasses.replace(self.parameters.current.explain, **changes)
         except ValueError as error:
             return str(error)
@@ -367,13 +409,15 @@ class ExplainNode(LifecycleNode):
     # Diagnostics.
 
     def _watch(self) -> None:
-        """Subscribe as soon as the image topic has a publisher. Once there is a subscription, reports watch it."""
+        """Subscribe as soon as the topics have publishers. Once there are subscriptions, reports watch them."""
         self._source.watch()
-        if self._source.subscribed or not self.active:
+        self._detections.watch()
+        if (self._source.subscribed and self._detections.subscribed) or not self.active:
             self._watching.cancel()
 
     def _report(self) -> None:
         self._source.watch()
+        self._detections.watch()
         problems = self._problems()
         self._announcer.announce(problems)
         self._diagnostics.publish(
@@ -383,6 +427,7 @@ class ExplainNode(LifecycleNode):
                 self.state_label,
                 self._enabled,
                 self._source,
+                self._detections,
                 self.statistics,
                 self._worker,
                 self._summary,
@@ -397,7 +442,11 @@ class ExplainNode(LifecycleNode):
             clock(time.ros_time_is_active, time.now().nanoseconds, self.count_publishers("/clock")),
             self._source.calibration_problem() if self.active and self._outputs.subscribed("~/markers") else None,
         ]
-        return [*self._source.problems(), *(problem for problem in found if problem is not None)]
+        if self.active and self._detections.wanted and self.statistics.rate("boxes refused"):
+            count = self.statistics.counts["boxes refused"]
+            found.append(refused(self._detections.topic, count, self._refusal))
+        of_images = [*self._source.problems(), *self._detections.problems()]
+        return [*of_images, *(problem for problem in found if problem is not None)]
 
 
 def main(args: list[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from explain_cnn_ros import msg
 from explain_cnn_ros.draw.boxes import shown_metrics
 from explain_cnn_ros.draw.live import draw_live, smoothing_text
 from explain_cnn_ros.draw.overlay import draw_overlay
+from explain_cnn_ros.draw.strips import draw_headline
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
@@ -151,6 +152,45 @@ class LiveFrame(DrawnFrame):
         return draw_live(self.frame.image, self.live, self.frame.decision.regions)
 
 
+#: Versions of the headline of a frame without a person, the longest first.
+NOBODY = (
+    "No person: the detector has found nobody   live",
+    "No person: the detector has found nobody",
+    "No person",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class EmptyFrame(DrawnFrame):
+    """A frame in which a detector found nobody, as a picture of the video of live explanations.
+
+    Attributes:
+        frame: The frame.
+        camera_info: Calibration of the camera; None if it is not known.
+    """
+
+    frame: ClassifiedFrame
+    camera_info: CameraInfo | None = None
+
+    @cached_property
+    def outlines(self) -> list[Outline]:
+        """No boxes."""
+        return []
+
+    @cached_property
+    def legend(self) -> list[str]:
+        """No lines, since there is no box that they could stand above."""
+        return []
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame with a headline, uint8 [H, W, 3] RGB."""
+        canvas = self.frame.image.copy()
+        draw_headline(canvas, NOBODY, False)
+        return canvas
+
+
 #: Returns whether a topic has subscribers.
 Subscribed = Callable[[str], bool]
 
@@ -174,7 +214,7 @@ class Output:
         type: Class of the message.
         depth: Number of messages that the publisher stores for slow subscribers. All outputs are reliable.
         of: Class of the results that are published: ClassifiedFrame, ExplainedFrame or LiveFrame; or DrawnFrame, for
-            both of the latter.
+            both of the latter and for EmptyFrame.
         convert: Makes the message of a result; None if there is nothing to publish.
         wanted: Returns whether the message is worth its computation.
         clear: Makes the message that removes the drawing of an explanation from a viewer. It is published once, with
@@ -205,7 +245,7 @@ class Drawn:
     def shows(self, output: Output, result: DrawnFrame) -> None:
         """Note that an explanation has been published on an output."""
         if output.clear is not None:
-            self._drawn[output.topic] = result.frame.header, isinstance(result, LiveFrame)
+            self._drawn[output.topic] = result.frame.header, not isinstance(result, ExplainedFrame)
 
     def removed_by(self, output: Output, frame: ClassifiedFrame) -> bool:
         """Return whether a decided frame has to remove the last drawing. The drawing then counts as removed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from explain_cnn_ros.explain.live import SMOOTHING
 from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, option, options
-from explain_cnn_ros.scan.decider import DecisionSettings
+from explain_cnn_ros.scan.decider import DETECTIONS, REGIONS, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 
 #: Kinds of live explanations. YAML takes "off" for a boolean.
@@ -34,6 +34,13 @@ class NodeParameters(DecisionSettings):
         ValueError: A value is out of range; the message names the parameter and what is expected.
     """
 
+    regions: str = option(
+        "scan",
+        "Windows of a frame: scan (the frame is searched for persons), whole (the whole frame is resized to one "
+        "window; only for images that are windows, which one person fills) or detections (the boxes of a detector that "
+        "the robot runs, on the topic detections).",
+        choices=(*REGIONS, DETECTIONS),
+    )
     confidence_threshold: float = option(
         0.75,
         "A decision has low confidence if max(p, 1 - p) is below this. It is then explained without a request; 0: no "
@@ -53,6 +60,25 @@ class NodeParameters(DecisionSettings):
         "auto, the node subscribes anew if its publishers change.",
         choices=("auto", "reliable", "best_effort"),
         read_only=True,
+    )
+    detections_wait: float = option(
+        1.0,
+        "With detections, maximum time that an image waits for the detections with its stamp, in seconds. Images "
+        "without detections are skipped.",
+        0.01,
+        60.0,
+    )
+    detections_classes: str = option(
+        "",
+        "With detections, classes that the detector calls persons, names or ids, separated by commas; empty: all. A "
+        "single id needs a comma, since YAML takes it for a number otherwise: '0,'.",
+    )
+    detections_margin: float = option(
+        0.0,
+        "With detections and an imported network, margin that is added on each side of a box, as a share of its size. "
+        "The networks of this package have a margin of their own, which their training determines.",
+        0.0,
+        2.0,
     )
     megapixels_max: float = option(
         DEFAULT_LIMITS.megapixels,
@@ -108,6 +134,11 @@ class NodeParameters(DecisionSettings):
         60.0,
     )
     explain: ExplainSettings = field(default_factory=ExplainSettings)
+
+    @property
+    def person_classes(self) -> tuple[str, ...]:
+        """The classes that the detector calls persons; empty for all."""
+        return tuple(filter(None, (name.strip() for name in self.detections_classes.split(","))))
 
 
 def declared() -> dict[str, tuple[Any, Option]]:
@@ -206,6 +237,10 @@ def constraints(default: Any, described: Option) -> str:
     return ""
 
 
+def unchecked(_: NodeParameters) -> None:
+    """Accept any parameters that are valid by themselves."""
+
+
 class ParameterServer:
     """Declares the parameters on a node, and refuses changes that are not valid.
 
@@ -214,6 +249,8 @@ class ParameterServer:
 
     Attributes:
         current: The parameters in force. A change replaces the object.
+        check: Checks changes further, for instance by the network, and raises a ValueError with the reason if one
+            cannot take effect.
 
     Raises:
         ValueError: A value that was set at the start is out of range.
@@ -221,6 +258,7 @@ class ParameterServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.check: Callable[[NodeParameters], None] = unchecked
         for name, (default, described) in declared().items():
             node.declare_parameter(name, default, descriptor(default, described))
         self._replaced: list[str] = []
@@ -235,7 +273,7 @@ class ParameterServer:
         known = declared()
         values = self._values() | {change.name: change.value for change in changes if change.name in known}
         try:
-            build(values)
+            self.check(build(values))
         except (ValueError, TypeError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -25,7 +25,7 @@ from explain_cnn_ros.ros.playback.arguments import parse_arguments, split_argume
 from explain_cnn_ros.ros.playback.progress import ProgressLine, say
 from explain_cnn_ros.ros.playback.publishers import Publishers
 from explain_cnn_ros.ros.playback.schedule import Schedule, duration
-from explain_cnn_ros.ros.signals import start
+from explain_cnn_ros.ros.signals import interrupted, start
 
 #: Time to wait for further subscribers after the first ones were discovered, in seconds.
 SETTLING = 1.0
@@ -246,6 +246,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(str(error))
         return 1
     except KeyboardInterrupt:
+        say("stopped")
+    except RuntimeError:
+        # An interruption in a conversion of rclpy becomes one.
+        if not interrupted():
+            raise
         say("stopped")
     finally:
         context.try_shutdown()

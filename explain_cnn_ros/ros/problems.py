@@ -1,5 +1,7 @@
 """The problems that the node reports in its log, on /diagnostics and thereby in `status`, each in its own sentence.
 
+`doctor` finds some of them without the node, and uses the same sentences.
+
 The functions are pure: they get what is known about the graph and the images, and return the sentence with its remedy.
 """
 
@@ -31,6 +33,9 @@ RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 #: Maximum number of topics that a remedy names.
 NAMED = 3
+
+#: The remedy if no topic has images.
+START_CAMERA = "start the camera, and check that ROS_DOMAIN_ID is the same"
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def silence(about: WatchedTopic, seconds: float) -> Problem:
         )
         return Problem(IMAGES, "qos", begin + text)
     if about.received and all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers):
-        text = f"its publisher ({offered}) latches its last image, which the node has received: this may be intended"
+        text = f"its publisher ({offered}) latches its last image, which has arrived: this may be intended"
         return Problem(IMAGES, "latched", begin + text, note=True)
     text = f"its publishers are silent ({offered}): check that the camera is running"
     return Problem(IMAGES, "silent", begin + text)
@@ -159,23 +164,59 @@ def _other(about: WatchedTopic) -> str:
 
 
 def _no_publisher(about: WatchedTopic) -> str:
-    fitting = sorted(name for name, types in about.topics.items() if about.type in types)[:NAMED]
-    other = COMPRESSED if about.raw else RAW
-    others = sorted(name for name, types in about.topics.items() if other in types)[:NAMED]
+    fitting, other = _of_type(about.topics, about.type), COMPRESSED if about.raw else RAW
+    others = _of_type(about.topics, other)
     # The transport is part of the remapped name: a remapping of `image` does not apply to `image/compressed`.
     if fitting:
-        which = fitting[0] if len(fitting) == 1 else "TOPIC"
-        return f"it has no publisher, {', '.join(fitting)} has: start the node with -r {about.remapped}:={which}"
+        remedy = f"start the node with -r {about.remapped}:={_one_of(fitting)}"
+        return f"it has no publisher, {', '.join(fitting)} has: {remedy}"
     if others:
-        which = others[0] if len(others) == 1 else "TOPIC"
         return (
             f"it has no publisher, and no other topic has the type {about.type}; {', '.join(others)} has the type "
-            f"{other}: start the node with -p image_transport:={about.other_transport} -r {_other(about)}:={which}"
+            f"{other}: start the node with -p image_transport:={about.other_transport} "
+            f"-r {_other(about)}:={_one_of(others)}"
         )
     return (
-        f"it has no publisher, and no other topic has images: start the camera, and check that ROS_DOMAIN_ID is the "
-        f"same; then start the node with -r {about.remapped}:=TOPIC, if the camera's topic is another one"
+        f"it has no publisher, and no other topic has images: {START_CAMERA}; then start the node with "
+        f"-r {about.remapped}:=TOPIC, if the camera's topic is another one"
     )
+
+
+def _of_type(topics: dict[str, list[str]], kind: str) -> list[str]:
+    return sorted(name for name, types in topics.items() if kind in types)[:NAMED]
+
+
+def _one_of(topics: Sequence[str]) -> str:
+    return topics[0] if len(topics) == 1 else "TOPIC"
+
+
+def no_node(topics: dict[str, list[str]]) -> Problem:
+    """Describe that no node of this package is running, and how to start one for the images that there are.
+
+    Args:
+        topics: Image topics with publishers, with their types, by name.
+    """
+    begin = "no node of this package is running"
+    raw, compressed = _of_type(topics, RAW), _of_type(topics, COMPRESSED)
+    if not raw and not compressed:
+        return Problem(IMAGES, "no node", f"{begin}, and no topic has images: {START_CAMERA}", note=True)
+    ways = []
+    if raw:
+        ways.append(f"for {', '.join(raw)} with -r image:={_one_of(raw)}")
+    if compressed:
+        remap = f"-r image/compressed:={_one_of(compressed)}"
+        ways.append(f"for {', '.join(compressed)} with -p image_transport:=compressed {remap}")
+    return Problem(IMAGES, "no node", f"{begin}: start it {', or '.join(ways)}", note=True)
+
+
+def no_report(name: str) -> Problem:
+    """Describe that a node that is running does not report on /diagnostics.
+
+    Args:
+        name: Name of the node, with its namespace.
+    """
+    text = f"{name} is running, but does not report on /diagnostics: its log may say why; end it, and start it again"
+    return Problem(CLASSIFICATION, "no report", text)
 
 
 def stamps(topic: str, stamp: int, age: float, simulated: bool, late: float = LATE) -> Problem | None:

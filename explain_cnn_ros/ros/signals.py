@@ -49,18 +49,18 @@ def start(module: str) -> int:
     atexit.register(_handle, SIGNALS, signal.SIG_IGN)
     _handle(SIGNALS, _exit_with(0))
     main: Callable[[], int | None] = importlib.import_module(module).main
-    interrupt_on_signals()
-    _limit_the_end()
+    sys.unraisablehook = _report_unraisable
     try:
         try:
+            interrupt_on_signals()
+            _limit_the_end()
             status = main()
             # Parts of destroyed nodes that refer to each other keep the middleware alive, and others would see the
             # nodes until the middleware's timeout.
             gc.collect()
             _exit(status or 0)
-        except RuntimeError:
-            # rclpy raises its errors of many kinds when a signal has shut its context down.
-            if not interrupted():
+        except Exception as error:
+            if not (interrupted() and _of_interruption(error)):
                 raise
     except KeyboardInterrupt:
         pass
@@ -81,6 +81,21 @@ def interrupt_on_signals() -> None:
 def interrupted() -> bool:
     """Return whether a signal has arrived. Its KeyboardInterrupt can become another exception in a library."""
     return _interrupted
+
+
+def _of_interruption(error: Exception) -> bool:
+    """Return whether an error may be the consequence of a signal.
+
+    An interruption in a conversion of rclpy becomes a RuntimeError or a SystemError, and rclpy raises errors of many
+    kinds when a signal has shut its context down. Its own ones of these are no RuntimeErrors.
+    """
+    return isinstance(error, RuntimeError | SystemError) or type(error).__module__.partition(".")[0] == "rclpy"
+
+
+def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Report an exception in a destructor, unless a signal caused it: it is raised wherever Python is at the moment."""
+    if not _interrupted:
+        sys.__unraisablehook__(unraisable)
 
 
 def _exit_with(status: int) -> Handler:

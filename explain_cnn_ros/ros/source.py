@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -44,6 +44,35 @@ def nanoseconds(header: Header) -> int:
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
+def offered(publishers: Sequence[TopicEndpointInfo]) -> tuple[str, bool]:
+    """Return the reliability, and whether earlier messages are received, of a subscription that loses least.
+
+    A best-effort subscription loses large messages. A reliable one receives from reliable publishers only, and one that
+    receives earlier messages only from publishers that store them.
+
+    Args:
+        publishers: The publishers; at least one.
+    """
+    reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
+    latched = all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
+    return "reliable" if reliable else "best_effort", latched
+
+
+def profile(depth: int, reliability: str, latched: bool) -> QoSProfile:
+    """Return the QoS of a subscription.
+
+    Args:
+        depth: Number of messages that wait.
+        reliability: "reliable" or "best_effort".
+        latched: Whether messages are received that were published before.
+    """
+    return QoSProfile(
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
 class ImageSource:
     """Subscribes to the image topic as its publishers offer it, and watches it.
 
@@ -60,7 +89,7 @@ class ImageSource:
 
     def __init__(
         self,
-        node: LifecycleNode,
+        node: Node,
         active: Callable[[], bool],
         parameters: Callable[[], NodeParameters],
         statistics: Statistics,
@@ -127,13 +156,8 @@ class ImageSource:
         publishers = self._fitting_publishers()
         if not publishers:
             return self.reliability or ("" if required == "auto" else required), self._latched
-        # A best-effort subscription loses large frames. A reliable one receives from reliable publishers only, and one
-        # that receives earlier images only from publishers that store them.
-        latched = all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
-        if required != "auto":
-            return required, latched
-        reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
-        return "reliable" if reliable else "best_effort", latched
+        reliability, latched = offered(publishers)
+        return reliability if required == "auto" else required, latched
 
     def _fitting_publishers(self) -> list[TopicEndpointInfo]:
         wanted = RAW if self._raw else COMPRESSED
@@ -147,11 +171,7 @@ class ImageSource:
             Image if self._raw else CompressedImage,
             self._name,
             self._on_image,
-            QoSProfile(
-                depth=1,
-                reliability=ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-            ),
+            profile(1, reliability, latched),
         )
         self.reliability, self._latched = reliability, latched
         self._node.get_logger().info(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 #: Period that rates and percentiles refer to, in seconds.
 WINDOW = 10.0
 
-#: Maximum and minimum number of differences between stamps that the camera's period is estimated from.
-STAMPS_MAX, STAMPS_MIN = 60, 10
+#: Maximum number of differences between stamps that are stored, and the minimum numbers from which the camera's period
+#: and the loss are estimated. Fewer do not tell a camera's own pattern from loss.
+STAMPS_MAX, STAMPS_MIN, LOSS_MIN = 60, 10, 30
 
 #: Quantiles of the differences between stamps at which the search for the camera's period starts. The first one is the
 #: period even if most frames are lost.
@@ -24,10 +26,14 @@ MISFIT_MAX = 0.12
 
 #: Number of consecutive differences that show a change of the camera's rate, if they are equal within EVEN and are not
 #: the period.
-EVEN_COUNT, EVEN = 5, 0.15
+EVEN_COUNT, EVEN = 8, 0.15
 
 #: A longer gap, in periods, is a pause of the camera: a recording starts again, or the driver is restarted.
 PAUSE = 30
+
+#: Maximum length of a pattern that a camera repeats, in periods, and the maximum probability that loss at random looks
+#: like the pattern.
+PATTERN_MAX, CHANCE_MAX = 8, 1e-3
 
 
 class RecentValues:
@@ -70,6 +76,10 @@ class Gaps:
 
     Lost frames leave gaps that are multiples of the camera's period. Stamps that only jitter, because they are taken at
     the arrival or because the exposure changes, leave gaps of any length: their loss is not known, and counts as 0.
+
+    A camera, or a node that forwards a part of its frames, may repeat a pattern of at most PATTERN_MAX periods, for
+    instance gaps of one and of three periods in turn. The places of the pattern at which no frame ever arrives are not
+    loss.
     """
 
     def __init__(self) -> None:
@@ -88,16 +98,22 @@ class Gaps:
             # The clock jumped or the camera paused: the number of frames in between is unknown.
             self._differences.clear()
             return
+        if len(self._differences) == 1 and usual > PAUSE * difference:
+            # The first difference was such a jump: for instance, the driver has set its clock.
+            self._differences.clear()
         self._differences.append(difference)
         self._follow_rate()
 
     def _follow_rate(self) -> None:
         """Forget the differences before a change of the camera's rate, whose frames would look lost."""
-        recent = list(self._differences)[-EVEN_COUNT:]
+        differences = list(self._differences)
+        before, recent = sorted(differences[:-EVEN_COUNT]), differences[-EVEN_COUNT:]
         middle = sorted(recent)[len(recent) // 2]
-        even = len(recent) == EVEN_COUNT and all(abs(value - middle) <= EVEN * middle for value in recent)
-        if even and self.period and not 2 / 3 < middle / self.period < 1.5:
-            self._differences = deque(recent, maxlen=STAMPS_MAX)
+        even = all(abs(value - middle) <= EVEN * middle for value in recent)
+        if len(before) >= EVEN_COUNT and even:
+            period = _quantile(before, PERIOD_QUANTILES[0])
+            if not 2 / 3 < middle / period < 1.5:
+                self._differences = deque(recent, maxlen=STAMPS_MAX)
 
     @property
     def period(self) -> float:
@@ -109,13 +125,15 @@ class Gaps:
     @property
     def lost(self) -> float:
         """Share of the recent frames that were lost; 0 while it is not known."""
-        if len(self._differences) < STAMPS_MIN:
+        # The newest differences may be the first ones of another rate.
+        recent = list(self._differences)[: 1 - EVEN_COUNT]
+        if len(recent) < LOSS_MIN:
             return 0.0
-        differences = sorted(self._differences)
+        differences = sorted(recent)
         for quantile in PERIOD_QUANTILES:
-            multiples = _multiples(differences, _quantile(differences, quantile))
-            if multiples is not None:
-                return max(0.0, 1 - len(multiples) / sum(multiples))
+            period = _period(differences, _quantile(differences, quantile))
+            if period:
+                return _lost([round(difference / period) for difference in recent])
         return 0.0
 
 
@@ -123,8 +141,8 @@ def _quantile(values: list[int], share: float) -> float:
     return float(values[int(share * len(values))])
 
 
-def _multiples(differences: list[int], period: float) -> list[int] | None:
-    """Return the numbers of periods between frames, or None if the differences are no multiples of a period.
+def _period(differences: list[int], period: float) -> float:
+    """Return the period of which the differences are multiples; 0 if they are no multiples of a period.
 
     Args:
         differences: Differences of the stamps, in nanoseconds; sorted.
@@ -134,7 +152,7 @@ def _multiples(differences: list[int], period: float) -> list[int] | None:
     for bound in (2.5, 4.5, math.inf):
         near = [difference for difference in differences if 0.5 * period <= difference <= bound * period]
         if not near:
-            return None
+            return 0.0
         period = sum(near) / sum(round(difference / period) for difference in near)
     multiples = [round(difference / period) for difference in differences]
     pairs = zip(differences, multiples, strict=True)
@@ -146,7 +164,28 @@ def _multiples(differences: list[int], period: float) -> list[int] | None:
     plausible = counts[1] >= 0.5 * max(counts.values()) and (
         single > 0.75 or sum(multiples) / len(multiples) <= 2 / single
     )
-    return multiples if misfit <= MISFIT_MAX and plausible else None
+    return period if misfit <= MISFIT_MAX and plausible else 0.0
+
+
+def _lost(multiples: Sequence[int]) -> float:
+    """Return the share of lost frames.
+
+    Args:
+        multiples: Numbers of periods between the frames that arrived.
+    """
+    arrived = list(itertools.accumulate(multiples))
+    total = arrived[-1]
+    at_random = max(0.0, 1 - len(arrived) / total)
+    expected = total
+    for length in range(2, PATTERN_MAX + 1):
+        used = {place % length for place in arrived}
+        # The number of places from 1 to total. There may be billions of them if the clock has jumped.
+        usual = sum((total - place) // length + (place > 0) for place in used)
+        # The probability that frames that are lost at random leave any so many places of the pattern empty.
+        chance = math.comb(length, len(used)) * at_random ** (total - usual)
+        if chance <= CHANCE_MAX:
+            expected = min(expected, usual)
+    return max(0.0, 1 - len(arrived) / expected)
 
 
 class Statistics:

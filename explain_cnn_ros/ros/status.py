@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from explain_cnn_ros import msg
-from explain_cnn_ros.draw.captions import decision_text, probability_text
+from explain_cnn_ros.draw.captions import decision_text, probability_text, target_probability
+from explain_cnn_ros.ros.signals import start
+from explain_cnn_ros.ros.spinning import until_stopped
 
 #: Period of the screens, and time without a report after which the node counts as gone, in seconds.
 PERIOD, GONE = 0.5, 5.0
@@ -156,8 +157,8 @@ def explanation_lines(explanation: msg.Explanation) -> list[str]:
     perturbed = sum(ranking.stability == ranking.stability for ranking in explanation.rankings)
     lines = [
         f"stamp {explanation.header.stamp.sec}.{explanation.header.stamp.nanosec:09d}, {explanation.trigger}, "
-        f"P(person) {probability_text(explanation.region.probability)}, n = {explanation.perturbations}, "
-        f"{seconds:.2f} s",
+        f"{target_probability(explanation.target or 'person')} {probability_text(explanation.region.probability)}, "
+        f"n = {explanation.perturbations}, {seconds:.2f} s",
     ]
     if perturbed:
         lines.append(f"unstable rankings {unstable} of {perturbed}, set similarity {explanation.set_similarity:.2f}")
@@ -175,26 +176,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(rclpy.utilities.remove_ros_args(["status", *arguments])[1:])
     rclpy.init(args=arguments)
     watcher = Watcher("/" + options.node.strip("/"))
-    terminal = sys.stdout.isatty()
+    status = 0
+
+    def work() -> None:
+        nonlocal status
+        status = watch(watcher, options.once)
+
     try:
-        end = time.monotonic() + GONE
-        while True:
-            until = time.monotonic() + PERIOD
-            while (left := until - time.monotonic()) > 0:
-                rclpy.spin_once(watcher, timeout_sec=left)
-            if options.once and not watcher.alive and time.monotonic() < end:
-                continue
-            lines = screen(watcher, terminal)
-            print((CLEAR if terminal and not options.once else "") + "\n".join(lines), flush=True)
-            if options.once:
-                well = watcher.alive and all(s.level == DiagnosticStatus.OK for s in watcher.report)
-                return 0 if well else 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        until_stopped(work)
     finally:
         watcher.destroy_node()
         rclpy.try_shutdown()
+    return status
+
+
+def watch(watcher: Watcher, once: bool) -> int:
+    """Print screens until the process is stopped, or one screen.
+
+    Args:
+        watcher: The data to show.
+        once: Whether to print only one screen, as soon as the node has reported, or after GONE seconds.
+
+    Returns:
+        0 if the node has reported and has no problem, and 1 otherwise.
+    """
+    terminal = sys.stdout.isatty()
+    end = time.monotonic() + GONE
+    while True:
+        until = time.monotonic() + PERIOD
+        while (left := until - time.monotonic()) > 0:
+            rclpy.spin_once(watcher, timeout_sec=left)
+        if once and not watcher.alive and time.monotonic() < end:
+            continue
+        lines = screen(watcher, terminal)
+        print((CLEAR if terminal and not once else "") + "\n".join(lines), flush=True)
+        if once:
+            return 0 if watcher.alive and all(s.level == DiagnosticStatus.OK for s in watcher.report) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("explain_cnn_ros.ros.status"))

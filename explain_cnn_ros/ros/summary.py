@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from explain_cnn_ros.draw.boxes import opposes, shown_metrics
 from explain_cnn_ros.draw.captions import (
-    decision_text,
+    decision_of,
     metric_title,
     percent,
     probability_text,
     proof_text,
     proof_warning,
     stability_text,
+    target_text,
 )
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
@@ -29,11 +30,10 @@ def summary_parts(explanation: Explanation) -> list[str]:
         For instance "person: P(person) 0.97, threshold 0.50", "for it: these 35 neurons carry 71 % of the margin" and
         "against it: without these 35 neurons the margin would be 23 % larger".
     """
-    label = "person" if explanation.person else "no person"
-    parts = [f"{label}: {decision_text(explanation.region.probability, explanation.threshold)}"]
+    parts = [f"{_decision(explanation)}: {decision_of(explanation)}"]
     for proof in explanation.proofs:
         side = "against it" if proof.metric == OPPOSING else "for it"
-        parts.append(f"{side}: {proof_text(proof)}")
+        parts.append(f"{side}: {proof_text(proof, target=explanation.target)}")
         if warning := proof_warning(proof):
             parts.append(warning)
     if not explanation.proofs:
@@ -50,6 +50,10 @@ def summary(explanation: Explanation) -> str:
     return "; ".join(summary_parts(explanation))
 
 
+def _decision(explanation: Explanation) -> str:
+    return f"{'' if explanation.person else 'no '}{target_text(explanation.target)}"
+
+
 def legend(explanation: Explanation, metrics: Sequence[str]) -> list[str]:
     """Return short lines that say what the boxes mean.
 
@@ -61,7 +65,7 @@ def legend(explanation: Explanation, metrics: Sequence[str]) -> list[str]:
         For instance "person, P 0.97", "boxes: for it, 71 % of the margin", "corners: against it, -23 % of the margin"
         and "dashed: unstable". A share is how much smaller the margin is without the neurons.
     """
-    lines = [f"{'person' if explanation.person else 'no person'}, P {probability_text(explanation.region.probability)}"]
+    lines = [f"{_decision(explanation)}, P {probability_text(explanation.region.probability)}"]
     for name in metrics:
         about = {SUPPORTING: "for it", OPPOSING: "against it"}.get(name, metric_title(name))
         line, proof = f"{'corners' if opposes(name) else 'boxes'}: {about}", explanation.proof(name)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from explain_cnn_ros import msg
@@ -33,7 +35,8 @@ from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import nanoseconds
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.scan.decider import Decider
+from explain_cnn_ros.scan.decider import DETECTIONS, Decider, Decision
+from explain_cnn_ros.scan.detections import VISIBLE_MIN, DetectedBox, person_windows, visible_share
 from explain_cnn_ros.scan.tracks import Track, Tracker
 
 #: Number of frames that are classified for warming up, and their size (height, width) in pixels.
@@ -42,9 +45,6 @@ WARM_UP, WARM_UP_SIZE = 3, (480, 640)
 #: Niceness of the threads that explain on request, and live. A live explanation is useless if it comes late, so its
 #: thread gets more of a busy CPU than the other one.
 NICENESS, LIVE_NICENESS = 10, 5
-
-#: Minimum share of a requested region that must lie in the frame. The explainer itself refuses regions outside of it.
-VISIBLE_MIN = 0.1
 
 #: Reason that callers get when the worker is closed before their explanation is ready.
 CLOSING = "the node stops working: the explanation was cancelled"
@@ -79,6 +79,7 @@ class WorkerCallbacks:
             the request, or None if the result is no longer wanted.
         explained_live: Called with each live explanation and its frame.
         rejected: Called with the error of each message that holds no valid image.
+        refused: Called with the reasons why boxes of an image are refused, if there are any.
         failed: Called with the description of any other failure. The worker continues.
     """
 
@@ -86,7 +87,23 @@ class WorkerCallbacks:
     explained: Callable[[Explanation, ClassifiedFrame, str], msg.Explanation | None]
     explained_live: Callable[[LiveExplanation, ClassifiedFrame], None]
     rejected: Callable[[ImageError], None]
+    refused: Callable[[Sequence[str]], None]
     failed: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """A frame to classify.
+
+    Attributes:
+        message: The message of the image.
+        arrived: Time at which it arrived, by `time.perf_counter`.
+        boxes: The boxes of a detector; None if there is no detector.
+    """
+
+    message: Image | CompressedImage
+    arrived: float
+    boxes: tuple[DetectedBox, ...] | None = None
 
 
 class Worker:
@@ -120,7 +137,7 @@ class Worker:
         # Created in advance, so that layers which the network does not have are an error at the start.
         self._explainer = Explainer(self.classifier, start.explain)
         self._stream = _urgent_stream(self.classifier.device)
-        self._frames: NewestSlot[tuple[Image | CompressedImage, float]] = NewestSlot()
+        self._frames: NewestSlot[_Submission] = NewestSlot()
         self._requests = RequestQueue(start.explain_queue)
         self._tracker = Tracker()
         self._decided: NewestSlot[tuple[ClassifiedFrame, Track]] = NewestSlot()
@@ -135,14 +152,36 @@ class Worker:
             self.close()
             raise
 
+    def check(self, parameters: NodeParameters) -> None:
+        """Check that explanations with other parameters are possible.
+
+        Raises:
+            ValueError: The network lacks a layer or a class that they name.
+        """
+        self._explainer.check(parameters.explain)
+
     @property
     def waiting(self) -> int:
         """Number of explanations that wait."""
         return len(self._requests)
 
-    def submit(self, message: Image | CompressedImage) -> bool:
-        """Submit the newest frame; return whether an older frame was dropped."""
-        return self._frames.put((message, time.perf_counter()))
+    def submit(
+        self,
+        message: Image | CompressedImage,
+        boxes: tuple[DetectedBox, ...] | None = None,
+        arrived: float | None = None,
+    ) -> bool:
+        """Submit the newest frame.
+
+        Args:
+            message: The message of the image.
+            boxes: The boxes of a detector; None if there is no detector.
+            arrived: Time at which the image arrived, by `time.perf_counter`; None for now.
+
+        Returns:
+            Whether an older frame was dropped.
+        """
+        return self._frames.put(_Submission(message, time.perf_counter() if arrived is None else arrived, boxes))
 
     def explain(self, request: ExplainRequest) -> str:
         """Request an explanation; see `RequestQueue.put` for the result."""
@@ -188,12 +227,13 @@ class Worker:
             finally:
                 self._warm.set()
             while (taken := self._frames.take()) is not None:
-                message, arrived = taken
-                waited = time.perf_counter() - arrived
+                waited = time.perf_counter() - taken.arrived
+                if taken.boxes is None and self._parameters().regions == DETECTIONS:
+                    continue  # the parameter has changed since the image arrived
                 try:
-                    frame = self._classify(message)
+                    frame = self._classify(taken.message, taken.boxes)
                     self._callbacks.classified(frame, waited)
-                    if frame.live:
+                    if frame.live and frame.decision.regions:
                         track = self._tracker.follow(frame.decision.regions, nanoseconds(frame.header))
                         self._decided.put((frame, track))
                 except ImageError as error:
@@ -206,18 +246,72 @@ class Worker:
 
     def _warm_up(self) -> None:
         """Classify some frames in advance: the first frames of a thread take much longer than the following ones."""
-        decider = Decider(self.classifier, self._parameters(), fast=True)
+        frame = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
+        whole = Region(0, 0, WARM_UP_SIZE[1], WARM_UP_SIZE[0], math.nan)
         for _ in range(WARM_UP):
-            decider.decide(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
+            self._decide(frame, self._parameters(), (), whole)
 
-    def _classify(self, message: Image | CompressedImage) -> ClassifiedFrame:
+    def _classify(
+        self,
+        message: Image | CompressedImage,
+        boxes: Sequence[DetectedBox] | None = None,
+        region: Region | None = None,
+    ) -> ClassifiedFrame:
+        """Decode and decide an image.
+
+        Args:
+            message: The message.
+            boxes: The boxes of a detector; None if there are none for this image.
+            region: The requested region, which is judged if there are no boxes; None if none is requested.
+
+        Raises:
+            ImageError: The message holds no valid image, or no box fits it.
+            ValueError: The regions come from a detector, but there are neither boxes nor a region.
+        """
         start = time.perf_counter()
         parameters = self._parameters()
         image = to_rgb(message, parameters.megapixels_max)
-        decision = Decider(self.classifier, parameters, fast=True).decide(image)
+        decision = self._decide(image, parameters, boxes, region)
         seconds = time.perf_counter() - start
         model = self.classifier.model_hash
         return ClassifiedFrame(message.header, image, decision, model, seconds, parameters.live != "none")
+
+    def _decide(
+        self,
+        image: NDArray[np.uint8],
+        parameters: NodeParameters,
+        boxes: Sequence[DetectedBox] | None,
+        region: Region | None,
+    ) -> Decision:
+        """Decide an image by the way that the parameters name; see `_classify`."""
+        decider = Decider(self.classifier, parameters, fast=True)
+        if parameters.regions != DETECTIONS:
+            return decider.decide(image)
+        size = (image.shape[1], image.shape[0])
+        if region is not None:
+            # Another region is refused afterwards, when it is explained. A window of it could take any memory.
+            return decider.judge(image, [region] if _visible(region, size) >= VISIBLE_MIN else [])
+        if boxes is None:
+            raise ValueError(
+                "regions is detections, and there are no detections for an image in a request: name a region as well, "
+                "or send no image to explain the newest one"
+            )
+        windows = person_windows(
+            boxes,
+            self.classifier.info,
+            size,
+            parameters.person_classes,
+            parameters.detections_margin,
+            parameters.scan.candidates_max,
+        )
+        if windows.refused:
+            self._callbacks.refused(windows.refused)
+            if not windows.regions:
+                count = len(windows.refused)
+                raise ImageError(
+                    "boxes", f"no box of the detector fits the image ({count} refused): {windows.refused[0]}"
+                )
+        return decider.judge(image, windows.regions)
 
     # The thread that explains.
 
@@ -225,6 +319,7 @@ class Worker:
         _lower_priority(NICENESS)
         while (request := self._requests.take()) is not None:
             request.done(*self._answer(request))
+            _return_memory()
 
     def _answer(self, request: ExplainRequest) -> tuple[msg.Explanation | None, str]:
         """Return the explanation and "", or None and the reason why there is no explanation."""
@@ -238,7 +333,10 @@ class Worker:
             return None, f"{type(error).__name__}: {error}"
 
     def _explain(self, request: ExplainRequest) -> msg.Explanation:
-        frame = request.source if isinstance(request.source, ClassifiedFrame) else self._classify(request.source)
+        if isinstance(request.source, ClassifiedFrame):
+            frame = request.source
+        else:
+            frame = self._classify(request.source, region=request.region)
         if request.region is not None:
             _require_visible(request.region, (frame.image.shape[1], frame.image.shape[0]))
         if request.settings != self._explainer.requested:
@@ -281,6 +379,8 @@ class Worker:
 def _require_visible(region: Region, size: tuple[int, int]) -> None:
     """Check that enough of a region lies in the frame. Windows of persons at the border reach out of it.
 
+    Regions outside of the frame, and those without area, are left to the explainer, which refuses them.
+
     Args:
         region: The region, in pixels of the frame.
         size: Size (width, height) of the frame, in pixels.
@@ -288,15 +388,19 @@ def _require_visible(region: Region, size: tuple[int, int]) -> None:
     Raises:
         ValueError: Less than VISIBLE_MIN of the region lies in the frame.
     """
-    across = min(region.x + region.width, size[0]) - max(region.x, 0)
-    down = min(region.y + region.height, size[1]) - max(region.y, 0)
-    if min(region.width, region.height) > 0 and min(across, down) > 0:
-        visible = across * down / (region.width * region.height)
-        if visible < VISIBLE_MIN:
-            raise ValueError(
-                f"only {visible:.1%} of the region at ({region.x}, {region.y}), {region.width} x {region.height} "
-                f"pixels, lies in the frame of {size[0]} x {size[1]} pixels: it must be at least {VISIBLE_MIN:.0%}"
-            )
+    visible = _visible(region, size)
+    if 0 < visible < VISIBLE_MIN:
+        raise ValueError(
+            f"only {visible:.1%} of the region at ({region.x}, {region.y}), {region.width} x {region.height} "
+            f"pixels, lies in the frame of {size[0]} x {size[1]} pixels: it must be at least {VISIBLE_MIN:.0%}"
+        )
+
+
+def _visible(region: Region, size: tuple[int, int]) -> float:
+    """Return the share of a region that lies in a frame of a size (width, height); 0 for a region without area."""
+    if min(region.width, region.height) <= 0:
+        return 0.0
+    return visible_share((region.x, region.y, region.width, region.height), size)
 
 
 def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:

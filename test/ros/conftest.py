@@ -7,15 +7,11 @@ that does so defines a fixture `processes` of module scope, and its tests use `s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,35 +21,13 @@ import pytest
 from bag_kit import SAMPLE, BagKit
 from rosbags.highlevel import AnyReader
 
+from tools.processes import own_domain
+
 ROOT = Path(__file__).parents[2]
 
 # Before any node is created: nothing of the tests leaves this machine, and wrong types in messages are errors.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
-
-
-#: Domains in the order in which this process takes them. Numbers above 101 lead to ports that the system gives to other
-#: programs.
-_domains = deque(random.Random(os.getpid()).sample(range(1, 101), 100))
-
-
-@contextlib.contextmanager
-def own_domain() -> Iterator[int]:
-    """Reserve a domain that no other test of this machine uses, in this test run or in another one.
-
-    A domain is not taken again soon: for some seconds, nodes would still discover what an earlier test has left there.
-    """
-    for _ in range(len(_domains)):
-        number = _domains[0]
-        _domains.rotate(-1)
-        with (Path(tempfile.gettempdir()) / f"explain_cnn_ros_test_domain_{number}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield number
-            return
-    pytest.fail("all domains are in use by other tests")
 
 
 class Processes:

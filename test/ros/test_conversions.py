@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from explain_cnn_ros.explain.explanation import Explanation, Proof
 from explain_cnn_ros.explain.live import SELECTED, LiveExplainer
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros.messages import (
     LIVE_REGIONS,
+    classification_message,
     explanation_from,
     explanation_message,
     live_message,
+    model_message,
     region_from,
 )
 from explain_cnn_ros.scan.decider import Decision
@@ -71,6 +75,56 @@ def test_explanations_arrive_as_they_were_sent(
     assert all((value is not None) == (chosen.proof == "each") for value in silenced)
 
 
+def test_targets_and_names_of_layers_arrive_as_they_were_sent(
+    thin_classifier: Any, picture: Callable[..., Any]
+) -> None:
+    settings = ExplainSettings(layers=(3,), metrics=("activation_sum",), target="background")
+    sent = Explainer(thin_classifier, settings).explain(picture(60, 90))
+    arrived = received(sent)
+    assert (arrived.target, arrived.settings.target) == ("background", "background")
+    assert (arrived.decision, arrived.threshold) == (sent.decision, 0.5)
+    named = dataclasses.replace(
+        sent,
+        target="forklift,crane",
+        settings=dataclasses.replace(settings, layers=(200, 255), layer_names="layer4.*.conv2,fc"),
+        rankings=(dataclasses.replace(sent.rankings[0], layer=255, layer_name="features.denseblock4.conv2"),),
+    )
+    arrived = received(named)
+    assert arrived.settings == named.settings
+    assert arrived.target == "forklift,crane"
+    assert [(r.layer, r.layer_name) for r in arrived.rankings] == [(255, "features.denseblock4.conv2")]
+    assert arrived.to_dict()["target"] == "forklift,crane"
+
+
+def test_a_message_without_a_target_is_about_persons(thin_classifier: Any, picture: Callable[..., Any]) -> None:
+    settings = ExplainSettings(layers=(3,), metrics=("activation_sum",))
+    message = explanation_message(Header(), Explainer(thin_classifier, settings).explain(picture(60, 90)), "service")
+    assert message.target == "person"
+    message.target = ""
+    assert explanation_from(message).target == "person"
+
+
+def test_the_model_says_what_counts_as_a_person(thin_classifier: Any) -> None:
+    assert model_message(thin_classifier).source == "explain_cnn_ros"
+    info = ModelInfo("resnet18", classes=("dog", "man", "woman"), person=("man", "woman"), source="torchvision")
+    message = model_message(SimpleNamespace(info=info, model_hash="0", device="cpu"))
+    assert list(message.person) == ["man", "woman"]
+    assert (list(message.classes), message.source) == (["dog", "man", "woman"], "torchvision")
+
+
+def test_every_setting_is_sent() -> None:
+    assert set(msg.ExplainSettings.get_fields_and_field_types()) == {
+        field.name for field in dataclasses.fields(ExplainSettings)
+    }
+
+
+def test_a_decision_without_regions(picture: Callable[..., Any]) -> None:
+    """A detector that has found nobody."""
+    sent = classification_message(Header(), Decision((), 0.5, False), (60, 90), 0.1, "")
+    arrived = deserialize_message(serialize_message(sent), msg.Classification)
+    assert (arrived.person, arrived.probability, list(arrived.regions)) == (False, 0.0, [])
+
+
 def test_a_proof_arrives_as_it_was_sent(thin_classifier: Any, picture: Callable[..., Any]) -> None:
     settings = ExplainSettings(layers=(3,), metrics=("activation_sum",))
     explanation = Explainer(thin_classifier, settings).explain(picture(60, 90))
@@ -112,6 +166,7 @@ class TestLive:
         assert (arrived.header.frame_id, arrived.track, arrived.frames, arrived.smoothing) == ("camera", 4, 2, 0.5)
         assert (arrived.person, arrived.probability, arrived.threshold) == (True, 0.75, 0.5)
         assert (arrived.image_width, arrived.image_height) == (60, 90)
+        assert arrived.target == "person"
         assert [region_from(r) for r in arrived.regions] == [
             dataclasses.replace(r, probability=pytest.approx(r.probability)) for r in decision.regions
         ]

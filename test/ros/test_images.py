@@ -140,11 +140,22 @@ def test_broken_images_say_what_is_wrong(change, reason, text):
     assert text in str(caught.value)
 
 
-def test_odd_sizes_that_an_encoding_cannot_have_are_an_error():
-    odd = message("yuv422", np.zeros((6, 8, 2), np.uint8))
-    odd.width, odd.step = 7, 16
-    with pytest.raises(ImageError, match="7 x 6 pixels do not fit yuv422"):
+@pytest.mark.parametrize(
+    ("encoding", "channels", "width", "height", "even"),
+    [
+        ("yuv422", 2, 7, 6, "the width"),
+        ("yuyv", 2, 7, 6, "the width"),
+        ("nv12", 1, 7, 6, "width and height"),
+        ("nv21", 1, 8, 5, "width and height"),
+    ],
+)
+def test_odd_sizes_that_an_encoding_cannot_have_are_an_error(encoding, channels, width, height, even):
+    odd = message(encoding, np.zeros((20, 8, channels), np.uint8))
+    odd.width, odd.height, odd.step = width, height, 16
+    with pytest.raises(ImageError) as caught:
         to_rgb(odd)
+    assert caught.value.reason == "size"
+    assert str(caught.value) == f"{width} x {height} pixels do not fit {encoding}: {even} must be even"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

@@ -239,6 +239,7 @@ def test_the_calibration_is_beside_the_image(given, expected, monkeypatch):
         ({"params_file": "my.yaml", "autostart": "false"}, ["my.yaml", {"autostart": False}]),
         ({"params_file": "my.yaml", "use_sim_time": "true"}, ["my.yaml", {"use_sim_time": True}]),
         ({"params_file": "my.yaml", "image": "/a/compressed"}, ["my.yaml", {"image_transport": "compressed"}]),
+        ({"params_file": "my.yaml", "detections": "/yolo/boxes"}, ["my.yaml", {"regions": "detections"}]),
     ],
 )
 def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, parameters, monkeypatch):
@@ -255,6 +256,12 @@ def test_arguments_with_few_values_refuse_others(path, monkeypatch):
         assert arguments[name]["default_value"] in arguments[name]["choices"]
     if path == EXPLAIN:
         assert arguments["log_level"]["choices"] == ["debug", "info", "warn", "error", "fatal"]
+
+
+@pytest.mark.parametrize("launched", [explained, lambda g, m: node_of(replayed(g, m), m)], ids=["explain", "replay"])
+def test_a_topic_of_detections_is_remapped(launched, monkeypatch):
+    assert remappings(launched({"detections": "/yolo/boxes"}, monkeypatch))["detections"] == "/yolo/boxes"
+    assert "detections" not in remappings(launched({}, monkeypatch))
 
 
 def test_a_replay_of_the_sample_has_images_and_their_calibration(monkeypatch):

@@ -118,7 +118,7 @@ def test_values_that_do_not_fit_together_are_named(changes, text):
 
 def test_what_ranges_of_ros_cannot_express_is_said_in_words():
     said = {name: descriptor(*described) for name, described in declared().items()}
-    assert said["explain.layers"].additional_constraints == "Each number from 1 to 16, without repetition."
+    assert said["explain.layers"].additional_constraints == "Each number from 1 to 255, without repetition."
     assert said["explain.metrics"].additional_constraints.startswith("At least one of: influence, counter_influence, ")
     assert said["preset"].additional_constraints.startswith("One of: '' (empty), paper, ")
     assert said["explain.sigma"].additional_constraints == ""

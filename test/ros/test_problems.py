@@ -77,7 +77,7 @@ def topic(*publishers: Any, raw: bool = True, **changes: Any) -> WatchedTopic:
         ),
         (topic(publisher()), "silent", "its publishers are silent (camera reliable): check that the camera is running"),
         (topic(publisher(latched=True)), "silent", "its publishers are silent"),
-        (topic(publisher(latched=True), received=True), "latched", "latches its last image, which the node has"),
+        (topic(publisher(latched=True), received=True), "latched", "latches its last image, which has arrived"),
     ],
 )
 def test_silence(about: WatchedTopic, kind: str, text: str) -> None:

@@ -63,7 +63,52 @@ def main():
         raise RuntimeError("Unable to convert call argument")
 """
 
-COMMANDS = {"slow import": SLOW_IMPORT, "cleans up": CLEANS_UP, "stuck": STUCK, "converts": CONVERTS}
+#: A command whose interruption becomes an error of rclpy that is no RuntimeError.
+SHUT_DOWN = """
+import time
+class NotInitializedException(Exception):
+    __module__ = "rclpy.exceptions"
+def main():
+    print("ready", flush=True)
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        raise NotInitializedException
+"""
+
+#: A command in whose destructor the signal arrives, where Python loses the interruption.
+DESTROYS = """
+import time
+class Handle:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(100)
+def main():
+    handle = Handle()
+    del handle
+"""
+
+#: A signal that arrives before the command begins.
+BEGINS = """
+import time
+from explain_cnn_ros.ros import signals
+def begin():
+    print("ready", flush=True)
+    time.sleep(100)
+signals._limit_the_end = begin
+def main():
+    raise AssertionError
+"""
+
+COMMANDS = {
+    "slow import": SLOW_IMPORT,
+    "cleans up": CLEANS_UP,
+    "stuck": STUCK,
+    "converts": CONVERTS,
+    "shut down": SHUT_DOWN,
+    "destroys": DESTROYS,
+    "begins": BEGINS,
+}
 START = "import sys; from explain_cnn_ros.ros.signals import start; sys.exit(start('a_command'))"
 
 
@@ -118,6 +163,22 @@ def test_an_error_without_a_signal_is_an_error(tmp_path: Path) -> None:
     printed = rest(process)
     assert process.returncode == 1
     assert "RuntimeError: broken" in printed
+
+
+def test_an_error_that_a_signal_does_not_explain_is_an_error(tmp_path: Path) -> None:
+    """A disk is full, for instance, while the command cleans up."""
+    process = launch(tmp_path, CONVERTS.replace("RuntimeError", "OSError"))
+    process.send_signal(signal.SIGINT)
+    printed = rest(process)
+    assert process.returncode == 1
+    assert "OSError: Unable to convert call argument" in printed
+
+
+def test_an_error_in_a_destructor_without_a_signal_is_reported(tmp_path: Path) -> None:
+    process = launch(tmp_path, DESTROYS.replace("time.sleep(100)", "raise ValueError('broken')"))
+    printed = rest(process)
+    assert process.returncode == 0
+    assert "ValueError: broken" in printed
 
 
 def test_the_status_of_a_command(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from explain_cnn_ros.ros.statistics import WINDOW, Gaps, RecentValues, Statistics
+from explain_cnn_ros.ros.statistics import WINDOW, Gaps, RecentValues, Statistics, _lost
 
 
 class Turned:
@@ -81,13 +81,60 @@ def test_stamps_that_jitter_are_no_loss(name: str) -> None:
     assert gaps.lost < 0.02
 
 
-def test_hiccups_are_loss() -> None:
-    """Ten frames arrive, and the next twenty do not."""
+#: Milliseconds between the stamps of cameras that repeat a pattern.
+PATTERNS: dict[str, tuple[float, ...]] = {
+    "33 and 100 in turn": (33.3, 100),
+    "20 of 30": (33.3, 66.7),
+    "24 of 30": (33.3, 33.3, 33.3, 66.7),
+    "25 of 30": (33.3, 33.3, 33.3, 33.3, 66.7),
+    "3:2 pulldown": (33.3, 50),
+    "pairs": (33.3, 200),
+    "threes": (33.3, 33.3, 200),
+}
+
+
+@pytest.mark.parametrize("jitter", [0.0, 3.0])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_are_no_loss(name: str, jitter: float) -> None:
+    """Not in one reading, neither at the beginning nor later."""
+    draw, gaps, stamp = random.Random(1), Gaps(), 0.0
+    for i in range(240):
+        gaps.add(round((stamp + draw.uniform(-jitter, jitter)) * 1e6))
+        assert gaps.lost < 0.02, i
+        stamp += PATTERNS[name][i % len(PATTERNS[name])]
+
+
+@pytest.mark.parametrize("kept", [0.95, 0.8, 0.5])
+@pytest.mark.parametrize("name", ["33 and 100 in turn", "20 of 30", "24 of 30", "25 of 30"])
+def test_frames_that_a_pattern_lacks_are_loss(name: str, kept: float) -> None:
+    draw, gaps, stamp, found = random.Random(2), Gaps(), 0.0, []
+    for i in range(1200):
+        if draw.random() < kept:
+            gaps.add(round((stamp + draw.uniform(-1, 1)) * 1e6))
+        stamp += PATTERNS[name][i % len(PATTERNS[name])]
+        found += [gaps.lost] if i % 40 == 39 and i > 120 else []
+    assert np.median(found) == pytest.approx(1 - kept, abs=0.04)
+
+
+@pytest.mark.parametrize(("arrive", "missing"), [(10, 20), (20, 4), (5, 5), (7, 3)])
+def test_hiccups_are_loss(arrive: int, missing: int) -> None:
+    """Some frames arrive, and the next ones do not."""
     gaps = Gaps()
-    for i in range(600):
-        if i % 30 < 10:
+    for i in range(900):
+        if i % (arrive + missing) < arrive:
             gaps.add(i * 33_300_000)
-    assert gaps.lost == pytest.approx(2 / 3, abs=0.02)
+    assert gaps.lost == pytest.approx(missing / (arrive + missing), abs=0.04)
+
+
+@pytest.mark.parametrize("after", [8, 20, 29, 35, 200])
+@pytest.mark.parametrize(("before", "then"), [(33.3, 66.7), (66.7, 33.3), (33.3, 100), (100, 33.3), (33.3, 40)])
+def test_another_rate_is_no_loss(before: float, then: float, after: int) -> None:
+    """Not in one reading."""
+    draw, gaps, stamp = random.Random(1), Gaps(), 0.0
+    for i in range(after + 120):
+        gaps.add(round((stamp + draw.uniform(-2, 2)) * 1e6))
+        assert gaps.lost < 0.02, i
+        stamp += before if i < after else then
 
 
 def test_few_frames_say_nothing() -> None:
@@ -125,3 +172,17 @@ def test_counts_by_name() -> None:
     assert statistics.count("dropped") == 2
     assert statistics.counts == {"classified": 1, "dropped": 2}
     assert statistics.percentile("classified", 0.5) == 0.5
+
+
+def test_a_clock_that_is_set_is_no_loss() -> None:
+    """A driver stamps with 0 until its clock is set. The gap of 50 years is neither loss, nor does it take long."""
+    gaps = Gaps()
+    for stamp in [0] * 20 + [1_750_000_000 * 10**9 + i * 33_333_333 for i in range(40)]:
+        gaps.add(stamp)
+    assert gaps.lost == 0
+    assert gaps.period == pytest.approx(33_333_333)
+
+
+def test_a_gap_of_billions_of_periods_is_counted_at_once() -> None:
+    """As it is when both clocks of a machine are set while frames arrive."""
+    assert _lost([1] * 40 + [5 * 10**10] + [1] * 40) == pytest.approx(1)

@@ -102,3 +102,15 @@ def test_the_legend() -> None:
         "person, P 0.97",
         "boxes: weight sum",
     ]
+
+
+def test_another_target_has_its_own_words() -> None:
+    e = dataclasses.replace(explanation(FOR, probability=0.31), target="forklift,crane")
+    unsure = dataclasses.replace(FOR, share=math.nan)
+    assert summary(e).startswith("no forklift or crane: P(forklift or crane) 0.31, threshold 0.50; for it: these 35")
+    assert "without these 35 neurons P(forklift or crane) would be 0.70" in summary(
+        dataclasses.replace(e, proofs=(unsure,))
+    )
+    assert legend(e, BOTH)[0] == "no forklift or crane, P 0.31"
+    found = dataclasses.replace(explanation(FOR), target="x" * 300)
+    assert len(summary(found)) < 200

@@ -6,6 +6,7 @@ are counted, and the node reports the others as lost.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ def publish_one_by_one(graph: Any, stamps: list[float], raw_image: Any, reliabil
         assert decisions[-1].header == message.header
 
 
-#: Twenty pairs of stamps at a tenth of a second, and three that are missing after each pair.
-WITH_GAPS = [1000 + pair * 0.5 + second * 0.1 for pair in range(20) for second in range(2)]
+#: Stamps at a tenth of a second, of which three fifths are missing without any pattern.
+WITH_GAPS = [1000 + 0.1 * index for index in sorted(random.Random(1).sample(range(125), 50))]
 WITHOUT_GAPS = [2000 + index * 0.1 for index in range(40)]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +31,8 @@ from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest
 from explain_cnn_ros.ros.worker import CLOSING, Worker, WorkerCallbacks, WorkerThreads
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider
+from explain_cnn_ros.scan.detections import DetectedBox, person_windows
+from explain_cnn_ros.scan.scanning import ScanSettings
 
 #: Seconds that anything may take on a machine that is busy with other things. Waits end as soon as it happens.
 PATIENCE = 100
@@ -68,6 +72,7 @@ class Bench:
         )
         self.classified: queue.Queue[ClassifiedFrame] = queue.Queue()
         self.rejected: queue.Queue[Exception] = queue.Queue()
+        self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
         self.failed: queue.Queue[str] = queue.Queue()
         self.explained: list[tuple[Any, ClassifiedFrame, str]] = []
         self.live: queue.Queue[tuple[LiveExplanation, ClassifiedFrame]] = queue.Queue()
@@ -82,6 +87,7 @@ class Bench:
             self.on_explained,
             self.on_live,
             self.rejected.put,
+            self.refused.put,
             self.failed.put,
         )
         self.worker = Worker(self.current, callbacks, threads, classifier)
@@ -190,6 +196,88 @@ def test_a_rejected_frame_and_the_next_one(bench: Bench, image: Any) -> None:
     assert bench.rejected.get(timeout=PATIENCE).reason == "encoding"
     assert bench.classify(image(stamp=8)).header.stamp.sec == 8
     assert bench.failed.empty()
+
+
+class TestDetections:
+    """Images with the boxes of a detector."""
+
+    box = DetectedBox(10, 10, 20, 45)
+    outside = DetectedBox(700, 10, 20, 45)
+
+    @pytest.fixture
+    def bench(self, bench: Bench) -> Bench:
+        bench.change(regions="detections")
+        return bench
+
+    def test_the_boxes_are_judged(self, bench: Bench, image: Any, picture: Any) -> None:
+        other = DetectedBox(30, 20, 20, 45, "car")
+        bench.change(detections_classes="person,")
+        bench.worker.submit(image(stamp=5), (dataclasses.replace(self.box, label="person"), other))
+        frame = bench.classified.get(timeout=PATIENCE)
+        found = person_windows([self.box], bench.classifier.info, (60, 90))
+        assert frame.decision == Decider(bench.classifier, bench.parameters).judge(picture(60, 90), found.regions)
+        assert [(r.x, r.y, r.width, r.height) for r in frame.decision.regions] == [(5, 2, 30, 60)]
+        assert bench.refused.empty()
+
+    def test_the_number_of_boxes_is_bounded(self, bench: Bench, image: Any) -> None:
+        bench.change(scan=ScanSettings(candidates_max=2))
+        bench.worker.submit(image(), (self.box,) * 5)
+        assert len(bench.classified.get(timeout=PATIENCE).decision.regions) == 2
+
+    def test_the_latency_begins_with_the_image(self, bench: Bench, image: Any) -> None:
+        waits: queue.Queue[float] = queue.Queue()
+        bench.worker._callbacks = dataclasses.replace(
+            bench.worker._callbacks, classified=lambda frame, waited: waits.put(waited)
+        )
+        bench.worker.submit(image(), (self.box,), time.perf_counter() - 100)
+        assert 100 <= waits.get(timeout=PATIENCE) < 100 + PATIENCE
+
+    def test_refused_boxes_are_reported_and_the_others_judged(self, bench: Bench, image: Any) -> None:
+        bench.worker.submit(image(), (self.outside, self.box))
+        assert len(bench.classified.get(timeout=PATIENCE).decision.regions) == 1
+        (reason,) = bench.refused.get(timeout=PATIENCE)
+        assert "only 0.0% of the box at (700, 10)" in reason
+
+    def test_an_image_without_a_box_that_fits_is_rejected(self, bench: Bench, image: Any) -> None:
+        """It is not decided as "no person": the detector has found somebody."""
+        bench.worker.submit(image(), (self.outside, self.outside))
+        error = bench.rejected.get(timeout=PATIENCE)
+        assert error.reason == "boxes"
+        assert str(error).startswith("no box of the detector fits the image (2 refused): only 0.0%")
+        assert len(bench.refused.get(timeout=PATIENCE)) == 2
+        assert bench.classified.empty()
+
+    def test_nobody(self, bench: Bench, image: Any) -> None:
+        bench.change(live="influence")
+        bench.worker.submit(image(stamp=1), ())
+        frame = bench.classified.get(timeout=PATIENCE)
+        assert (frame.decision.regions, frame.decision.probability) == ((), 0.0)
+        answer = bench.request(frame)
+        assert answer.get() == (None, "the detector found nobody in this image: name the region to explain")
+        bench.worker.submit(image(stamp=2), (self.box,))
+        _, explained = bench.live.get(timeout=PATIENCE)
+        assert explained.header.stamp.sec == 2, "there is nothing to explain in the first one"
+        assert bench.failed.empty()
+
+    def test_the_parameter_changes_while_an_image_waits(self, bench: Bench, image: Any) -> None:
+        bench.worker.submit(image(stamp=1))
+        bench.worker.submit(image(stamp=2), (self.box,))
+        assert bench.classified.get(timeout=PATIENCE).header.stamp.sec == 2
+        bench.change(regions="whole")
+        bench.worker.submit(image(stamp=3), (self.box,))
+        (region,) = bench.classified.get(timeout=PATIENCE).decision.regions
+        assert (region.width, region.height) == (60, 90)
+        assert bench.failed.empty() and bench.rejected.empty()
+
+    def test_images_in_requests_need_a_region(self, bench: Bench, image: Any) -> None:
+        explanation, reason = bench.request(image()).get()
+        assert explanation is None and "there are no detections for an image in a request" in reason
+        explanation, reason = bench.request(image(), region=Region(5, 2, 30, 60, math.nan)).get()
+        assert explanation is not None, reason
+        explanation, reason = bench.request(image(), region=Region(5, 2, 2**31, 2**31, math.nan)).get()
+        assert explanation is None and "it must be at least 10%" in reason
+        explanation, reason = bench.request(image(), region=Region(900, 2, 2**31, 2**31, math.nan)).get()
+        assert explanation is None and "lies outside of the frame" in reason
 
 
 def test_images_that_declare_too_many_pixels_are_rejected(bench: Bench, picture: Any) -> None:
@@ -443,7 +531,7 @@ def test_a_live_explanation_that_fails_and_the_next_one(
 def test_layers_that_the_network_does_not_have_are_an_error_at_the_start(classifier: Classifier) -> None:
     threads = WorkerThreads()
     parameters = NodeParameters(explain=ExplainSettings(layers=(16,)))
-    nothing = WorkerCallbacks(*[lambda *_: None] * 5)
+    nothing = WorkerCallbacks(*[lambda *_: None] * 6)
     with pytest.raises(ValueError, match=r"layers \[16\] do not exist"):
         Worker(lambda: parameters, nothing, threads, classifier)
     assert ended(threads)
