@@ -50,15 +50,21 @@ def test_a_registered_metric_appears_everywhere(studio, bag, tmp_path, own_metri
 
 
 def test_a_metric_that_is_not_registered_is_shown_by_its_name() -> None:
-    texts = legend({"bygone_metric", "activation_precision"}, {3, 9}, ExplainSettings())
+    texts = legend({"bygone_metric", "activation_precision"}, {3: "conv2_1", 9: "conv4_2"}, ExplainSettings())
     assert list(texts["metrics"]) == ["activation_precision", "bygone_metric"]
     assert texts["metrics"]["bygone_metric"] == {"title": "bygone metric", "caption": ""}
     assert texts["metrics"]["activation_precision"]["caption"] == "steady under noise"
     # Influence comes first, wherever it stands.
     assert texts["first_metric"] == "activation_precision"
-    assert legend({"activation_precision", "influence"}, {3}, None)["first_metric"] == "influence"
+    assert legend({"activation_precision", "influence"}, {3: "conv2_1"}, None)["first_metric"] == "influence"
     assert texts["layers"][3] == {"colour": "#ff463c", "width": 1}
-    assert legend(set(), set(), None)["first_metric"] == ""
+    assert legend(set(), {}, None)["first_metric"] == ""
+
+
+def test_layers_of_other_networks_have_colours_by_their_order() -> None:
+    names = {5: "layer1.1.conv2", 10: "layer2.1.conv2", 15: "layer3.1.conv2", 20: "layer4.1.conv2"}
+    colours = [style["colour"] for style in legend(set(), names, None)["layers"].values()]
+    assert len(set(colours)) == 4
 
 
 def test_an_unknown_metric_is_refused(tmp_path, capsys) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from explain_cnn_ros.experiments.attributions import Ridge, grad_cam, lime, superpixels
 from explain_cnn_ros.model.network import convolution_layers
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
@@ -73,6 +74,8 @@ class Bright(nn.Module):
 
 class BrightClassifier:
     """The part of a classifier that LIME needs."""
+
+    info = ModelInfo()
 
     def prepared(self, precision: str) -> Any:
         return Bright()

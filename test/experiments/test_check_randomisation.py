@@ -18,9 +18,10 @@ def test_command(vgg11_classifier, picture, tmp_path: Path, capsys) -> None:
     vgg11_classifier.save(weights)
     cv2.imwrite(str(tmp_path / "image.png"), picture(40, 60))
     arguments = ["--weights", str(weights), "--device", "cpu", "--output", str(output)]
-    # VGG-11 has eight convolutions, and layers up to 9 are explained.
-    assert main([str(tmp_path), *arguments]) == 1
-    assert "layers [9] do not exist" in capsys.readouterr().err
+    # VGG-11 has eight convolutions, so layers 3 to 8 are explained, not 9.
+    assert main([str(tmp_path), *arguments, "--top-n", "1"]) == 0
+    assert json.loads(output.read_text())["images"] == 1
+    capsys.readouterr()
     assert main([str(tmp_path / "none.png"), *arguments]) == 1
     assert "none.png is no image" in capsys.readouterr().err
 
