@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.model.network import OFFSET_UNITS
-from explain_cnn_ros.training.datasets import PERSON_WINDOW
+from explain_cnn_ros.training.datasets import BACKGROUND_WINDOW, PERSON_WINDOW
 
 Image = NDArray[np.uint8]
+
+#: Height of the window in the middle of a person window of INRIA, in pixels.
+WINDOW_HEIGHT = BACKGROUND_WINDOW[1]
 
 
 def cut(image: Image, centre: tuple[float, float], height: float, size: tuple[int, int], mirror: bool) -> Any:
@@ -55,7 +58,7 @@ def centred(image: Image, size: tuple[int, int]) -> Any:
         return image
     height = image.shape[0]
     if (image.shape[1], image.shape[0]) == PERSON_WINDOW:
-        height = 128
+        height = WINDOW_HEIGHT
     return cut(image, (image.shape[1] / 2, image.shape[0] / 2), height, size, False)
 
 
@@ -78,13 +81,13 @@ class Placement:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Placement:
         """Draw a placement like those of the fully convolutional pass: windows every 32 pixels and 25 % of scale."""
-        height = 128 * math.exp(rng.uniform(math.log(0.85), math.log(1.25)))
+        height = WINDOW_HEIGHT * math.exp(rng.uniform(math.log(0.85), math.log(1.25)))
         return cls(rng.uniform(-12, 12), rng.uniform(-14, 14), height, bool(rng.random() < 0.5))
 
     def offset(self) -> tuple[float, float, float]:
         """Return the position of the person in the window, in OFFSET_UNITS of the network."""
         right = (self.right if self.mirror else -self.right) / self.height
-        shares = (right, -self.below / self.height, math.log(128 / self.height))
+        shares = (right, -self.below / self.height, math.log(WINDOW_HEIGHT / self.height))
         return tuple(share / unit for share, unit in zip(shares, OFFSET_UNITS, strict=True))  # type: ignore[return-value]
 
 
@@ -126,6 +129,29 @@ def background_window(image: Image, size: tuple[int, int], rng: np.random.Genera
         centre = (centre[0] + rng.uniform(-0.15, 0.15) * width, centre[1] + rng.uniform(-0.15, 0.15) * height)
     whole = (size[0] + 2 * border, size[1] + 2 * border)
     return cut(image, centre, height * whole[1] / size[1], whole, rng.random() < 0.5)
+
+
+def fits_data(size: tuple[int, int]) -> bool:
+    """Return whether windows of a size (width, height) have the shape of INRIA's, and are not larger."""
+    width, height = BACKGROUND_WINDOW
+    return size[0] * height == size[1] * width and size[1] <= height
+
+
+def like_person_window(image: Image, size: tuple[int, int], rng: np.random.Generator, border: int = 0) -> Any:
+    """Cut a random window out of a person-free image as `person_window` cuts it out of a person window.
+
+    For windows that are larger than INRIA's or of another shape, person windows are enlarged, and their edges are
+    repeated. If backgrounds were not, sharpness and repeated edges would reveal the class.
+
+    Args:
+        image: uint8 [H, W, 3].
+        size: Size (width, height) of the window in the result, in pixels.
+        rng: Source of randomness.
+        border: Pixels of the surroundings on each side of the window in the result.
+    """
+    if (image.shape[1], image.shape[0]) != BACKGROUND_WINDOW:
+        image = background_window(image, PERSON_WINDOW, rng)
+    return person_window(image, size, Placement.draw(rng), border)
 
 
 def degrade(window: Image, rng: np.random.Generator) -> Image:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.model.output import BACKGROUND_CLASS, PERSON_CLASS
-from explain_cnn_ros.training.augmentation import Placement, background_window, degrade, person_window
+from explain_cnn_ros.training.augmentation import (
+    Placement,
+    background_window,
+    degrade,
+    fits_data,
+    like_person_window,
+    person_window,
+)
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -83,8 +90,10 @@ def make_batch(
             window = window[:, ::-1] if rng.random() < 0.5 else window
         else:
             image = pick(pools[rng.integers(len(pools))], rng)
+            if not fits_data(size):
+                window = like_person_window(image, size, rng, border)
             # The border may lie outside of the image, but must not reveal backgrounds.
-            if border and rng.random() < 0.6:
+            elif border and rng.random() < 0.6:
                 window = background_window(image, whole, rng)
             else:
                 window = background_window(image, size, rng, border)

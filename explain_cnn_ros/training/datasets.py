@@ -18,6 +18,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm"})
 #: Size (width, height) of a person window of INRIA: 64 x 128 pixels with 16 pixels of context on each side.
 PERSON_WINDOW = (96, 160)
 
+#: Size (width, height) of a background window of INRIA.
+BACKGROUND_WINDOW = (64, 128)
+
 
 @dataclass(frozen=True)
 class Photo:

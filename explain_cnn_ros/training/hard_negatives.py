@@ -9,12 +9,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from explain_cnn_ros.model.windows import crop
-from explain_cnn_ros.scan.candidates import suppress_boxes
+from explain_cnn_ros.scan.candidates import margin_of, suppress_boxes
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.dense import dense_windows, pass_of
 from explain_cnn_ros.scan.scanning import ScanSettings, pyramid_scales
 
 Image = NDArray[np.uint8]
+
+#: Minimum margin of the windows that a proposer proposes as hard negatives, and their maximum number in a photo. The
+#: margin is that of the proposer's own hard negatives: few windows of person-free photos have a positive one.
+PROPOSED_MARGIN_MIN, PROPOSED_MAX = -1.5, 16
+
+#: If two windows share more than this part of the smaller person, only the better one is a hard negative.
+OVERLAP_MAX = 0.8
 
 
 def mine(
@@ -28,6 +35,9 @@ def mine(
 ) -> list[Image]:
     """Find the windows of highest P(person) in photos.
 
+    A classifier with a dense pass judges all windows of the pyramid levels. Another classifier judges the windows that
+    its proposer proposes.
+
     Args:
         classifier: The classifier.
         photos: Person-free photos, uint8 [H, W, 3] RGB.
@@ -40,21 +50,38 @@ def mine(
 
     Returns:
         The windows, uint8 [H, W, 3] RGB, of the classifier's size.
+
+    Raises:
+        ValueError: The classifier has neither a dense pass nor a proposer.
     """
-    size = classifier.info.input_size
-    floor = float(np.log(probability_min / (1 - probability_min)))
-    dense = pass_of(classifier, proposer=False)
+    direct = classifier.has_dense_pass
+    floor = margin_of(probability_min) if direct else PROPOSED_MARGIN_MIN
+    dense = pass_of(classifier, proposer=not direct)
     hard: list[Image] = []
     progress = tqdm(photos, desc="hard negatives", unit="photo", mininterval=5)
     for photo in progress:
-        scales = np.array(pyramid_scales(photo.shape[0], size[1], settings))
-        chosen = rng.choice(scales, min(scales_per_photo, len(scales)), replace=False)
+        scales = np.array(pyramid_scales(photo.shape[0], dense.window[1], settings))
+        # A proposer is fast enough for all levels.
+        chosen = rng.choice(scales, min(scales_per_photo, len(scales)), replace=False) if direct else scales
         chosen *= settings.scale_step ** rng.uniform(-0.5, 0.5, len(chosen))
         windows = dense_windows(dense, photo, list(chosen))
         found = windows[windows.scores >= floor]
-        for index in suppress_boxes(found.person_boxes, found.scores, 0.8, windows_per_photo):
-            x, y, height = found.places[index, 0], found.places[index, 1], float(np.exp(found.places[index, 2]))
-            width = height * found.aspect
-            hard.append(crop(photo, x - width / 2, y - height / 2, width, height, size))
+        best = suppress_boxes(
+            found.person_boxes, found.scores, OVERLAP_MAX, windows_per_photo if direct else PROPOSED_MAX
+        )
+        crops = [_crop(photo, found.places[index], classifier.info.input_size) for index in best]
+        if crops and not direct:
+            judged = classifier.probability(np.stack(crops))
+            order = np.argsort(-judged, kind="stable")[:windows_per_photo]
+            crops = [crops[index] for index in order if judged[index] >= probability_min]
+        hard += crops
         progress.set_postfix(found=len(hard))
     return hard
+
+
+def _crop(photo: Image, place: NDArray[np.float64], size: tuple[int, int]) -> Image:
+    """Cut out a window by its centre and the logarithm of its height, with the aspect ratio of the result's size."""
+    x, y, height = float(place[0]), float(place[1]), float(np.exp(place[2]))
+    width = height * size[0] / size[1]
+    window: Image = crop(photo, x - width / 2, y - height / 2, width, height, size)
+    return window

@@ -1,10 +1,14 @@
 """Train the person classifier: main training, rounds of hard negatives, threshold, accuracy, weights file.
 
     explain-cnn train --inria DIR --background DIR --output runs/first
+    explain-cnn train --inria DIR --background DIR --output runs/resnet --architecture resnet18 --input-size 96x192
+    explain-cnn train --inria DIR --background DIR --output runs/own --init own.safetensors
 
-At the end, a small network is trained that proposes windows when a frame is searched. --add-proposer trains only this
-network, for weights that were trained before. A training that was interrupted continues from its last checkpoint when
-it is started again with the same arguments, and ends with the same weights.
+Without --architecture, the network is a VGG-16 with three dense layers. For it, a small network is trained at the end
+that proposes windows when a frame is searched. --add-proposer trains only this network, for weights that were trained
+before. Other networks use the proposer of the package. --init continues from a weights file, of this command or of
+import-weights; its last layer is replaced if its classes are not background and person. A training that was interrupted
+continues from its last checkpoint when it is started again with the same arguments, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ import torch
 
 from explain_cnn_ros.files import reason, replace_text, require_folder
 from explain_cnn_ros.model.device import choose_device
+from explain_cnn_ros.model.proposer import PROPOSER_STRIDE, REDUCTION
+from explain_cnn_ros.model.weights_file import Weights, read_weights
 from explain_cnn_ros.options import options
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.data import TrainingData, read_data
 from explain_cnn_ros.training.evaluation import scan_maxima
+from explain_cnn_ros.training.networks import check, default_settings
 from explain_cnn_ros.training.proposer import train_proposer
 from explain_cnn_ros.training.settings import TrainSettings
 from explain_cnn_ros.training.trainer import Trainer
@@ -39,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--inria", type=Path, required=True, help="Folder with train/pos and train/neg, or INRIAPerson.")
     built.add_argument("--background", type=Path, help="Folder of person-free photos, for hard negatives and alarms.")
     built.add_argument("--output", type=Path, required=True, help="Folder for checkpoints, history and weights.")
-    built.add_argument(
+    weights = built.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--init",
+        type=Path,
+        metavar="WEIGHTS",
+        help="Start from the network of this weights file (fine-tuning).",
+    )
+    weights.add_argument(
         "--add-proposer",
         type=Path,
         metavar="WEIGHTS",
@@ -50,17 +64,41 @@ def parser() -> argparse.ArgumentParser:
     for item in dataclasses.fields(TrainSettings):
         kind: Any = argparse.BooleanOptionalAction if isinstance(item.default, bool) else None
         extra = {"action": kind} if kind else {"type": type(item.default)}
-        text = f"{described[item.name].description} [%(default)s]"
-        built.add_argument("--" + item.name.replace("_", "-"), default=item.default, help=text, **extra)
+        text = f"{described[item.name].description} [{item.default}]"
+        # Without a value, the default depends on the network.
+        built.add_argument("--" + item.name.replace("_", "-"), default=None, help=text, **extra)
     return built
 
 
-def command_line(settings: TrainSettings) -> str:
-    """Return the command that trains the same weights, without the folders of the machine."""
-    words = ["train", "--inria", "inria", "--background", "background"]
+def settings_of(arguments: argparse.Namespace, start: Weights | None = None) -> tuple[TrainSettings, TrainSettings]:
+    """Return the settings that the arguments say, and the defaults for the same network.
+
+    Args:
+        arguments: Arguments of the command.
+        start: The weights that the training starts from; None for a training from scratch.
+
+    Raises:
+        ValueError: A setting is out of range, or there is no such architecture.
+    """
+    names = [item.name for item in dataclasses.fields(TrainSettings)]
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    defaults = default_settings(given.get("architecture", TrainSettings.architecture), start)
+    return dataclasses.replace(defaults, **given), defaults
+
+
+def command_line(settings: TrainSettings, defaults: TrainSettings, init: bool = False) -> str:
+    """Return the command that trains the same weights, without the folders of the machine.
+
+    Args:
+        settings: The settings.
+        defaults: The default settings of the same network.
+        init: Whether the training starts from weights, which determine the architecture.
+    """
+    words = ["train", "--inria", "inria", "--background", "background", *(["--init", "weights"] if init else [])]
     for item in dataclasses.fields(settings):
         value, flag = getattr(settings, item.name), item.name.replace("_", "-")
-        if value != item.default:
+        named = item.name == "architecture" and not init
+        if value != (item.default if named else getattr(defaults, item.name)):
             words += (
                 [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
             )
@@ -81,14 +119,25 @@ def add_proposer(
 
     Returns:
         The classifier with the proposer.
+
+    Raises:
+        ValueError: The weights cannot be read, or a proposer cannot process windows of their size.
     """
     classifier = PersonClassifier.load(weights, device)
+    width, height = classifier.info.input_size
+    unit = REDUCTION * PROPOSER_STRIDE
+    if width % unit or height % unit:
+        raise ValueError(
+            f"{weights} is for windows of {width} x {height} pixels, but a proposer needs windows whose sides are "
+            f"multiples of {unit}: use the weights without their own proposer"
+        )
     classifier.proposer = train_proposer(classifier, data.images, settings, output)
     accuracy = dict(classifier.info.accuracy)
     if data.test_photos:
         maxima = scan_maxima(classifier, data.test_photos, "test photos")
         accuracy["photos_with_alarm"] = round(float((maxima >= classifier.threshold).mean()), 5)
-    command = "; ".join(filter(None, [classifier.info.command, f"{command_line(settings)} --add-proposer weights"]))
+    added = f"{command_line(settings, TrainSettings())} --add-proposer weights"
+    command = "; ".join(filter(None, [classifier.info.command, added]))
     classifier.info = dataclasses.replace(classifier.info, accuracy=accuracy, command=command)
     return classifier
 
@@ -120,7 +169,10 @@ def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
         ValueError: A setting, the data or the checkpoint are not suitable.
         RuntimeError: The device is not available, or has no memory left.
     """
-    settings = TrainSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(TrainSettings)})
+    start = read_weights(arguments.init) if arguments.init else None
+    settings, defaults = settings_of(arguments, start)
+    # The network is checked at the start, before the data are read.
+    check(settings, start)
     require_folder(arguments.output)
     arguments.output.mkdir(parents=True, exist_ok=True)
     data = read_data(arguments.inria, arguments.background, settings)
@@ -128,10 +180,11 @@ def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
     if arguments.add_proposer:
         classifier = add_proposer(arguments.add_proposer, data, settings, arguments.output, device)
     else:
-        trainer = Trainer(data, settings, arguments.output, device)
+        trainer = Trainer(data, settings, arguments.output, device, start)
         resume(trainer)
         classifier = trainer.run()
-        classifier.info = dataclasses.replace(classifier.info, command=command_line(settings))
+        command = command_line(settings, defaults, start is not None)
+        classifier.info = dataclasses.replace(classifier.info, command=command)
         replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
     weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"
     classifier.save(weights)

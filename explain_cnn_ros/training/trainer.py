@@ -20,24 +20,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from explain_cnn_ros.files import replacing
-from explain_cnn_ros.model.device import fast_low_precision
-from explain_cnn_ros.model.network import VGGClassifier, fold_batch_norm
 from explain_cnn_ros.model.output import PERSON_CLASS
-from explain_cnn_ros.model.weights_file import ModelInfo
+from explain_cnn_ros.model.proposer import Proposer
+from explain_cnn_ros.model.weights_file import Weights, shipped_proposer
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.batches import Batch, make_batch, prepared
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, choose_threshold, probabilities, scan_maxima
 from explain_cnn_ros.training.hard_negatives import mine
+from explain_cnn_ros.training.networks import build, check, enlarged, has_offsets, low_precision, misfit, shipped
 from explain_cnn_ros.training.proposer import train_proposer
 from explain_cnn_ros.training.settings import END_SETTINGS, ROUND_SETTINGS, TrainSettings
 
 #: How photos are searched for hard negatives: as `PersonClassifier.scan` searches them.
 MINING = ScanSettings()
-
-#: Size (width, height) of the windows of the network that is shipped.
-WINDOW = ModelInfo().input_size
 
 
 class Trainer:
@@ -48,10 +45,13 @@ class Trainer:
         settings: The settings.
         output: Folder of the checkpoint; it exists.
         device: Device of the training.
+        start: The weights that the training starts from; None for a training from scratch.
 
     Attributes:
+        settings: The settings, without a first stage if the network cannot take windows of half the size.
         network: The network, for windows of half the size in the first stage.
         info: Metadata of the network.
+        proposer: The network that proposes windows of a frame; None if the network judges all windows.
         optimiser: The optimiser.
         autocast: Data type of the training's passes; None for float32.
         step: Number of steps that are done.
@@ -59,15 +59,25 @@ class Trainer:
         best: Figures of the best round; None before the first round.
         finished: Whether the last round is done.
         mined_at: Step at which hard negatives were added last; -1 if none were.
+
+    Raises:
+        ValueError: The settings contradict each other or the weights.
     """
 
-    def __init__(self, data: TrainingData, settings: TrainSettings, output: Path, device: torch.device) -> None:
-        self.data, self.settings, self.output, self.device = data, settings, output, device
-        # Processors without bfloat16 emulate it, at a fifth of the speed of float32.
-        self.autocast = fast_low_precision(device)
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: TrainSettings,
+        output: Path,
+        device: torch.device,
+        start: Weights | None = None,
+    ) -> None:
+        check(settings, start)
+        self.data, self.output, self.device, self.start = data, output, device, start
+        self.settings = _without_misfit(settings)
         torch.manual_seed(settings.seed)
         self.step = 0
-        self.build(small=settings.small_steps > 0)
+        self.build(small=self.settings.small_steps > 0)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
         self.finished = False
@@ -80,30 +90,34 @@ class Trainer:
             small: The network is for windows of half the size.
         """
         s = self.settings
-        self.info = ModelInfo(architecture=s.architecture, hidden=s.hidden)
-        if small:
-            self.info = dataclasses.replace(self.info, input_size=(WINDOW[0] // 2, WINDOW[1] // 2))
-        trained = s.architecture + ("_bn" if s.batch_norm else "")
-        self.network = VGGClassifier(trained, self.info.input_size, s.hidden).to(self.device)
+        network, self.info = build(s, half(s.window) if small else s.window, self.start)
+        self.network = network.to(self.device)
+        self.autocast = low_precision(network, self.device)
+        self.proposer = self._existing_proposer()
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay, foreach=True
         )
 
+    def _existing_proposer(self) -> Proposer | None:
+        """Return the proposer of the weights that the training starts from, or that of the package if one is needed."""
+        proposer = None if self.start is None else self.start.proposer
+        return shipped_proposer() if proposer is None and not has_offsets(self.network) else proposer
+
     @property
     def small(self) -> bool:
         """Whether the network is for windows of half the size."""
-        return self.info.input_size != WINDOW
+        return self.info.input_size != self.settings.window
 
     def enlarge(self) -> None:
-        """Continue with windows of the whole size: the convolutions stay, the dense layers are new."""
-        features = self.network.features.state_dict()
+        """Continue with windows of the whole size: all layers stay, except dense layers that depend on the size."""
+        network = self.network
         torch.manual_seed(self.settings.seed)
         self.build(small=False)
-        self.network.features.load_state_dict(features)
+        enlarged(self.network, network)
 
     def classifier(self) -> PersonClassifier:
         """Return a classifier that shares the network, with the precision of the training."""
-        return PersonClassifier(self.network, self.info, self.device, autocast=self.autocast)
+        return PersonClassifier(self.network, self.info, self.device, autocast=self.autocast, proposer=self.proposer)
 
     # Checkpoints.
 
@@ -122,6 +136,7 @@ class Trainer:
         hard = np.stack(self.data.images.hard) if self.data.images.hard else np.zeros((0, 1, 1, 3), np.uint8)
         state = {
             "settings": dataclasses.asdict(self.settings),
+            "start": self._start_hash,
             "step": self.step,
             "small": self.small,
             "network": self.network.state_dict(),
@@ -147,12 +162,14 @@ class Trainer:
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        requested, saved = dataclasses.asdict(self.settings), state["settings"]
+        # Checkpoints of earlier versions lack the settings that were added later.
+        requested, saved = dataclasses.asdict(self.settings), dataclasses.asdict(TrainSettings()) | state["settings"]
         # The settings of a stage may change until it begins.
         changeable = END_SETTINGS | ({"steps"} if state["small"] else set())
         if state["step"] <= saved["small_steps"] + saved["steps"] and not state["hard"].numel():
             changeable |= ROUND_SETTINGS
-        if any(requested[name] != saved.get(name) for name in requested.keys() - changeable):
+        other_start = state.get("start", "") != self._start_hash
+        if other_start or any(requested[name] != saved[name] for name in requested.keys() - changeable):
             raise ValueError(
                 f"{self.checkpoint} belongs to a training with other settings: give the same settings to continue it, "
                 "or another --output"
@@ -166,6 +183,10 @@ class Trainer:
         print(f"continuing from step {self.step}", file=sys.stderr)
         return True
 
+    @property
+    def _start_hash(self) -> str:
+        return "" if self.start is None else self.start.model_hash
+
     # Steps.
 
     def train(self, stop: int) -> None:
@@ -175,7 +196,7 @@ class Trainer:
         loss_mean, right_mean = float("nan"), float("nan")
         s = self.settings
         hard_share = s.hard_share if self.step >= s.rounds_from else 0.0
-        make = functools.partial(make_batch, self.data.images, WINDOW, s.batch, hard_share, s.seed)
+        make = functools.partial(make_batch, self.data.images, s.window, s.batch, hard_share, s.seed)
         stream = prepared(make, range(self.step, stop))
         progress = tqdm(stream, total=stop, initial=self.step, desc="training", unit="step", mininterval=10)
         for step, batch in progress:
@@ -206,8 +227,13 @@ class Trainer:
         return loss.item(), float((logits.argmax(1) == target).float().mean())
 
     def _loss(self, logits: Tensor, offsets: Tensor, target: Tensor, true_offsets: Tensor) -> Tensor:
-        """Compute the loss: cross-entropy of the classes and smooth L1 of the persons' offsets (Girshick 2015)."""
+        """Compute the loss: cross-entropy of the classes and smooth L1 of the persons' offsets (Girshick 2015).
+
+        Networks that do not predict offsets have the cross-entropy only.
+        """
         loss = nn.functional.cross_entropy(logits.float(), target)
+        if not has_offsets(self.network):
+            return loss
         error = offsets.float() - true_offsets
         of_person = (target == PERSON_CLASS).float()[:, None]
         distance = nn.functional.smooth_l1_loss(error * of_person, torch.zeros_like(error), reduction="sum")
@@ -301,10 +327,10 @@ class Trainer:
         an alarm is that of the test photos, on which nothing was chosen.
         """
         assert self.best is not None
-        # The figures are those of the network that is shipped: folded, rounded to half precision, run in float32.
-        network = fold_batch_norm(self.network.eval()).half().float()
-        classifier = PersonClassifier(network, self.info, self.device)
-        if self.settings.proposer_steps:
+        # The figures are those of the network in the weights file, in half precision, run in float32.
+        network = shipped(self.network.eval())
+        classifier = PersonClassifier(network, self.info, self.device, proposer=self.proposer)
+        if self.settings.proposer_steps and has_offsets(network):
             classifier.proposer = train_proposer(classifier, self.data.images, self.settings, self.output)
         threshold = self._threshold(classifier)
         classifier.info = dataclasses.replace(self.info, threshold=threshold)
@@ -318,16 +344,39 @@ class Trainer:
         classifier.info = dataclasses.replace(
             classifier.info,
             accuracy={k: round(v, 5) for k, v in figures.items()},
-            training_data=self.data.description,
+            training_data=self.data.description + self._origin(),
             created=datetime.date.today().isoformat(),
         )
         return classifier
+
+    def _origin(self) -> str:
+        """Return a sentence about the weights that the training starts from; "" if there are none."""
+        if self.start is None:
+            return ""
+        earlier = self.start.info.training_data
+        return f". The training started from the weights {self._start_hash}" + (f" ({earlier})" if earlier else "")
 
     def _threshold(self, classifier: PersonClassifier) -> float:
         if self.settings.threshold or not self.data.threshold_photos:
             return self.settings.threshold or 0.5
         maxima = scan_maxima(classifier, self.data.threshold_photos, "threshold")
         return choose_threshold(maxima, self.settings.alarms)
+
+
+def half(size: tuple[int, int]) -> tuple[int, int]:
+    """Return half of a size (width, height), in whole pixels."""
+    return size[0] // 2, size[1] // 2
+
+
+def _without_misfit(settings: TrainSettings) -> TrainSettings:
+    """Return the settings; without the first stage if the network cannot take windows of half the size."""
+    if not settings.small_steps:
+        return settings
+    width, height = half(settings.window)
+    if not (reason := misfit(settings.architecture, (width, height))):
+        return settings
+    print(f"no first stage on {width} x {height} pixels: {settings.architecture} {reason}", file=sys.stderr)
+    return dataclasses.replace(settings, small_steps=0)
 
 
 def merit(figures: dict[str, float]) -> float:

@@ -262,6 +262,17 @@ def test_parameters_are_checked_when_they_change(shared_graph):
     assert not refused.successful
     assert "explain.metrics is 'entropy': it must be one of influence, counter_influence" in refused.reason
     assert not set_parameter("device", "cuda").successful
+    # These are valid by themselves, but not for this network.
+    for name, value, reason in (
+        ("explain.layers", [99], "layers [99] do not exist: vgg16 has convolutions 1 to 13"),
+        ("explain.layer_names", "layer4.*", "no layer of vgg16 has a name like 'layer4.*'"),
+        ("explain.target", "forklift", "there is no class 'forklift'"),
+    ):
+        refused = set_parameter(name, value)
+        assert not refused.successful
+        assert reason in refused.reason
+    assert set_parameter("explain.layer_names", "conv4_*").successful
+    assert set_parameter("explain.layer_names", "").successful
 
 
 def test_wrong_parameter_at_the_start_ends_with_the_reason(graph):

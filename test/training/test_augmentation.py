@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from explain_cnn_ros.training.augmentation import Placement, background_window, centred, cut, degrade, person_window
+from explain_cnn_ros.training.augmentation import (
+    Placement,
+    background_window,
+    centred,
+    cut,
+    degrade,
+    fits_data,
+    like_person_window,
+    person_window,
+)
 
 SIZE = (64, 128)
 RNG = np.random.default_rng(0)
@@ -82,3 +91,45 @@ def test_degrading_keeps_the_shape_and_sometimes_makes_grey():
             abs(window[..., 0].astype(int) - window[..., 1]).mean() < 30
         )
     assert 5 < grey < 95
+
+
+def test_windows_that_inria_fills():
+    assert fits_data((64, 128)) and fits_data((32, 64))
+    assert not any(map(fits_data, ((96, 192), (128, 128), (64, 64), (128, 64))))
+
+
+def repeated(window) -> float:
+    """Return the share of columns and rows that equal their neighbours."""
+    same = (np.diff(window.astype(int), axis=1) == 0).all((0, 2)).sum(), (np.diff(window.astype(int), axis=0) == 0)
+    return same[0] / window.shape[1] + same[1].all((1, 2)).sum() / window.shape[0]
+
+
+def test_edges_of_large_and_square_windows_do_not_reveal_the_class():
+    """Backgrounds of photos repeat as many edges as persons, whose windows have no more surroundings in the data."""
+    photo = RNG.integers(0, 256, (300, 400, 3), np.uint8)
+    size = (128, 128)
+    shares = {"persons": [], "like them": [], "plain": []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        shares["persons"].append(repeated(person_window(NOISE, size, Placement.draw(rng))))
+        shares["like them"].append(repeated(like_person_window(photo, size, rng)))
+        shares["plain"].append(repeated(background_window(photo, size, rng)))
+    means = {name: np.mean(values) for name, values in shares.items()}
+    assert means["persons"] > 0.2
+    assert means["like them"] == pytest.approx(means["persons"], abs=0.05)
+    assert means["plain"] < 0.1
+
+
+@pytest.mark.parametrize("shape", [(128, 64), (300, 400), (90, 384)])
+def test_windows_like_those_of_persons_of_any_photo(shape):
+    photo = RNG.integers(0, 256, (*shape, 3), np.uint8)
+    for border in (0, 8):
+        window = like_person_window(photo, (96, 192), np.random.default_rng(0), border)
+        assert window.shape == (192 + 2 * border, 96 + 2 * border, 3)
+
+
+def test_a_square_window_shows_the_middle_of_a_person_window():
+    """The person has the same share of the height, and the data's surroundings are on both sides."""
+    window = person_window(NOISE, (128, 128), Placement(0.0, 0.0, 128.0, False))
+    assert np.array_equal(window[:, 16:112], NOISE[16:144])
+    assert np.array_equal(window[:, :16], np.repeat(NOISE[16:144, :1], 16, 1))

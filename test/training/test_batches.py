@@ -60,6 +60,13 @@ def test_a_border_shows_the_surroundings():
     np.testing.assert_allclose(wide[8:-8, 8:-8].astype(int), plain, atol=2)
 
 
+def test_larger_windows():
+    windows, _, offsets = make_batch(images(), (96, 192), 8, 0.0, 0, 0)
+    assert windows.shape == (8, 192, 96, 3)
+    assert windows[:4].mean() > 100 > windows[4:].mean()
+    assert offsets[:4].all() and not offsets[4:].any()
+
+
 def test_batches_with_a_border():
     windows, labels, offsets = make_batch(images(), (32, 64), 8, 0.0, 0, 0, border=8)
     assert windows.shape == (8, 80, 48, 3)

@@ -6,44 +6,28 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from torch import nn
+from training_kit import FEW_STEPS, folders, interrupt_and_continue, same_tensors, same_weights
 
+from explain_cnn_ros.model.device import fast_low_precision
+from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training import proposer, train, trainer
+from explain_cnn_ros.training.batches import TrainingImages, make_batch
 from explain_cnn_ros.training.data import read_data
 from explain_cnn_ros.training.datasets import share_of
 from explain_cnn_ros.training.settings import TrainSettings
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("thin_channels")]
 
-TINY = [
-    *("--architecture", "vgg11", "--hidden", "8", "--held-out", "0.3", "--background-held-out", "0.5"),
-    *("--small-steps", "2", "--steps", "4", "--batch", "4", "--warm-up", "1", "--checkpoint-every", "2"),
-    *("--rounds", "1", "--round-steps", "2", "--proposer-steps", "8", "--proposer-width", "4"),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Persons are bright bars on dark ground that is different for each; backgrounds are noise."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for folder in ("inria/train/pos", "inria/train/neg", "background"):
-        (root / folder).mkdir(parents=True)
-    for i in range(12):
-        person = cv2.resize(rng.integers(0, 60, (20, 12, 3), np.uint8), (96, 160), interpolation=cv2.INTER_NEAREST)
-        person[32:128, 36:60] += 150
-        cv2.imwrite(str(root / f"inria/train/pos/crop{i:03d}a.png"), person)
-        cv2.imwrite(str(root / f"inria/train/neg/{i:03d}_1.png"), rng.integers(0, 60, (128, 64, 3), np.uint8))
-        cv2.imwrite(str(root / f"background/{i:03d}.png"), rng.integers(0, 60, (150, 130, 3), np.uint8))
-    return root
+TINY = ["--architecture", "vgg11", "--hidden", "8", "--proposer-steps", "8", "--proposer-width", "4", *FEW_STEPS]
 
 
 def arguments(data: Path, output: Path) -> list[str]:
-    return ["--inria", str(data / "inria"), "--background", str(data / "background"), "--output", str(output), *TINY]
+    return [*folders(data, output), *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +50,59 @@ def test_the_weights_name_their_training(whole_run):
     assert [entry["step"] for entry in json.loads((whole_run / "history.json").read_text())] == [2, 4, 6, 8]
 
 
-def interrupt_and_continue(data, output, monkeypatch, module, stop_at) -> None:
-    """Interrupt a training at the batch of a step that a module trains with, and start it again."""
-    original = module.prepared
+def written_out(images: TrainingImages, settings: TrainSettings) -> nn.Module:
+    """Train both stages of a VGG as the first version of this package did, step by step."""
+    info = ModelInfo()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (info.mean, info.std))
+    dtype = fast_low_precision(torch.device("cpu"))
 
-    def interrupted(*args, **kwargs):
-        for step, batch in original(*args, **kwargs):
-            if step == stop_at:
-                raise KeyboardInterrupt
-            yield step, batch
+    def stage(size: tuple[int, int], features: nn.Module | None, steps: range) -> VGGClassifier:
+        torch.manual_seed(settings.seed)
+        network = VGGClassifier("vgg11_bn", size, settings.hidden).train()
+        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, foreach=True)
+        if features is not None:
+            network.features.load_state_dict(features.state_dict())
+        for step in steps:
+            batch = make_batch(images, (64, 128), settings.batch, 0.0, settings.seed, step)
+            torch.manual_seed(settings.seed + step)
+            optimiser.param_groups[0]["lr"] = settings.rate(step)
+            pixels = torch.from_numpy(batch.windows).permute(0, 3, 1, 2).float()
+            pixels = pixels if size == (64, 128) else nn.functional.avg_pool2d(pixels, 2)
+            x = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                logits, offsets = network.forward_with_offsets(x)
+            target = torch.from_numpy(batch.labels)
+            person = (target == 1).float()[:, None]
+            error = (offsets.float() - torch.from_numpy(batch.offsets)) * person
+            distance = nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
+            loss = nn.functional.cross_entropy(logits.float(), target)
+            (loss + settings.offset_weight * distance / person.sum() / 3).backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return network
 
-    monkeypatch.setattr(module, "prepared", interrupted)
-    assert train.main(arguments(data, output)) == 130
-    monkeypatch.setattr(module, "prepared", original)
-    assert train.main(arguments(data, output)) == 0
+    small = stage((32, 64), None, range(settings.small_steps))
+    return stage((64, 128), small.features, range(settings.small_steps, settings.rounds_from))
+
+
+def test_a_vgg_of_this_package_is_trained_as_ever(data, tmp_path, monkeypatch):
+    """The training of VGGs does not depend on the other networks that can be trained."""
+    networks = []
+    monkeypatch.setattr(trainer.Trainer, "_end_round", lambda self, rounds: networks.append(self.network) or stop())
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    assert train.main(arguments(data, tmp_path)) == 130
+    settings = train.settings_of(train.parser().parse_args(arguments(data, tmp_path)))[0]
+    images = read_data(data / "inria", data / "background", settings).images
+    assert same_tensors(networks[0], written_out(images, settings))
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
 def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
     """It is stopped in each stage, at the first step on whole windows, and in the round."""
-    interrupt_and_continue(data, tmp_path, monkeypatch, trainer, stop_at)
+    interrupt_and_continue(arguments(data, tmp_path), monkeypatch, trainer, stop_at)
     one, other = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, tmp_path))
     assert same_weights(one, other)
     assert one.info == other.info
@@ -96,15 +113,9 @@ def test_an_interrupted_training_of_the_proposer_ends_with_the_same_weights(
     data, whole_run, tmp_path, monkeypatch, stop_at
 ):
     """It is stopped before and after hard negatives were added."""
-    interrupt_and_continue(data, tmp_path, monkeypatch, proposer, stop_at)
+    interrupt_and_continue(arguments(data, tmp_path), monkeypatch, proposer, stop_at)
     one, other = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (whole_run, tmp_path))
     assert same_weights(one, other)
-
-
-def same_weights(one: PersonClassifier, other: PersonClassifier) -> bool:
-    """Compare the networks and the proposers."""
-    pairs = [(one.network, other.network), (one.proposer, other.proposer)]
-    return all(torch.equal(value, b.state_dict()[name]) for a, b in pairs for name, value in a.state_dict().items())
 
 
 def test_a_proposer_is_added_to_weights_that_have_none(data, whole_run, tmp_path):
@@ -157,6 +168,17 @@ def test_the_threshold_may_be_given_even_to_a_run_that_has_ended(data, whole_run
     assert given.threshold == 0.87 != chosen.threshold
     assert "--threshold 0.87" in given.info.command
     assert same_weights(chosen, given)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued(data, whole_run, tmp_path):
+    """It lacks the settings and entries that were added later."""
+    output = tmp_path / "run"
+    shutil.copytree(whole_run, output)
+    state = torch.load(output / "checkpoint.pt", weights_only=True)
+    del state["settings"]["input_size"], state["start"]
+    torch.save(state, output / "checkpoint.pt")
+    assert train.main(arguments(data, output)) == 0
+    assert train.main([*arguments(data, output), "--input-size", "128x256"]) == 1
 
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1"])
