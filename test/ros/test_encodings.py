@@ -15,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from explain_cnn_ros.bags.image_messages import LAYOUTS, to_rgb
 from explain_cnn_ros.msg import Classification
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import Decider, DecisionSettings
 from tools.all_encodings import Encoded, compressed_frames, raw_frames
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -58,11 +59,13 @@ def test_same_pixels_and_the_same_decision(graph: Any, transport: str) -> None:
     assert "rejected" not in graph.log
     for arrived in images:
         check_pixels(arrived, expected[arrived.header.frame_id])
-    classifier = PersonClassifier.load(device="cpu")
+    # The node judges by 8-bit integers where they are faster.
+    decider = Decider(
+        PersonClassifier.load(device="cpu"), DecisionSettings(regions="whole", confidence_threshold=0.0), fast=True
+    )
     for decision in decisions:
         encoded = expected[decision.header.frame_id]
-        window = classifier.resize(np.ascontiguousarray(encoded.expected))
-        p = float(classifier.probability(window[None])[0])
+        p = decider.decide(np.ascontiguousarray(encoded.expected)).probability
         assert 1e-4 < p < 1 - 1e-4, "a picture that does not saturate the network"
         exact = encoded.tolerance == encoded.border == 0
         assert log_odds(decision.probability) == pytest.approx(log_odds(p), abs=0.01 if exact else 0.5), encoded.name
