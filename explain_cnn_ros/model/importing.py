@@ -280,8 +280,8 @@ def _hints(arguments: argparse.Namespace) -> list[str]:
     if arguments.architecture not in RENORMALISED or arguments.mean is not None:
         return []
     return [
-        f"If the training began with torchvision's own weights of {arguments.architecture}, the network normalises its "
-        "input once more (transform_input). Then give --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5."
+        f"If the training started from torchvision's own weights of {arguments.architecture}, its inputs were "
+        "normalised in a different way (transform_input=True). In this case, use --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5."
     ]
 
 

@@ -130,7 +130,8 @@ def _check_archive(path: Path) -> None:
             names = archive.namelist()
             # torch.load does not compare the checksums. torch.save may be told to write none: then all are wrong.
             wrong = [name for name in names if not _has_its_checksum(archive, name)]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        # zipfile raises a RuntimeError if an entry is encrypted, or is compressed by a method that it does not know.
         raise ValueError(_damaged(error)) from error
     if 0 < len(wrong) < len(names):
         raise ValueError(_damaged(f"the checksum of {visible(wrong[0])} is wrong"))

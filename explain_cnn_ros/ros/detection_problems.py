@@ -41,7 +41,7 @@ class WatchedDetections:
 
 @dataclass(frozen=True)
 class Matching:
-    """What is known about the matching of images and detections.
+    """The state of the matching of images and detections.
 
     Attributes:
         arrived: Whether detections have arrived recently.
@@ -103,7 +103,7 @@ def unmatched(about: WatchedDetections, matching: Matching, seconds: float) -> P
 
     Args:
         about: What is known about the topic.
-        matching: What is known about the matching.
+        matching: The state of the matching.
         seconds: The time.
     """
     begin = f"no image has had detections for {seconds:.0f} s, so that none is decided; "

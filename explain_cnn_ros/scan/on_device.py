@@ -2,8 +2,9 @@
 
 The frame is uploaded once. Pyramid, dense pass, fusion, suppression, crops and both judgements of the crops follow
 without a wait of the host, in shapes that depend on the size of the frame and on the settings alone. One download
-brings the candidates to the host, which confirms the best one and the doubtful ones as `scanning.confirm` does. So the
-host waits twice, and once more whenever the confirmed best window turns out to be worse than the next one.
+brings the candidates to the host, which confirms the best one and the doubtful ones as `scanning.confirm` does. The
+host therefore waits twice. If the confirmed score of the best window is lower than the score of the next window, the
+next window is confirmed as well, which is one additional wait.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def test_numbers_that_json_does_not_have_are_null() -> None:
         # Recorded with simulated time before the first /clock.
         ([0, 0, 0, 1_700_000_000 * 10**9, 1_700_000_001 * 10**9], [0, 0, 0, 0, 1]),
         ([5 * 10**8, 1_700_000_000 * 10**9], [0, 0]),
-        # A folder of images has times from 0 on.
+        # The first image of a folder has the time 0.
         ([0, 10**8, 2 * 10**8], [0, 0.1, 0.2]),
         # Times of a robot without a clock, since it was switched on.
         ([90 * 10**9, 91 * 10**9], [0, 1]),
