@@ -240,7 +240,8 @@ def stamps(topic: str, stamp: int, age: float, simulated: bool, late: float = LA
             IMAGES,
             "stamps since boot",
             f"{begin} are no system times: the newest is {stamp / 1e9:.3f} s after 1970. Perhaps the camera measures "
-            "the time since it was started. Ages and TF are wrong; let the driver stamp images with the time of the system",
+            "the time since it was started. Ages and TF are wrong; let the driver stamp images with the time of the "
+            "system",
         )
     if age > RECORDED and not simulated:
         return Problem(

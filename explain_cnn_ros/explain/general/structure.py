@@ -59,7 +59,8 @@ def convolutions(network: nn.Module, image: Tensor) -> list[Convolution]:
         network: The network, in eval mode.
         image: A normalised image [1, 3, H, W].
     """
-    names = {id(module.weight): (name, module) for name, module in network.named_modules() if _is_conv(module)}
+    modules = network.named_modules()
+    names = {id(module.weight): (name, module) for name, module in modules if isinstance(module, nn.Conv2d)}
     search = _Search(names)
     with torch.inference_mode(False), torch.no_grad(), search:
         network(image.clone())
@@ -71,10 +72,6 @@ def convolutions(network: nn.Module, image: Tensor) -> list[Convolution]:
         )
         for number, found in enumerate(spatial, start=1)
     ]
-
-
-def _is_conv(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d)
 
 
 class _Search(TorchFunctionMode):
