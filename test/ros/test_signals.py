@@ -56,8 +56,8 @@ def main():
 CONVERTS = """
 import time
 def main():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(100)
     except KeyboardInterrupt:
         raise RuntimeError("Unable to convert call argument")
@@ -69,8 +69,8 @@ import time
 class NotInitializedException(Exception):
     __module__ = "rclpy.exceptions"
 def main():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(100)
     except KeyboardInterrupt:
         raise NotInitializedException
