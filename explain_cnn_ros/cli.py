@@ -60,7 +60,7 @@ COMMANDS = {
         "Check whether explanations depend on what the network has learned.",
     ),
     "import-weights": Command(
-        "explain_cnn_ros.model.importing", "Import the weights of a classification network of torchvision."
+        "explain_cnn_ros.model.importing.cli", "Import the weights of a classification network of torchvision."
     ),
     "train": Command("explain_cnn_ros.training.train", "Train a classifier."),
     "doctor": Command("explain_cnn_ros.ros.doctor", "Report what is missing on this machine, and how to get it."),

@@ -18,6 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from explain_cnn_ros.model.network import OFFSET_UNITS
 
+#: Size (width, height) of the input that the architectures are made for, in pixels, and that of exceptions.
+INPUT_SIZE = (224, 224)
+INPUT_SIZES = {"inception_v3": (299, 299)}
+
 #: Families whose names begin so compute with attention instead of convolutions.
 TRANSFORMERS = ("vit_", "swin_", "swin3d_", "mvit_", "maxvit")
 

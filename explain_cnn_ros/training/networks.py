@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from explain_cnn_ros.model.device import fast_low_precision
-from explain_cnn_ros.model.importing import INPUT_SIZE, INPUT_SIZES
 from explain_cnn_ros.model.network import ARCHITECTURES, TOTAL_STRIDE, VGGClassifier, fold_batch_norm
-from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier, unsupported
+from explain_cnn_ros.model.torchvision_network import INPUT_SIZE, INPUT_SIZES, TorchvisionClassifier, unsupported
 from explain_cnn_ros.model.weights_file import ModelInfo, Network, Weights, plain
 from explain_cnn_ros.training.settings import BATCH_NORM_SUFFIX, TrainSettings
 

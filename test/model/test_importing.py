@@ -23,10 +23,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from explain_cnn_ros import cli
-from explain_cnn_ros.model import fitting, importing
-from explain_cnn_ros.model.fitting import TensorLayout, fit
-from explain_cnn_ros.model.importing import main
-from explain_cnn_ros.model.state_dict_file import read_state_dict
+from explain_cnn_ros.model.importing import fitting
+from explain_cnn_ros.model.importing.cli import _hints, main
+from explain_cnn_ros.model.importing.fitting import TensorLayout, fit
+from explain_cnn_ros.model.importing.state_dict_file import read_state_dict
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -314,7 +314,7 @@ class TestOutputs:
         torch.save(reference("squeezenet1_1").state_dict(), tmp_path / "own.pth")
         status, _, error = run("own.pth", "--input-size", "8x8", architecture="squeezenet1_1")
         assert status == 1
-        assert re.search(r"--input-size 8x8: squeezenet1_1 cannot process images of this size \(.*\): give", error)
+        assert re.search(r"input size 8x8: squeezenet1_1 cannot process images of this size \(.*\): give", error)
 
     def test_the_file_is_not_its_own_output(self, small: State, tmp_path: Path, run) -> None:
         save_file(small, tmp_path / "own.safetensors")
@@ -327,8 +327,8 @@ class TestOutputs:
     def test_networks_that_torchvision_normalises_once_more(self, tmp_path: Path, run) -> None:
         """The weights cannot say so."""
         arguments = argparse.Namespace(architecture="inception_v3", mean=None)
-        assert "transform_input" in importing._hints(arguments)[0]
-        assert importing._hints(argparse.Namespace(architecture="inception_v3", mean="0.5,0.5,0.5")) == []
+        assert "transform_input" in _hints(arguments)[0]
+        assert _hints(argparse.Namespace(architecture="inception_v3", mean="0.5,0.5,0.5")) == []
 
 
 class Unwelcome:
