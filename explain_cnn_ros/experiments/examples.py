@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.experiments.layouts import WindowSource, read_sources
+from explain_cnn_ros.experiments.layouts import WINDOW, WindowSource, read_sources
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.training.datasets import share_of
 
@@ -25,7 +25,7 @@ class Example:
     Attributes:
         name: Name of the window, unique in its data.
         photo: Name of the photo that the window was cut from.
-        image: The window, uint8 [128, 64, 3] RGB.
+        image: The window, uint8 [H, W, 3] RGB, of the classifier's size.
         box: Box (x, y, width, height) of the person, in pixels of the window; None for a background.
         is_test: Whether the photo belongs to the test photos.
     """
@@ -77,7 +77,7 @@ def _select(sources: Sequence[WindowSource], count: int) -> list[Example]:
     return found
 
 
-def read_examples(root: Path, training: int, test: int) -> list[Example]:
+def read_examples(root: Path, training: int, test: int, size: tuple[int, int] = WINDOW) -> list[Example]:
     """Read as many persons as backgrounds.
 
     INRIA's windows of persons come in mirror pairs, of which one is read.
@@ -86,12 +86,14 @@ def read_examples(root: Path, training: int, test: int) -> list[Example]:
         root: Folder with data in one of the layouts of `layouts`.
         training: Maximum number of persons, and of backgrounds, of training photos.
         test: Maximum number of persons, and of backgrounds, of test photos.
+        size: Size (width, height) of the windows, in pixels. Windows of all sizes show the same persons, and the same
+            backgrounds of windows that are cut already.
 
     Raises:
         FileNotFoundError: Data are missing; the message says which, and where to get them.
         ValueError: Data are damaged, or there are no windows of a kind.
     """
-    sources = read_sources(root)
+    sources = read_sources(root, size)
     found = []
     for person in (True, False):
         for count, of_test in ((training, False), (test, True)):

@@ -24,13 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments.localization import Box
-from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
+from explain_cnn_ros.model.windows import PERSON_SHARE, Region, crop, person_box
+from explain_cnn_ros.training.augmentation import cut
 from explain_cnn_ros.training.datasets import Photo, list_images, read_inria, share_of, split
 from explain_cnn_ros.training.duplicates import without_duplicates
 
 Image = NDArray[np.uint8]
 
-#: Size (width, height) of the classifier's window, in pixels.
+#: Size (width, height) of the windows of the classifier that ships, and of those in the middle of INRIA's images, in
+#: pixels. Windows of other classifiers are the same parts of the images, resized, and wider or narrower.
 WINDOW = (64, 128)
 
 #: Share of the photos that the secondary classifier is tested on. The weights that ship were not trained on these
@@ -38,14 +40,18 @@ WINDOW = (64, 128)
 #: was chosen on them.
 TEST_SHARE = 0.15
 
-#: Box (x, y, width, height) of the person in an INRIA window: in the middle, 96 pixels tall, and as wide as persons of
-#: that height are on average. The windows have no annotations of their own.
-PERSON_BOX = (
-    (WINDOW[0] - WINDOW[1] * PERSON_SHARE * PERSON_ASPECT) / 2,
-    WINDOW[1] * (1 - PERSON_SHARE) / 2,
-    WINDOW[1] * PERSON_SHARE * PERSON_ASPECT,
-    WINDOW[1] * PERSON_SHARE,
-)
+
+def middle_box(size: tuple[int, int]) -> Box:
+    """Return the box (x, y, width, height) of the person in an INRIA window of a size (width, height).
+
+    The windows have no annotations of their own. The person stands in the middle, is three quarters of the window tall,
+    and as wide as persons of that height are on average.
+    """
+    return person_box(Region(0, 0, *size, 0.0))
+
+
+#: Box of the person in an INRIA window of 64 x 128 pixels.
+PERSON_BOX = middle_box(WINDOW)
 
 #: Maximum number of windows that are cut from a person-free photo.
 WINDOWS_PER_PHOTO = 4
@@ -79,7 +85,7 @@ class WindowSource:
     cut: Callable[[Image], tuple[Image, Box | None]]
 
     def window(self) -> tuple[Image, Box | None]:
-        """Read the window, uint8 [128, 64, 3] RGB, and the person's box in it, None for a background.
+        """Read the window, uint8 [H, W, 3] RGB, and the person's box in it, None for a background.
 
         Raises:
             ValueError: The image cannot be read, or is too small for the window.
@@ -91,17 +97,21 @@ class WindowSource:
             raise ValueError(f"{self.file.path}: {error}") from error
 
 
-def read_sources(root: Path) -> list[WindowSource]:
+def read_sources(root: Path, size: tuple[int, int] = WINDOW) -> list[WindowSource]:
     """Find all windows that can be cut from the data at `root`.
+
+    Args:
+        root: Folder with data in one of the layouts.
+        size: Size (width, height) of the windows, in pixels.
 
     Raises:
         FileNotFoundError: Data are missing; the message says which, and where to get them.
         ValueError: Data are damaged.
     """
     if (root / "boxes.csv").is_file():
-        return _listed(root)
+        return _listed(root, size)
     if any((root / split / "annotations").is_dir() for split in ("Train", "Test")):
-        return [source for split in ("Train", "Test") for source in _annotated(root, split)]
+        return [source for split in ("Train", "Test") for source in _annotated(root, split, size)]
     try:
         inria = read_inria(root)
     except FileNotFoundError as error:
@@ -109,8 +119,10 @@ def read_sources(root: Path) -> list[WindowSource]:
             f"{error}. For a folder of your own, list its boxes in {root / 'boxes.csv'}: {','.join(COLUMNS)}"
         ) from error
     return [
-        WindowSource(p.path.name, p, box is not None, share_of(p.photo) < TEST_SHARE, partial(_middle, box=box))
-        for photos, box in ((inria.persons, PERSON_BOX), (inria.backgrounds, None))
+        WindowSource(
+            p.path.name, p, box is not None, share_of(p.photo) < TEST_SHARE, partial(_middle, box=box, size=size)
+        )
+        for photos, box in ((inria.persons, middle_box(size)), (inria.backgrounds, None))
         for p in _without_duplicates(photos)
     ]
 
@@ -144,7 +156,7 @@ def read_pascal(path: Path) -> list[Box]:
     return boxes
 
 
-def _annotated(root: Path, split: str) -> list[WindowSource]:
+def _annotated(root: Path, split: str, size: tuple[int, int]) -> list[WindowSource]:
     folder = root / split
     missing = [name for name in ("pos", "annotations", "neg") if not (folder / name).is_dir()]
     if missing:
@@ -159,9 +171,9 @@ def _annotated(root: Path, split: str) -> list[WindowSource]:
     is_test = split == "Test"
     sources = []
     for stem, path in photos.items():
-        sources += _of_persons(Photo(path, f"{split}/pos/{stem}"), read_pascal(notes[stem]), is_test)
+        sources += _of_persons(Photo(path, f"{split}/pos/{stem}"), read_pascal(notes[stem]), is_test, size)
     for path in list_images(folder / "neg"):
-        sources += _of_background(Photo(path, f"{split}/neg/{path.stem}"), is_test)
+        sources += _of_background(Photo(path, f"{split}/neg/{path.stem}"), is_test, size)
     return sources
 
 
@@ -174,7 +186,7 @@ def _require_pairs(files: dict[str, Path], partners: dict[str, Path], partner: s
         )
 
 
-def _listed(root: Path) -> list[WindowSource]:
+def _listed(root: Path, size: tuple[int, int]) -> list[WindowSource]:
     path = root / "boxes.csv"
     persons, groups = _read_boxes(path)
     absent = [name for name in persons if not (root / name).is_file()]
@@ -184,7 +196,10 @@ def _listed(root: Path) -> list[WindowSource]:
     for name, boxes in persons.items():
         photo = Photo(root / name, groups[name])
         is_test = share_of(photo.photo) < TEST_SHARE
-        sources += _of_persons(photo, boxes, is_test, name) if boxes else _of_background(photo, is_test, name)
+        if boxes:
+            sources += _of_persons(photo, boxes, is_test, size, name)
+        else:
+            sources += _of_background(photo, is_test, size, name)
     return sources
 
 
@@ -215,29 +230,32 @@ def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
     return persons, groups
 
 
-def _of_persons(photo: Photo, boxes: list[Box], is_test: bool, name: str = "") -> list[WindowSource]:
+def _of_persons(
+    photo: Photo, boxes: list[Box], is_test: bool, size: tuple[int, int], name: str = ""
+) -> list[WindowSource]:
     return [
-        WindowSource(f"{name or photo.photo}#{i}", photo, True, is_test, partial(_around, box=box))
+        WindowSource(f"{name or photo.photo}#{i}", photo, True, is_test, partial(_around, box=box, size=size))
         for i, box in enumerate(boxes)
         if box[3] >= HEIGHT_MIN
     ]
 
 
-def _of_background(photo: Photo, is_test: bool, name: str = "") -> list[WindowSource]:
+def _of_background(photo: Photo, is_test: bool, size: tuple[int, int], name: str = "") -> list[WindowSource]:
     names = [f"{name or photo.photo}#{i}" for i in range(WINDOWS_PER_PHOTO)]
-    return [WindowSource(each, photo, False, is_test, partial(_anywhere, name=each)) for each in names]
+    return [WindowSource(each, photo, False, is_test, partial(_anywhere, name=each, size=size)) for each in names]
 
 
-def _middle(image: Image, box: Box | None) -> tuple[Image, Box | None]:
-    """Cut the middle of an image, of the size of a window."""
+def _middle(image: Image, box: Box | None, size: tuple[int, int]) -> tuple[Image, Box | None]:
+    """Cut the window in the middle of an image that is 128 pixels tall, as the validation of a training does."""
     top, left = (image.shape[0] - WINDOW[1]) // 2, (image.shape[1] - WINDOW[0]) // 2
     if top < 0 or left < 0:
         raise ValueError(f"an image of {image.shape[1]} x {image.shape[0]} pixels is smaller than a window of 64 x 128")
-    return np.ascontiguousarray(image[top : top + WINDOW[1], left : left + WINDOW[0]]), box
+    window: Image = cut(image, (left + WINDOW[0] / 2, top + WINDOW[1] / 2), WINDOW[1], size, mirror=False)
+    return window, box
 
 
-def _around(image: Image, box: Box) -> tuple[Image, Box | None]:
-    """Cut the window in whose middle the person is 96 pixels tall; also return the part of the box that lies in it."""
+def _around(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box | None]:
+    """Cut the window in whose middle the person is three quarters of it tall; also return the part of the box in it."""
     x, y, width, height = box
     if min(width, height) <= 0 or x < -1 or y < -1 or x + width > image.shape[1] + 1 or y + height > image.shape[0] + 1:
         raise ValueError(
@@ -245,21 +263,21 @@ def _around(image: Image, box: Box) -> tuple[Image, Box | None]:
             f"{image.shape[0]} pixels"
         )
     tall = height / PERSON_SHARE
-    wide = tall * WINDOW[0] / WINDOW[1]
+    wide = tall * size[0] / size[1]
     left, top = x + (width - wide) / 2, y + (height - tall) / 2
-    window: Image = crop(image, left, top, wide, tall, WINDOW)
-    scale = WINDOW[1] / tall
+    window: Image = crop(image, left, top, wide, tall, size)
+    scale = size[1] / tall
     start = max(0.0, (x - left) * scale)
-    end = min(float(WINDOW[0]), (x + width - left) * scale)
+    end = min(float(size[0]), (x + width - left) * scale)
     return window, (start, (y - top) * scale, end - start, height * scale)
 
 
-def _anywhere(image: Image, name: str) -> tuple[Image, Box | None]:
-    """Cut a random window of a person-free photo, at least 128 pixels tall if it fits; a name always gives the same."""
+def _anywhere(image: Image, name: str, size: tuple[int, int]) -> tuple[Image, Box | None]:
+    """Cut a random window of a person-free photo, not enlarged if it fits; a name always gives the same."""
     rng = np.random.default_rng(list(name.encode()))
-    limit = min(image.shape[0], image.shape[1] * WINDOW[1] / WINDOW[0])
-    tall = rng.uniform(min(WINDOW[1], limit), limit)
-    wide = tall * WINDOW[0] / WINDOW[1]
+    limit = min(image.shape[0], image.shape[1] * size[1] / size[0])
+    tall = rng.uniform(min(size[1], limit), limit)
+    wide = tall * size[0] / size[1]
     left, top = rng.uniform(0, image.shape[1] - wide), rng.uniform(0, image.shape[0] - tall)
-    window: Image = crop(image, left, top, wide, tall, WINDOW)
+    window: Image = crop(image, left, top, wide, tall, size)
     return window, None

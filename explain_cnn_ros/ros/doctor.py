@@ -90,6 +90,18 @@ def check_messages() -> Finding:
     return Finding("ok", "messages of explain_cnn_ros are built")
 
 
+def check_detections() -> Finding:
+    """Report whether the node can subscribe to the detections of vision_msgs."""
+    try:
+        importlib.import_module("vision_msgs.msg")
+    except ImportError:
+        return Finding(
+            "ok",
+            "vision_msgs is not installed; only detectors that publish it need it (apt install ros-jazzy-vision-msgs)",
+        )
+    return Finding("ok", "vision_msgs is installed")
+
+
 def check_device() -> Finding:
     """Report the device of the network."""
     try:
@@ -186,10 +198,14 @@ CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
     "python": check_python,
     "rclpy": module_check("rclpy", "install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash; or run `make setup`"),
     "messages": check_messages,
+    "detections": check_detections,
     "cv_bridge": module_check("cv_bridge", "apt install ros-jazzy-cv-bridge", needed=False),
     "numpy": module_check("numpy", "apt install python3-numpy"),
     "opencv": check_opencv,
     "torch": module_check("torch", "pip install torch, in the environment that ROS's Python uses"),
+    "torchvision": module_check(
+        "torchvision", "pip install torchvision (for networks of torchvision; see docs/own_network.md)", needed=False
+    ),
     "safetensors": module_check("safetensors", "pip install safetensors"),
     "rosbags": module_check("rosbags", "pip install rosbags (for play_bag and analyze)", needed=False),
     "pyarrow": module_check("pyarrow", "pip install pyarrow (for analyze)", needed=False),

@@ -16,7 +16,7 @@ from explain_cnn_ros.ros import doctor
 def test_a_machine_that_passes_the_tests_lacks_nothing_that_they_need() -> None:
     assert doctor.check_weights().level in ("ok", "warning")
     assert "weights" in doctor.check_weights().text
-    for name in ("numpy", "opencv", "torch", "safetensors", "pyarrow", "device"):
+    for name in ("numpy", "opencv", "torch", "torchvision", "safetensors", "pyarrow", "device", "detections"):
         assert doctor.CHECKS[name]().level == "ok", name
 
 
@@ -31,6 +31,8 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch, capsys) -> None:
     assert "-> install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash" in said
     # A library that only some commands need is no reason to fail.
     assert "warning  rosbags" in said
+    assert "warning  torchvision" in said
+    assert "ok  detections     vision_msgs is not installed" in said
 
 
 def test_a_check_that_fails_does_not_end_the_others(monkeypatch, capsys) -> None:
