@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "draw": {"model", "explain"},
     "bags": set(),
     "training": {"model", "scan"},
-    "analysis": {"model", "scan", "explain", "draw", "bags"},
+    "analysis": {"model", "scan", "explain", "draw", "bags", "training"},
     "experiments": {"model", "scan", "explain", "draw", "bags", "training"},
     "ros": {"model", "scan", "explain", "draw", "bags"},
     "cli": {"analysis", "ros", "scan"},

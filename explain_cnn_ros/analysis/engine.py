@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.labels import Label, label_of
+from explain_cnn_ros.analysis.labels import Label, labels_of
 from explain_cnn_ros.analysis.parts import Part
+from explain_cnn_ros.analysis.region_labels import LabelledRegions, label_regions
 from explain_cnn_ros.analysis.rows import (
     Row,
     decision_row,
@@ -22,6 +23,7 @@ from explain_cnn_ros.analysis.rows import (
     patch_rows,
     picture_row,
     proof_rows,
+    region_row,
     window_row,
 )
 from explain_cnn_ros.analysis.settings import CHOSEN, LOW_CONFIDENCE, PERIODIC, WRONG, AnalysisSettings
@@ -32,8 +34,10 @@ from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import SUPPORTING
 from explain_cnn_ros.explain.network_adapter import Channels, Layer
 from explain_cnn_ros.explain.silencing import silence
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.scan.decider import Decider, Decision
+from explain_cnn_ros.scan.decider import WHOLE, Decider, Decision
+from explain_cnn_ros.scan.detections import DetectedBox, person_windows
 
 #: Maximum number of frames that are decided together, and of bytes of their images before the last one is added.
 BATCH, BATCH_BYTES = 32, 128 * 1024**2
@@ -181,14 +185,15 @@ class Analyzer:
     def _add(self, rows: dict[str, list[Row]], recording: Recording, frame: Frame, decision: Decision | str) -> None:
         """Add the rows of one frame. Instead of a decision, there may be the reason why there is none."""
         key = {"source": recording.name, "frame": frame.index}
-        label = label_of(self._labels, recording.name, frame.log_time, recording.start)
-        row = key | frame_row(frame, label)
+        labels = labels_of(self._labels, recording.name, frame.log_time, recording.start)
+        row = key | frame_row(frame, labels.person)
         rows["frames"].append(row)
         if frame.image is None or isinstance(decision, str):
             row["error"] = decision or None
             return
-        wrong = None if label is None else decision.person != label
-        row |= decision_row(frame.image, decision, wrong)
+        labelled = label_regions(decision, labels, self.settings.regions == WHOLE)
+        wrong = None if labelled.frame is None else decision.person != labelled.frame
+        row |= decision_row(frame.image, decision, wrong) | {"label": labelled.frame}
         trigger = self._trigger(frame.index, decision, wrong, recording.chosen)
         explanation = self._explain(frame.image, decision, row) if trigger else None
         if explanation is not None:
@@ -199,9 +204,31 @@ class Analyzer:
             rows["patches"] += [stamped | patch for patch in patch_rows(explanation)]
             rows["proofs"] += [stamped | proof for proof in proof_rows(explanation)]
             rows["pictures"].append(key | picture_row(frame.image))
-        if self.silences and (wrong or frame.index % recording.stride == 0):
-            rows["windows"].append(key | window_row(self._explainer.window(frame.image, decision.region)))
+        regions = self._regions(frame.image, decision, labelled)
+        rows["regions"] += [key | {"stamp": frame.stamp} | region for _, region in regions]
+        for region, described in regions:
+            sampled = described["region"] == 0 and (wrong or frame.index % recording.stride == 0)
+            if self.silences and (sampled or described["wrong"]):
+                window = self._explainer.window(frame.image, region)
+                rows["windows"].append(key | window_row(described["region"], window))
         rows["messages"] += self._encode(frame, decision, explanation, row)
+
+    def _regions(
+        self, image: NDArray[np.uint8], decision: Decision, labelled: LabelledRegions
+    ) -> list[tuple[Region, Row]]:
+        """Return the regions of a decision and the labelled persons that were not found, with their rows."""
+        found = [
+            (region, region_row(number, region, region.probability >= decision.threshold, label))
+            for number, (region, label) in enumerate(zip(decision.regions, labelled.regions, strict=True))
+        ]
+        boxes = [DetectedBox(*box) for box in labelled.missed]
+        size = (image.shape[1], image.shape[0])
+        windows = person_windows(boxes, self.classifier.info, size, count_max=len(boxes)).regions
+        missed = self._decider.judge(image, windows).regions if windows else ()
+        return found + [
+            (region, region_row(number, region, False, True, missed=True))
+            for number, region in enumerate(missed, len(found))
+        ]
 
     def _explain(self, image: NDArray[np.uint8], decision: Decision, row: Row) -> Explanation | None:
         """Explain a decision. A failure is written into the frame's row."""

@@ -10,7 +10,10 @@ from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from explain_cnn_ros.analysis.labels import RELATIVE_MAX, Label
+from explain_cnn_ros.analysis.labels import RELATIVE_MAX, Box, Label
+
+#: Optional columns of a box, in pixels of the image.
+BOX_COLUMNS = ("x", "y", "width", "height")
 
 _YES, _NO = ("1", "true", "yes", "y", "person"), ("0", "false", "no", "n", "background", "none")
 
@@ -26,6 +29,7 @@ _FORMS = (
 def read_labels(path: Path) -> list[Label]:
     """Read a CSV file with the columns start, end, person and, if there are several recordings, source.
 
+    If there are the columns x, y, width and height, a label belongs to a box, or to the whole frame if they are empty.
     Columns are separated by commas, semicolons or tabs. Numbers may have decimal commas if the columns have not. Lines
     that are empty or begin with # are left out. Files are UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
@@ -62,6 +66,9 @@ def _labels(path: Path, lines: list[tuple[int, str]]) -> list[Label]:
             f"{path}: no column {', '.join(sorted(missing))}; the first line is start,end,person, the others "
             "look like 12.5,30,person"
         )
+    absent = [name for name in BOX_COLUMNS if name not in names]
+    if 0 < len(absent) < len(BOX_COLUMNS):
+        raise ValueError(f"{path}: no column {', '.join(absent)}: a box needs the columns {', '.join(BOX_COLUMNS)}")
     if len(lines) == 1:
         raise ValueError(f"{path}: there are no labels in it, only the names of the columns")
     rows = [(number, dict(zip(names, _cells(line, delimiter), strict=False))) for number, line in lines[1:]]
@@ -91,7 +98,24 @@ def _label(place: str, row: dict[str, str], delimiter: str) -> Label:
     word = row.get("person", "").lower()
     if word not in _YES + _NO:
         raise ValueError(f"{place}: person is {row.get('person', '')!r}: use person or background, or 1 or 0")
-    return Label(start, end, word in _YES, row.get("source", ""))
+    return Label(start, end, word in _YES, row.get("source", ""), _box(place, row, delimiter))
+
+
+def _box(place: str, row: dict[str, str], delimiter: str) -> Box | None:
+    texts = [row.get(name, "") for name in BOX_COLUMNS]
+    if not any(texts):
+        return None
+    try:
+        values = [float(text.replace(",", ".") if delimiter != "," else text) for text in texts]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)) or min(values[2:]) <= 0:
+        raise ValueError(
+            f"{place}: x, y, width and height are {', '.join(map(repr, texts))}: they must be numbers of pixels, and "
+            "width and height more than 0; leave all of them empty for the whole frame"
+        )
+    x, y, width, height = values
+    return x, y, width, height
 
 
 def _seconds(text: str, delimiter: str) -> float:

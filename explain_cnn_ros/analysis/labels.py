@@ -1,4 +1,4 @@
-"""Labels of recordings: times at which there was a person, or none."""
+"""Labels of recordings: times at which there was a person, or none, in the whole frame or in a box."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+#: A box (x, y, width, height), in pixels of the image.
+Box = tuple[float, float, float, float]
 
 #: Seconds below this are counted from the start of the recording, others from 1970.
 RELATIVE_MAX = 1e8
@@ -19,23 +22,33 @@ NAMED = 5
 class Label:
     """An interval of time with a person in front of the camera, or without.
 
+    A label with a box says whether the box holds a person; "no" without a box says that nobody is in the frame except
+    in the boxes that hold a person.
+
     Attributes:
         start: Beginning of the interval, in seconds: from the start of the recording if it is below RELATIVE_MAX, else
             from 1970. -inf for the beginning of the recording.
         end: End of the interval, in the same way; it does not belong to the interval. inf for the end of the recording.
         person: Whether there was a person.
         source: A part of the path of the recordings that the label belongs to; "" for all recordings.
+        box: The extent of the person, or of the object that is none; None for the whole frame.
     """
 
     start: float
     end: float
     person: bool
     source: str = ""
+    box: Box | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain values for JSON. An interval without a beginning or an end has null there."""
+        """Convert to plain values for JSON. An interval without a beginning or an end has null there.
+
+        Labels of whole frames have no box.
+        """
         times = {"start": self.start, "end": self.end}
-        return dataclasses.asdict(self) | {n: time if math.isfinite(time) else None for n, time in times.items()}
+        plain = dataclasses.asdict(self) | {n: time if math.isfinite(time) else None for n, time in times.items()}
+        box = plain.pop("box")
+        return plain if box is None else plain | {"box": list(box)}
 
     @property
     def absolute(self) -> bool:
@@ -70,8 +83,23 @@ class Span(NamedTuple):
     end: int
 
 
-def label_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> bool | None:
-    """Return whether a frame shows a person, by the last label whose interval it lies in; None without a label.
+@dataclass(frozen=True)
+class FrameLabels:
+    """The labels of a frame.
+
+    Attributes:
+        person: Whether there is a person in the frame, by the last label without a box; None without such a label.
+        persons: Boxes that hold a person.
+        others: Boxes that hold none.
+    """
+
+    person: bool | None = None
+    persons: tuple[Box, ...] = ()
+    others: tuple[Box, ...] = ()
+
+
+def labels_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> FrameLabels:
+    """Return the labels of a frame. Of several labels of the same box, the last one counts.
 
     Args:
         labels: The labels.
@@ -79,10 +107,13 @@ def label_of(labels: Sequence[Label], source: str, log_time: int, recording_star
         log_time: Log time of the frame, in ns.
         recording_start: Log time of the first message of the recording, in ns.
     """
-    for label in reversed(labels):
-        if label.covers(source, log_time, recording_start):
-            return label.person
-    return None
+    persons = {label.box: label.person for label in labels if label.covers(source, log_time, recording_start)}
+    whole = persons.pop(None, None)
+    boxes: dict[bool, list[Box]] = {True: [], False: []}
+    for box, person in persons.items():
+        if box is not None:
+            boxes[person].append(box)
+    return FrameLabels(whole, tuple(boxes[True]), tuple(boxes[False]))
 
 
 def uncovered(labels: Sequence[Label], spans: Sequence[Span]) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.analysis.tables import PICTURE_SIDE
 from explain_cnn_ros.bags.sources import Frame
 from explain_cnn_ros.explain.explanation import Explanation, Proof
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.decider import Decision
 
 Row = dict[str, Any]
@@ -49,6 +50,26 @@ def decision_row(image: NDArray[np.uint8], decision: Decision, wrong: bool | Non
         "region_y": decision.region.y,
         "region_width": decision.region.width,
         "region_height": decision.region.height,
+    }
+
+
+def region_row(number: int, region: Region, person: bool, label: bool | None, missed: bool = False) -> Row:
+    """Return the columns about a region of a frame.
+
+    Args:
+        number: Number of the region in its frame.
+        region: The region.
+        person: Whether it was found as a person.
+        label: Whether it shows a person; None if it is unknown.
+        missed: Whether it is a labelled person that was not found.
+    """
+    return {
+        "region": number,
+        **dataclasses.asdict(region),
+        "person": person,
+        "label": label,
+        "wrong": None if label is None else person != label,
+        "missed": missed,
     }
 
 
@@ -101,10 +122,15 @@ def proof_of(row: Row) -> Proof:
     return Proof(*numbers)
 
 
-def window_row(window: NDArray[np.uint8]) -> Row:
-    """Return a window, uint8 [H, W, 3] RGB, as a PNG file."""
+def window_row(number: int, window: NDArray[np.uint8]) -> Row:
+    """Return the window of a region, uint8 [H, W, 3] RGB, as a PNG file.
+
+    Args:
+        number: Number of the region in its frame.
+        window: The window.
+    """
     _, png = cv2.imencode(".png", np.ascontiguousarray(window[..., ::-1]))
-    return {"png": png.tobytes()}
+    return {"region": number, "png": png.tobytes()}
 
 
 def window_of(row: Row) -> NDArray[np.uint8]:

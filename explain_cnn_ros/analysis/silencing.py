@@ -155,9 +155,9 @@ def silence_wrong_way(analyzer: Analyzer, store: PartStore, progress: ProgressRe
 
 
 def _keys(store: PartStore, part: tuple[int, int]) -> list[Key]:
-    """Return the frames of a part whose windows are stored."""
-    windows = store.read(*part, "windows", ["source", "frame"])
-    return list(zip(windows["source"].to_pylist(), windows["frame"].to_pylist(), strict=True))
+    """Return the frames of a part of whose best regions the windows are stored."""
+    windows = store.read(*part, "windows", ["source", "frame", "region"]).to_pylist()
+    return [(row["source"], row["frame"]) for row in windows if row["region"] == 0]
 
 
 def _chosen(store: PartStore, count_max: int) -> set[Key]:
@@ -194,7 +194,7 @@ def _silenced(
     rows: list[Row] = []
     for row in store.read(*part, "windows").to_pylist():
         key = (row["source"], row["frame"])
-        if key not in keys:
+        if key not in keys or row["region"] != 0:
             continue
         probabilities = analyzer.silence(window_of(row), [{}, *(one.channels for one in sets)])
         described: list[Row] = [{"kind": None, "neurons": 0, "random": False}]

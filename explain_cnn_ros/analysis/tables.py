@@ -29,7 +29,11 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         "probability": (pa.float32(), "P(person) of the best region; null if the image cannot be decoded."),
         "person": (pa.bool_(), "The decision: whether the probability is at least the threshold."),
         "doubtful": (pa.bool_(), "Whether max(p, 1 - p) is below confidence_threshold."),
-        "label": (pa.bool_(), "Whether there was a person; null without a label."),
+        "label": (
+            pa.bool_(),
+            "Whether the decision should have been a person; null without a label. With labels of boxes, it is the "
+            "label of the best region if the decision is a person.",
+        ),
         "wrong": (pa.bool_(), "Whether the decision differs from the label; null without a label."),
         "region_x": (pa.int32(), "Left edge of the best region, in pixels of the image."),
         "region_y": (pa.int32(), "Top edge of the best region, in pixels of the image."),
@@ -50,6 +54,29 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
             "settings choose another output; null if the frame was not explained.",
         ),
         "error": (pa.string(), "Reason why the frame could not be decoded or explained; null without an error."),
+    },
+    "regions": {
+        "source": (pa.string(), "As in frames."),
+        "frame": (pa.int64(), "As in frames."),
+        "stamp": (pa.int64(), "As in frames."),
+        "region": (
+            pa.int32(),
+            "Number of the region in its frame, counted from 0, the best one. Labelled persons that were not found "
+            "follow the regions of the decision.",
+        ),
+        "x": (pa.int32(), "Left edge of the region, in pixels of the image."),
+        "y": (pa.int32(), "Top edge of the region, in pixels of the image."),
+        "width": (pa.int32(), "Width of the region, in pixels of the image."),
+        "height": (pa.int32(), "Height of the region, in pixels of the image."),
+        "probability": (pa.float32(), "P(person) of the region."),
+        "person": (pa.bool_(), "Whether the region was found as a person."),
+        "label": (pa.bool_(), "Whether the region shows a person; null if it is unknown."),
+        "wrong": (pa.bool_(), "Whether the decision about the region differs from its label; null if it is unknown."),
+        "missed": (
+            pa.bool_(),
+            "Whether it is the window around a labelled person that the search did not find. Its P(person) may reach "
+            "the threshold, if only the search missed it.",
+        ),
     },
     "neurons": {
         "source": (pa.string(), "As in frames."),
@@ -153,7 +180,8 @@ _INTERNAL: dict[str, dict[str, tuple[pa.DataType, str]]] = {
     "windows": {
         "source": (pa.string(), "As in frames."),
         "frame": (pa.int64(), "As in frames."),
-        "png": (pa.binary(), "The decided region in the size of the network's windows, a PNG file."),
+        "region": (pa.int32(), "As in regions."),
+        "png": (pa.binary(), "The region in the size of the network's windows, a PNG file."),
     },
     "messages": {
         "topic": (pa.string(), "Topic of the message."),

@@ -19,7 +19,8 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import DOUBT, ScanSettings
 
 #: Ways to turn a frame into windows: the frame is searched for persons, or the whole frame is resized to one window.
-REGIONS = ("scan", "whole")
+SCAN, WHOLE = "scan", "whole"
+REGIONS = (SCAN, WHOLE)
 
 #: A third way, for callers that pass the regions to `Decider.judge`: they come from a detector.
 DETECTIONS = "detections"
@@ -129,7 +130,7 @@ class Decider:
         """
         if self.settings.regions == DETECTIONS:
             raise ValueError("the regions of a frame come from a detector: pass them to `judge`")
-        if self.settings.regions == "scan":
+        if self.settings.regions == SCAN:
             found = [self.classifier.scan(frame, self.settings.scan, self.threshold) for frame in frames]
         else:
             found = self._whole(frames)

@@ -107,25 +107,49 @@ def intersection_over_union(one: Box, other: Box) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def match(regions: Sequence[Region], labels: Sequence[PersonLabel]) -> Matches:
-    """Match regions with persons, best region first.
+def assign(regions: Sequence[Region], persons: Sequence[Box]) -> list[int | None]:
+    """Assign regions to persons, best region first. Each region takes the free person that it overlaps most.
 
-    Each region takes the free person that it overlaps most. A region without a person is a false alarm, unless at least
-    half of it lies on an ignored person.
+    Args:
+        regions: The regions of a frame.
+        persons: Boxes of the persons in the frame.
+
+    Returns:
+        For each region, the index of its person; None if it overlaps none by at least OVERLAP.
+    """
+    boxes = [standard_aspect(person) for person in persons]
+    free = list(range(len(boxes)))
+    assigned: list[int | None] = [None] * len(regions)
+    for index in sorted(range(len(regions)), key=lambda i: -regions[i].probability):
+        box = regions[index].person_box
+        overlaps: NDArray[np.float64] = np.array([intersection_over_union(box, boxes[i]) for i in free])
+        if len(overlaps) and overlaps.max() >= OVERLAP:
+            assigned[index] = free.pop(int(overlaps.argmax()))
+    return assigned
+
+
+def overlaps_one(region: Region, boxes: Sequence[Box]) -> bool:
+    """Return whether the person of a region overlaps one of the boxes by at least OVERLAP."""
+    box = region.person_box
+    return any(intersection_over_union(box, standard_aspect(other)) >= OVERLAP for other in boxes)
+
+
+def match(regions: Sequence[Region], labels: Sequence[PersonLabel]) -> Matches:
+    """Match regions with persons; see `assign`.
+
+    A region without a person is a false alarm, unless at least half of it lies on an ignored person.
 
     Args:
         regions: The regions of a frame.
         labels: The labels of the frame.
     """
-    persons = [standard_aspect(label.box) for label in labels if not label.ignore]
+    persons = [label.box for label in labels if not label.ignore]
     ignored = [label.box for label in labels if label.ignore]
-    free = list(range(len(persons)))
+    assigned = assign(regions, persons)
+    found = sum(person is not None for person in assigned)
     false_alarms = 0
-    for region in sorted(regions, key=lambda r: -r.probability):
+    for region, person in zip(regions, assigned, strict=True):
         box = region.person_box
-        overlaps: NDArray[np.float64] = np.array([intersection_over_union(box, persons[i]) for i in free])
-        if len(overlaps) and overlaps.max() >= OVERLAP:
-            del free[int(overlaps.argmax())]
-        elif not any(intersection(box, other) >= 0.5 * box[2] * box[3] for other in ignored):
+        if person is None and not any(intersection(box, other) >= 0.5 * box[2] * box[3] for other in ignored):
             false_alarms += 1
-    return Matches(len(persons), len(persons) - len(free), false_alarms, 1)
+    return Matches(len(persons), found, false_alarms, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from explain_cnn_ros.analysis.label_file import read_labels
-from explain_cnn_ros.analysis.labels import Label, Span, label_of, uncovered
+from explain_cnn_ros.analysis.labels import FrameLabels, Label, Span, labels_of, uncovered
 
 SECOND = 10**9
 
@@ -135,9 +135,58 @@ def test_the_last_one_that_covers_a_frame_counts() -> None:
     ]
 
     def at(seconds: float, source: str = "front.mcap") -> bool | None:
-        return label_of(labels, source, start + round(seconds * SECOND), start)
+        return labels_of(labels, source, start + round(seconds * SECOND), start).person
 
     assert [at(t) for t in (0, 1.99, 2, 3.99, 4, 6.5, 7, 9.99, 10)] == [
         False, False, True, True, False, True, False, False, None,
     ]  # fmt: skip
     assert at(5, "rear.mcap") is True
+
+
+class TestBoxes:
+    """Labels of parts of a frame."""
+
+    @pytest.mark.parametrize(
+        ("text", "box"),
+        [
+            ("start,end,person,source,x,y,width,height\n0,1,1,,10,20,30,60\n", (10, 20, 30, 60)),
+            ("start;end;person;x;y;width;height\n0;1;1;-2,5;0;30;60\n", (-2.5, 0, 30, 60)),
+            ("height,width,y,x,person,end,start\n60,30,20,10,1,1,0\n", (10, 20, 30, 60)),
+            ("start,end,person,x,y,width,height\n0,1,1,,,,\n", None),
+            ("start,end,person,x,y,width,height\n0,1,1\n", None),
+            ("start,end,person\n0,1,1\n", None),
+        ],
+    )
+    def test_columns(self, tmp_path: Path, text: str, box: tuple[float, ...] | None) -> None:
+        assert read_labels(write(tmp_path, text)) == [Label(0, 1, True, box=box)]
+
+    @pytest.mark.parametrize("values", ["10,20,30", "10,20,30,0", "10,20,-1,5", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"])
+    def test_malformed_boxes(self, tmp_path: Path, values: str) -> None:
+        with pytest.raises(ValueError, match=r"labels.csv, line 2: x, y, width and height are .* numbers of pixels"):
+            read_labels(write(tmp_path, f"start,end,person,x,y,width,height\n0,1,1,{values}\n"))
+
+    def test_a_column_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="no column width, height: a box needs the columns x, y, width, height"):
+            read_labels(write(tmp_path, "start,end,person,x,y\n0,1,1,3,4\n"))
+
+    def test_of_a_frame(self) -> None:
+        here, there = (1, 2, 3, 4), (9, 2, 3, 4)
+        labels = [
+            Label(0, 10, False),
+            Label(0, 10, True, box=here),
+            Label(5, 6, False, box=here),
+            Label(5, 10, True, box=there),
+            Label(0, 10, True, "rear", box=(0, 0, 1, 1)),
+        ]
+
+        def at(seconds: float) -> FrameLabels:
+            return labels_of(labels, "front.mcap", round(seconds * SECOND), 0)
+
+        assert at(1) == FrameLabels(False, (here,), ())
+        assert at(5.5) == FrameLabels(False, (there,), (here,))
+        assert at(7) == FrameLabels(False, (here, there), ())
+        assert at(11) == FrameLabels()
+
+    def test_are_plain_values_for_json(self) -> None:
+        assert Label(0, 1, True, box=(1, 2, 3, 4)).to_dict()["box"] == [1, 2, 3, 4]
+        assert Label(0, 1, True).to_dict() == {"start": 0, "end": 1, "person": True, "source": ""}

@@ -150,6 +150,39 @@ def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
     ]
 
 
+def test_regions_are_labelled_by_boxes(studio, tmp_path) -> None:
+    """One person is labelled, another one is labelled as none, and a third box is where nobody can be found."""
+    picture, scan = studio.street, ScanSettings(person_height_min=80)
+    found = PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").scan(picture, scan)
+    assert len(found) >= 2
+    bag = studio.record(tmp_path / "bag", [picture, picture], delay=1_000_000_000)
+    corner = (512.0, 410.0, 40.0, 96.0)
+    labels = [
+        Label(0, 0.1, False),
+        Label(0, 0.1, True, box=found[0].person_box),
+        Label(0, 0.1, True, box=corner),
+        Label(0.1, 9, False, box=found[0].person_box),
+    ]
+    settings = {"weights": DEFAULT_WEIGHTS, "regions": "scan", "scan": scan, "explain_every": 0}
+    outcome = studio.analyse(tmp_path / "out", bag, labels=labels, explain_wrong=False, **settings)
+    assert outcome.complete
+    frames, regions = studio.rows(tmp_path / "out"), studio.rows(tmp_path / "out", "regions")
+    assert [row["label"] for row in frames] == [True, False]
+    first, second = ([row for row in regions if row["frame"] == frame] for frame in (0, 1))
+    assert [row["region"] for row in first] == list(range(len(found) + 1))
+    assert [row["label"] for row in first] == [True, *[False] * (len(found) - 1), True]
+    assert [row["wrong"] for row in first] == [False, *[True] * (len(found) - 1), True]
+    assert [row["missed"] for row in first] == [False] * len(found) + [True]
+    missed = first[-1]
+    assert not missed["person"]
+    assert missed["probability"] < 0.5
+    # The person takes three quarters of the window's height.
+    assert (missed["height"], missed["width"]) == (128, 64)
+    assert missed["x"] + missed["width"] / 2 == corner[0] + corner[2] / 2
+    assert [row["label"] for row in second] == [False, *[None] * (len(found) - 1)]
+    assert outcome.summary["wrong"] == 1
+
+
 def test_the_default_finds_the_people_of_the_sample(studio, tmp_path) -> None:
     """The command without options searches the frames; --regions whole takes each for a window."""
     assert AnalysisSettings().regions == "scan"
