@@ -15,7 +15,7 @@ assert VERSION is not None, "no __version__"
 README = HERE / "README.md"
 
 BAGS = ["rosbags"]
-ANALYSIS = [*BAGS, "pyarrow"]
+ANALYSIS = [*BAGS, "pyarrow", "scipy"]
 EXPERIMENTS = [*ANALYSIS, "captum", "matplotlib"]
 
 setup(

@@ -58,6 +58,7 @@ class Outcome:
         complete: Whether every input was read to its end, and the results were written.
         interrupted: Whether Ctrl-C ended the analysis.
         effects: Effects of silencing the neurons that pushed the wrong way, as in the manifest; see `silencing.Effect`.
+        causes: Causes of the wrong decisions, as in the manifest; see `causes.cause.Causes`.
         reported: Whether the report was written.
     """
 
@@ -66,6 +67,7 @@ class Outcome:
     complete: bool = False
     interrupted: bool = False
     effects: list[dict[str, Any]] = field(default_factory=list)
+    causes: dict[str, Any] = field(default_factory=dict)
     reported: bool = False
 
 

@@ -37,6 +37,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "summary": dict,
     "problems": list,
     "wrong_way": dict,
+    "causes": dict,
 }
 
 
@@ -136,6 +137,7 @@ def new_manifest(job: Job, analyzer: Analyzer) -> dict[str, Any]:
     classifier = analyzer.classifier
     return _identity(job, classifier.model_hash) | {
         "threshold": analyzer.threshold,
+        "input_size": list(classifier.info.input_size),
         "device": str(classifier.device),
         "threads": torch.get_num_threads(),
         "versions": provenance.versions(),

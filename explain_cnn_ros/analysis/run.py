@@ -12,6 +12,7 @@ import torch
 
 from explain_cnn_ros.analysis import manifest as manifests
 from explain_cnn_ros.analysis import report, results
+from explain_cnn_ros.analysis.causes.causes import find_causes
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.inputs import Inputs, finish, reading, recording_of
 from explain_cnn_ros.analysis.job import (
@@ -99,7 +100,14 @@ def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressRepo
     progress.say(f"the analysis in {job.output} is complete already: nothing is left to do")
     effects = previous.get("wrong_way", {}).get("effects", [])
     reported = (job.output / report.NAME).is_file()
-    return Outcome(previous["summary"], previous["problems"], complete=True, effects=effects, reported=reported)
+    return Outcome(
+        previous["summary"],
+        previous["problems"],
+        complete=True,
+        effects=effects,
+        causes=previous.get("causes", {}),
+        reported=reported,
+    )
 
 
 def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tuple[dict[str, Any], PartStore]:
@@ -136,6 +144,7 @@ def _analyze_inputs(
         if inputs.finished(store):
             progress.end()
             silence_wrong_way(analyzer, store, progress)
+            outcome.causes = find_causes(analyzer, store, progress).to_dict()
             outcome.complete = True
     except KeyboardInterrupt:
         outcome.interrupted = True
@@ -228,7 +237,7 @@ def _write_results(
     problems += _write_recording(job, encodes, store, progress, outcome)
     outcome.problems += problems
     manifest |= {"status": _status(outcome), "summary": outcome.summary, "problems": outcome.problems}
-    manifest["wrong_way"] = wrong_way
+    manifest |= {"wrong_way": wrong_way, "causes": outcome.causes}
     report.write_report(store, manifest, job)
     outcome.reported = True
     manifests.write_manifest(job.output, manifest)

@@ -51,6 +51,13 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         1,
         1_000_000_000,
     )
+    causes_windows: int = option(
+        200,
+        "Maximum number of wrong windows of each kind that are grouped by the neurons that pushed the decision, and of "
+        "right ones for comparison; 0: they are not grouped. This needs labels and the metric influence.",
+        0,
+        100_000,
+    )
     threads: int = option(
         0, "Number of threads of PyTorch; 0: its default. The last digits of results depend on it.", 0, 1024
     )

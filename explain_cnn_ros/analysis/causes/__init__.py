@@ -1,0 +1,1 @@
+"""Causes of wrong decisions: windows that the same neurons decided wrongly."""
