@@ -36,12 +36,16 @@ class TrainingImages:
         backgrounds: Windows or photos without persons.
         photos: Further person-free photos.
         hard: Hard negatives: windows that an earlier network took for persons.
+        own_persons: Own windows of 96 x 160 pixels with a person in the middle; see `datasets.read_own`.
+        own_backgrounds: Own windows of 96 x 160 pixels without a person.
     """
 
     persons: Sequence[Image]
     backgrounds: Sequence[Image]
     photos: Sequence[Image] = ()
     hard: list[Image] = field(default_factory=list)
+    own_persons: Sequence[Image] = ()
+    own_backgrounds: Sequence[Image] = ()
 
 
 class Batch(NamedTuple):
@@ -60,7 +64,14 @@ class Batch(NamedTuple):
 
 
 def make_batch(
-    images: TrainingImages, size: tuple[int, int], batch: int, hard_share: float, seed: int, step: int, border: int = 0
+    images: TrainingImages,
+    size: tuple[int, int],
+    batch: int,
+    hard_share: float,
+    seed: int,
+    step: int,
+    border: int = 0,
+    own_share: float = 0.0,
 ) -> Batch:
     """Create the batch of a step: half persons, half backgrounds.
 
@@ -73,6 +84,7 @@ def make_batch(
         seed: Seed of the training.
         step: Number of the step.
         border: Pixels of the surroundings on each side of a window.
+        own_share: Share of the persons, and of the backgrounds, that are own windows, if there are any.
     """
     rng = np.random.default_rng((seed, step))
     pools = [pool for pool in (images.backgrounds, images.photos) if len(pool)]
@@ -83,8 +95,11 @@ def make_batch(
     for i, label in enumerate(labels):
         if label == PERSON_CLASS:
             placement = Placement.draw(rng)
-            window = person_window(pick(images.persons, rng), size, placement, border)
+            own = images.own_persons and rng.random() < own_share
+            window = person_window(pick(images.own_persons if own else images.persons, rng), size, placement, border)
             offsets[i] = placement.offset()
+        elif images.own_backgrounds and rng.random() < own_share:
+            window = person_window(pick(images.own_backgrounds, rng), size, Placement.draw(rng), border)
         elif images.hard and rng.random() < hard_share:
             window = pick(images.hard, rng)
             window = window[:, ::-1] if rng.random() < 0.5 else window

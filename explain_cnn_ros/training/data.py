@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class TrainingData:
         threshold_photos: Held-out person-free photos on which the best round and the threshold are chosen.
         test_photos: Held-out person-free photos on which nothing is chosen.
         description: Numbers of the images, for the metadata of the weights.
+        own: Hash of the own windows; "" without any.
     """
 
     images: TrainingImages
@@ -39,9 +41,10 @@ class TrainingData:
     threshold_photos: list[NDArray[np.uint8]]
     test_photos: list[NDArray[np.uint8]]
     description: str
+    own: str = ""
 
 
-def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> TrainingData:
+def read_data(inria: Path, background: Path | None, settings: TrainSettings, own: Path | None = None) -> TrainingData:
     """Read all images into memory and split them by photo.
 
     Held-out images that are copies or near copies of training images are dropped; their numbers are printed.
@@ -50,6 +53,7 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> 
         inria: Folder of the INRIA person data; see `datasets.read_inria`.
         background: Folder of person-free photos; None for none.
         settings: Settings with the shares that are held out.
+        own: Folder of own windows, which are all for the training; see `datasets.read_own`. None for none.
 
     Raises:
         FileNotFoundError: Data are missing; the message says which, and where to get them.
@@ -75,14 +79,40 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings) -> 
         f"Held out by photo: {after[0]} persons, {after[1]} backgrounds, {after[2]} photos; "
         f"dropped as duplicates of training images: {dropped}"
     )
+    joined = datasets.OwnWindows([], []) if own is None else datasets.read_own(own)
+    if own is not None:
+        description += f". Own windows: {len(joined.persons)} persons, {len(joined.backgrounds)} backgrounds"
+    images = TrainingImages(_read(persons, "persons"), _read(backgrounds, "backgrounds"), _read(photos, "photos"))
+    images.own_persons = _read_own(joined.persons, "own persons")
+    images.own_backgrounds = _read_own(joined.backgrounds, "own backgrounds")
     return TrainingData(
-        TrainingImages(_read(persons, "persons"), _read(backgrounds, "backgrounds"), _read(photos, "photos")),
+        images,
         _read(held_persons, "validation persons"),
         _read(held_backgrounds, "validation backgrounds"),
         _read(held_photos[:count], "threshold photos"),
         _read(held_photos[count:], "test photos"),
         description,
+        _hash(joined) if own is not None else "",
     )
+
+
+def _read_own(photos: Sequence[datasets.Photo], label: str) -> list[NDArray[np.uint8]]:
+    images = _read(photos, label) if photos else []
+    width, height = datasets.PERSON_WINDOW
+    for photo, image in zip(photos, images, strict=True):
+        if image.shape[:2] != (height, width):
+            raise ValueError(
+                f"{photo.path} has {image.shape[1]} x {image.shape[0]} pixels: own windows must have {width} x {height}"
+            )
+    return images
+
+
+def _hash(own: datasets.OwnWindows) -> str:
+    """Return a hash of own windows, by which a training that is continued recognises them."""
+    digest = hashlib.sha256()
+    for photo in (*own.persons, *own.backgrounds):
+        digest.update(photo.photo.encode() + b"\0" + hashlib.sha256(photo.path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _read(photos: Sequence[datasets.Photo], label: str) -> list[NDArray[np.uint8]]:

@@ -59,6 +59,19 @@ class InriaWindows:
     backgrounds: list[Photo]
 
 
+@dataclass(frozen=True)
+class OwnWindows:
+    """Windows that join the training data.
+
+    Attributes:
+        persons: Windows of 96 x 160 pixels with a person in the middle.
+        backgrounds: Windows of 96 x 160 pixels without a person.
+    """
+
+    persons: list[Photo]
+    backgrounds: list[Photo]
+
+
 def photo_of_person(name: str) -> str:
     """Return the photo of an INRIA person window. A letter for each person or mirror image follows the photo's name."""
     return re.sub(r"(?<=\d)[a-z]+$", "", name)
@@ -124,6 +137,27 @@ def read_photos(folder: str | Path) -> list[Photo]:
     if not photos:
         raise FileNotFoundError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return photos
+
+
+def read_own(root: str | Path) -> OwnWindows:
+    """Find own windows of persons and of backgrounds, for instance those that a network decided wrongly.
+
+    Args:
+        root: Folder with `person` and `background`, with images of 96 x 160 pixels: windows with 16 pixels of context
+            on each side, and a person of 96 pixels in the middle. One of the two may be empty or missing.
+
+    Raises:
+        FileNotFoundError: There is no window.
+    """
+    root = Path(root)
+    found = []
+    for name in ("person", "background"):
+        folder = root / name
+        files = list_images(folder) if folder.is_dir() else []
+        found.append([Photo(path, f"own/{name}/{path.stem}") for path in files])
+    if not any(found):
+        raise FileNotFoundError(f"no windows in {root}: expected images in its folders person and background")
+    return OwnWindows(*found)
 
 
 def share_of(photo: str) -> float:

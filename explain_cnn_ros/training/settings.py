@@ -63,6 +63,12 @@ class TrainSettings:
     round_rate: float = option(0.5, "Maximum learning rate of a round, as a share of that of the main training.", 0.0)
     round_photos: int = option(250, "Number of photos that a round searches for hard negatives.", 0)
     hard_share: float = option(0.4, "Share of hard negatives among the backgrounds of a round.", 0.0, 1.0)
+    own_share: float = option(
+        0.3,
+        "Share of own windows among the persons, and among the backgrounds, of a batch, with --own.",
+        0.0,
+        1.0,
+    )
     held_out: float = option(0.15, "Share of the photos of INRIA that are held out.", 0.0, 1.0)
     background_held_out: float = option(0.375, "Share of the person-free photos that are held out.", 0.0, 1.0)
     alarms: float = option(

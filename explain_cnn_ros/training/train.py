@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     )
     built.add_argument("--inria", type=Path, required=True, help="Folder with train/pos and train/neg, or INRIAPerson.")
     built.add_argument("--background", type=Path, help="Folder of person-free photos, for hard negatives and alarms.")
+    built.add_argument(
+        "--own", type=Path, help="Folder with own windows of 96 x 160 pixels that join the data: person, background."
+    )
     built.add_argument("--output", type=Path, required=True, help="Folder for checkpoints, history and weights.")
     weights = built.add_mutually_exclusive_group()
     weights.add_argument(
@@ -86,15 +89,17 @@ def settings_of(arguments: argparse.Namespace, start: Weights | None = None) -> 
     return dataclasses.replace(defaults, **given), defaults
 
 
-def command_line(settings: TrainSettings, defaults: TrainSettings, init: bool = False) -> str:
+def command_line(settings: TrainSettings, defaults: TrainSettings, init: bool = False, own: bool = False) -> str:
     """Return the command that trains the same weights, without the folders of the machine.
 
     Args:
         settings: The settings.
         defaults: The default settings of the same network.
         init: Whether the training starts from weights, which determine the architecture.
+        own: Whether own windows join the data.
     """
-    words = ["train", "--inria", "inria", "--background", "background", *(["--init", "weights"] if init else [])]
+    words = ["train", "--inria", "inria", "--background", "background"]
+    words += (["--own", "own"] if own else []) + (["--init", "weights"] if init else [])
     for item in dataclasses.fields(settings):
         value, flag = getattr(settings, item.name), item.name.replace("_", "-")
         named = item.name == "architecture" and not init
@@ -175,7 +180,7 @@ def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
     check(settings, start)
     require_folder(arguments.output)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    data = read_data(arguments.inria, arguments.background, settings)
+    data = read_data(arguments.inria, arguments.background, settings, arguments.own)
     device = choose_device(arguments.device)
     if arguments.add_proposer:
         classifier = add_proposer(arguments.add_proposer, data, settings, arguments.output, device)
@@ -183,7 +188,7 @@ def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
         trainer = Trainer(data, settings, arguments.output, device, start)
         resume(trainer)
         classifier = trainer.run()
-        command = command_line(settings, defaults, start is not None)
+        command = command_line(settings, defaults, start is not None, arguments.own is not None)
         classifier.info = dataclasses.replace(classifier.info, command=command)
         replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
     weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"

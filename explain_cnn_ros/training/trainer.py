@@ -137,6 +137,7 @@ class Trainer:
         state = {
             "settings": dataclasses.asdict(self.settings),
             "start": self._start_hash,
+            "own": self.data.own,
             "step": self.step,
             "small": self.small,
             "network": self.network.state_dict(),
@@ -157,7 +158,7 @@ class Trainer:
             Whether there is a checkpoint.
 
         Raises:
-            ValueError: The checkpoint belongs to other settings. It stays unchanged.
+            ValueError: The checkpoint belongs to other settings, weights or own windows. It stays unchanged.
         """
         if not self.checkpoint.exists():
             return False
@@ -168,8 +169,8 @@ class Trainer:
         changeable = END_SETTINGS | ({"steps"} if state["small"] else set())
         if state["step"] <= saved["small_steps"] + saved["steps"] and not state["hard"].numel():
             changeable |= ROUND_SETTINGS
-        other_start = state.get("start", "") != self._start_hash
-        if other_start or any(requested[name] != saved[name] for name in requested.keys() - changeable):
+        other = state.get("start", "") != self._start_hash or state.get("own", "") != self.data.own
+        if other or any(requested[name] != saved[name] for name in requested.keys() - changeable):
             raise ValueError(
                 f"{self.checkpoint} belongs to a training with other settings: give the same settings to continue it, "
                 "or another --output"
@@ -196,7 +197,9 @@ class Trainer:
         loss_mean, right_mean = float("nan"), float("nan")
         s = self.settings
         hard_share = s.hard_share if self.step >= s.rounds_from else 0.0
-        make = functools.partial(make_batch, self.data.images, s.window, s.batch, hard_share, s.seed)
+        make = functools.partial(
+            make_batch, self.data.images, s.window, s.batch, hard_share, s.seed, own_share=s.own_share
+        )
         stream = prepared(make, range(self.step, stop))
         progress = tqdm(stream, total=stop, initial=self.step, desc="training", unit="step", mininterval=10)
         for step, batch in progress:

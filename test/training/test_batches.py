@@ -47,6 +47,30 @@ def test_share_of_hard_negatives():
     assert 140 < count < 260
 
 
+def test_own_windows_have_a_share_of_each_class():
+    """The own person is dark at the bottom, the own background is bright at the top; other images are even."""
+    own = np.zeros((160, 96, 3), np.uint8)
+    own[:80] = 255
+    even = images()
+    both = TrainingImages(even.persons, even.backgrounds, even.photos, own_persons=[own], own_backgrounds=[own])
+    counts = {0: 0, 1: 0}
+    for step in range(20):
+        batch = make_batch(both, SIZE, 40, 0.0, 0, step, own_share=0.3)
+        for window, label in zip(batch.windows, batch.labels, strict=True):
+            counts[int(label)] += window[:40].mean() - window[-40:].mean() > 60
+    # 120 of 400 windows of each class; the standard deviation is 9.
+    assert all(80 < count < 160 for count in counts.values()), counts
+    one = TrainingImages(even.persons, even.backgrounds, even.photos, own_backgrounds=[own])
+    batch = make_batch(one, SIZE, 40, 0.0, 0, 3, own_share=1.0)
+    assert all(window[:40].mean() - window[-40:].mean() > 60 for window in batch.windows[20:])
+    assert not any(window[:40].mean() - window[-40:].mean() > 60 for window in batch.windows[:20])
+
+
+def test_without_own_windows_batches_are_as_ever():
+    first, second = (make_batch(images(), SIZE, 8, 0.0, 1, 5, own_share=share) for share in (0.0, 0.9))
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
 def test_a_border_shows_the_surroundings():
     """Without degradation, the middle of a window with a border is the window itself, for persons and backgrounds."""
     rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -143,6 +145,39 @@ def test_other_settings_do_not_continue_a_checkpoint(data, whole_run, capsys):
     assert train.main([*arguments(data, whole_run), "--seed", "1"]) == 1
     assert "belongs to a training with other settings" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in whole_run.iterdir()} == files
+
+
+def own_windows(folder: Path, seed: int) -> Path:
+    """Write windows of noise as own windows: two persons and a background."""
+    rng = np.random.default_rng(seed)
+    for name in ("person/a", "person/b", "background/c"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (160, 96, 3)).astype(np.uint8))
+    return folder
+
+
+def test_own_windows_join_the_data(data, whole_run, tmp_path, capsys):
+    own, output = own_windows(tmp_path / "own", 0), tmp_path / "run"
+    assert train.main([*arguments(data, output), "--own", str(own), "--own-share", "0.5"]) == 0
+    joined, plain = (PersonClassifier.load(f / "vgg11_inria.safetensors", device="cpu") for f in (output, whole_run))
+    assert "Own windows: 2 persons, 1 backgrounds" in joined.info.training_data
+    assert " --own own " in joined.info.command
+    assert "--own-share 0.5" in joined.info.command
+    assert not same_weights(joined, plain)
+    # With other own windows, or without them, it is another training.
+    for change in (["--own", str(own_windows(tmp_path / "other", 1))], []):
+        assert train.main([*arguments(data, output), "--own-share", "0.5", *change]) == 1
+        assert "belongs to a training with other settings" in capsys.readouterr().err
+
+
+def test_own_windows_that_do_not_fit(data, tmp_path, capsys):
+    assert train.main([*arguments(data, tmp_path / "run"), "--own", str(tmp_path / "nothing")]) == 1
+    assert "no windows in" in capsys.readouterr().err
+    own = own_windows(tmp_path / "own", 0)
+    cv2.imwrite(str(own / "person/small.png"), np.zeros((128, 64, 3), np.uint8))
+    assert train.main([*arguments(data, tmp_path / "run"), "--own", str(own)]) == 1
+    assert "small.png has 64 x 128 pixels: own windows must have 96 x 160" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
