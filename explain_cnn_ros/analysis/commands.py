@@ -21,7 +21,9 @@ def suggestions(job: Job) -> dict[str, str]:
 
     Returns:
         Commands for a shell: "resume" the same analysis; "labels", "explain" and "influence" are analyses with labels,
-        with explanations and with influence in another folder; "all" reads all times of the recordings.
+        with explanations and with influence in another folder; "person" is one whose explanations are about the person
+        and not about another class; "all" reads all times of the recordings; "name_cause"
+        names a group of wrong decisions.
     """
     other = job.output.with_name(job.output.name + "_2")
     every = job.settings.explain_every or AnalysisSettings().explain_every
@@ -30,7 +32,9 @@ def suggestions(job: Job) -> dict[str, str]:
         "labels": _command(job, other, {"labels": "labels.csv"}),
         "explain": _command(job, other, {"explain_every": max(1, every // 10)}),
         "influence": _command(job, other, {"metrics": (), "preset": DEFAULT_PRESET}),
+        "person": _command(job, other, {"target": ""}),
         "all": _command(job, other, {"start": 0.0, "end": 0.0, "topics": ()}),
+        "name_cause": shlex.join(["explain-cnn", "causes", str(job.output), "--name", "1=lamp posts"]),
     }
 
 

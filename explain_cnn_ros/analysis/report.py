@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explain_cnn_ros.analysis.causes.content import typical_windows
 from explain_cnn_ros.analysis.commands import suggestions
 from explain_cnn_ros.analysis.job import Job
 from explain_cnn_ros.analysis.pages import render
@@ -29,6 +30,9 @@ def write_report(store: PartStore, manifest: dict[str, Any], job: Job) -> None:
     title = "Analysis of " + ", ".join(Path(name).name for name in manifest["inputs"][:3])
     if len(manifest["inputs"]) > 3:
         title += f" and {len(manifest['inputs']) - 3} more"
-    found = collect(store, manifest["threshold"], job.settings.explain, manifest["wrong_way"]["neurons"])
-    page = render("report", title, {"manifest": manifest, "commands": suggestions(job)} | found)
+    found = collect(
+        store, manifest["threshold"], job.settings.explain, manifest["wrong_way"]["neurons"], manifest["target"]
+    )
+    found["cause_windows"] = typical_windows(store, manifest["causes"])
+    page = render("report", title, {"manifest": manifest, "commands": suggestions(job)} | found, ["causes"])
     replace_text(job.output / NAME, page)

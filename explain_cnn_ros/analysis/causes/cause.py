@@ -96,7 +96,7 @@ class Causes:
     """The causes of all wrong decisions.
 
     Attributes:
-        causes: The causes, by kind, the largest first.
+        causes: The causes, the largest first.
         alone: Number of windows without a common cause, by kind.
         skipped: Number of windows that were not grouped, because there are more than `causes_windows`, by kind.
         search: Number of persons that only the search missed: the network decides about their window rightly.

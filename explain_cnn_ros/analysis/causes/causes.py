@@ -67,6 +67,7 @@ def find_causes(analyzer: Analyzer, store: PartStore, progress: ProgressReporter
     for kind in KINDS:
         found, alone[kind] = causes_of(kind, measured[kind, True], measured[kind, False], meter, silence)
         causes += found
+    causes.sort(key=lambda cause: -len(cause.windows))
     return Causes(tuple(causes), alone, chosen.skipped, chosen.search)
 
 
