@@ -52,6 +52,13 @@ COMMANDS = {
         "explain_cnn_ros.analysis.cli", "Analyse recordings: every decision, explanations, a report.", "analysis"
     ),
     "compare": Command("explain_cnn_ros.analysis.compare", "Compare two analyses.", "analysis"),
+    "causes": Command(
+        "explain_cnn_ros.analysis.causes.cli", "List and name the causes of wrong decisions in an analysis.", "analysis"
+    ),
+    "review": Command("explain_cnn_ros.analysis.review.cli", "Label the doubtful windows of an analysis.", "analysis"),
+    "repair": Command(
+        "explain_cnn_ros.analysis.repair.cli", "Repair a network by its wrong decisions, with a proof.", "analysis"
+    ),
     "experiments": Command(
         "explain_cnn_ros.experiments.cli", "Run the paper's experiments, and more, on your data.", "experiments"
     ),

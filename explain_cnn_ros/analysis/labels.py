@@ -50,6 +50,14 @@ class Label:
         box = plain.pop("box")
         return plain if box is None else plain | {"box": list(box)}
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Label:
+        """Convert the values that `to_dict` returned."""
+        start = -math.inf if plain["start"] is None else plain["start"]
+        end = math.inf if plain["end"] is None else plain["end"]
+        box = None if plain.get("box") is None else tuple(plain["box"])
+        return cls(start, end, plain["person"], plain["source"], box)
+
     @property
     def absolute(self) -> bool:
         """Whether the times are counted from 1970."""

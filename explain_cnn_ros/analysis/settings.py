@@ -29,6 +29,19 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         ValueError: A value is out of range; the message names the field and what is expected.
     """
 
+    label_topic: str = option(
+        "",
+        "Topic of a recording with the boxes of a detector, which become labels of the images with the same stamps. "
+        "Where a detector that saw an image has no box, nobody is. Frames that --labels covers are left out.",
+    )
+    label_classes: str = option(
+        "",
+        "Classes that the detector on --label-topic calls persons, names or ids, separated by commas. All boxes are "
+        "persons if this is empty.",
+    )
+    label_score_min: float = option(
+        0.0, "Minimum score of the boxes on --label-topic; 0: all boxes count.", 0.0, 1_000_000.0
+    )
     explain_wrong: bool = option(True, "Explain frames whose decision differs from their label.")
     explain_every: int = option(
         50,
@@ -68,6 +81,14 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         super().__post_init__()
         fine = all(0 <= t < math.inf for t in self.explain_at)
         require(fine, "explain_at", self.explain_at, "finite times of at least 0, in seconds")
+        if not self.label_topic:
+            require(not self.label_classes, "label_classes", self.label_classes, "empty without label_topic")
+            require(not self.label_score_min, "label_score_min", self.label_score_min, "0 without label_topic")
+
+    @property
+    def person_classes(self) -> tuple[str, ...]:
+        """Classes that the detector calls persons; empty for all."""
+        return tuple(filter(None, (name.strip() for name in self.label_classes.split(","))))
 
     def window_stride(self, total: int) -> int:
         """Return k, so that the window of every k-th frame of a recording is stored for silencing.
@@ -81,3 +102,28 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         """Convert to plain values, for JSON."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> AnalysisSettings:
+        """Convert the values that `to_dict` returned.
+
+        Raises:
+            ValueError: They are the settings of another version.
+        """
+        try:
+            settings: AnalysisSettings = _from_plain(cls, plain)
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(f"the settings are those of another version ({error})") from error
+        return settings
+
+
+def _from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
+    """Build a dataclass from plain values of JSON, in which lists stand for tuples."""
+    default = kind()
+    values = {}
+    for name, value in plain.items():
+        if dataclasses.is_dataclass(inner := getattr(default, name)):
+            values[name] = _from_plain(type(inner), value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

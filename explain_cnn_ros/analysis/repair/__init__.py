@@ -1,0 +1,1 @@
+"""Repair of a network by the wrong decisions of an analysis, and the proof of its effect."""

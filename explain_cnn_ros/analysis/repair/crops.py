@@ -1,0 +1,105 @@
+"""The pixels of labelled windows, read from the recordings again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
+from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.sources import Source, SourceError, SourceSettings, open_source
+from explain_cnn_ros.model.windows import Region, crop
+from explain_cnn_ros.training.datasets import BACKGROUND_WINDOW, PERSON_WINDOW
+
+Image = NDArray[np.uint8]
+
+
+def frames_of(
+    inputs: Sequence[Path], settings: SourceSettings, windows: Sequence[LabelledWindow]
+) -> Iterator[tuple[Image, list[LabelledWindow]]]:
+    """Yield the frames of windows, uint8 [H, W, 3] RGB, each with its windows.
+
+    Each recording is read once. Windows of recordings, or of frames, that are not there any more are left out.
+
+    Args:
+        inputs: The inputs of the analysis.
+        settings: The part of them that was read.
+        windows: The windows.
+    """
+    wanted: dict[str, dict[int, list[LabelledWindow]]] = defaultdict(lambda: defaultdict(list))
+    for window in windows:
+        wanted[window.source][window.frame].append(window)
+    for path in inputs:
+        frames = wanted.get(printable(path))
+        if not frames:
+            continue
+        try:
+            source = open_source(path, settings)
+        except (SourceError, OSError):
+            continue
+        try:
+            yield from _frames(source, frames)
+        finally:
+            source.close()
+
+
+def _frames(source: Source, wanted: dict[int, list[LabelledWindow]]) -> Iterator[tuple[Image, list[LabelledWindow]]]:
+    last = max(wanted)
+    for entry in source.entries():
+        # Another recording may have the same path now.
+        if entry.index in wanted and entry.log_time == wanted[entry.index][0].log_time:
+            image = entry.load().image
+            if image is not None:
+                yield image, wanted[entry.index]
+        if entry.index >= last:
+            return
+
+
+def with_context(image: Image, region: Region) -> Image:
+    """Cut out a region with its surroundings as a training window, uint8 [160, 96, 3] RGB.
+
+    The region takes 128 pixels of the height, and is in the middle, so that a person in it is 96 pixels tall.
+
+    Args:
+        image: The frame, uint8 [H, W, 3] RGB.
+        region: The region.
+    """
+    across, down = (side * region.height / BACKGROUND_WINDOW[1] for side in PERSON_WINDOW)
+    x, y = region.x + (region.width - across) / 2, region.y + (region.height - down) / 2
+    cut: Image = crop(image, x, y, across, down, PERSON_WINDOW)
+    return cut
+
+
+def write_windows(
+    inputs: Sequence[Path], settings: SourceSettings, windows: Sequence[LabelledWindow], folder: Path
+) -> list[LabelledWindow]:
+    """Write windows for a training: PNG files in the folders person and background; see `datasets.read_own`.
+
+    Args:
+        inputs: The inputs of the analysis.
+        settings: The part of them that was read.
+        windows: The windows.
+        folder: The folder; it is created.
+
+    Returns:
+        The windows that were written.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(window.source for window in windows))}
+    written = []
+    for name in ("person", "background"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for image, some in frames_of(inputs, settings, windows):
+        for window in some:
+            _, png = cv2.imencode(".png", np.ascontiguousarray(with_context(image, window.region)[..., ::-1]))
+            name = f"{numbers[window.source]:03d}-{window.frame:07d}-{window.number:02d}.png"
+            (folder / ("person" if window.person else "background") / name).write_bytes(png.tobytes())
+            written.append(window)
+    return written

@@ -1,0 +1,193 @@
+"""The parts of a repair: the split, the windows, silencing for good, and the counts of the proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.intervals import wilson
+from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
+from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, split
+from explain_cnn_ros.analysis.repair.proof import Count, Judged, judge, window_proof
+from explain_cnn_ros.analysis.repair.silencing import damped, neurons_of
+from explain_cnn_ros.analysis.settings import AnalysisSettings
+from explain_cnn_ros.bags.sources import SourceSettings, open_source
+from explain_cnn_ros.model.classifier import WindowClassifier
+from explain_cnn_ros.model.network import convolution_layers
+from explain_cnn_ros.model.weights_file import ModelInfo
+from explain_cnn_ros.model.windows import Region, crop
+from explain_cnn_ros.training.datasets import read_own
+
+SECOND = 10**9
+
+
+def window(
+    seconds: float, wrong: bool = False, person: bool = True, source: str = "a", cause: int | None = None
+) -> LabelledWindow:
+    region = Region(10, 20, 40, 80, 0.5)
+    return LabelledWindow(source, round(10 * seconds), round(seconds * SECOND), 0, region, person, wrong, cause)
+
+
+class TestSplit:
+    """The later part of each recording is held out."""
+
+    def test_by_the_time_of_the_wrong_windows(self) -> None:
+        """Of nine wrong windows, three come later. The frames of two seconds before them belong to neither side."""
+        windows = [window(t, wrong=t % 2 == 0) for t in range(18)]
+        parts = split(windows)
+        assert [w.log_time // SECOND for w in parts.training] == list(range(10))
+        assert [w.log_time // SECOND for w in parts.held_out] == list(range(12, 18))
+        assert sum(w.wrong for w in parts.held_out) == 3
+
+    def test_each_recording_has_its_own_cut(self) -> None:
+        windows = [window(t, wrong=True, source=source) for source, t in [("a", 0), ("a", 10), ("b", 50), ("b", 60)]]
+        parts = split(windows, held_out=0.5)
+        assert [(w.source, w.log_time // SECOND) for w in parts.training] == [("a", 0), ("b", 50)]
+        assert [(w.source, w.log_time // SECOND) for w in parts.held_out] == [("a", 10), ("b", 60)]
+
+    def test_windows_of_one_frame_are_on_one_side(self) -> None:
+        windows = [window(t, wrong=True) for t in (0, 0, 10, 10, 10)]
+        parts = split(windows, held_out=0.5)
+        assert [len(parts.training), len(parts.held_out)] == [2, 3]
+
+    def test_without_wrong_windows_and_with_a_single_one(self) -> None:
+        assert [len(part) for part in vars(split([window(10 * t) for t in range(9)])).values()] == [6, 3]
+        parts = split([window(0, wrong=True), window(30)])
+        assert parts.training == ()
+        assert len(parts.held_out) == 2
+
+
+class TestWindows:
+    """Windows with their surroundings, read from the recordings again."""
+
+    def test_the_region_is_in_the_middle(self) -> None:
+        """A region of 64 x 128 pixels with 16 pixels on each side is not resized."""
+        image = np.random.default_rng(0).integers(0, 256, (400, 300, 3)).astype(np.uint8)
+        found = with_context(image, Region(100, 120, 64, 128, 0.5))
+        np.testing.assert_array_equal(found, image[104:264, 84:180])
+
+    def test_square_regions_take_the_height(self) -> None:
+        """The person in the middle of a region takes 0.75 of its height, whatever its width is."""
+        image = np.random.default_rng(0).integers(0, 256, (400, 300, 3)).astype(np.uint8)
+        one, other = (with_context(image, Region(x, 120, width, 128, 0.5)) for x, width in ((100, 64), (68, 128)))
+        np.testing.assert_array_equal(one, other)
+
+    def test_they_are_written_for_a_training(self, studio, tmp_path: Path) -> None:
+        frames = [studio.jpeg(i) for i in range(6)]
+        bag = studio.record(tmp_path / "bag", frames, delay=1000)
+        times = [entry.log_time for entry in open_source(bag).entries()]
+        name = open_source(bag).name
+        regions = {1: [Region(5, 6, 20, 40, 0.1)], 4: [Region(0, 0, 30, 60, 0.9), Region(9, 3, 16, 32, 0.2)]}
+        windows = [
+            LabelledWindow(name, frame, times[frame], number, region, number == 0, True)
+            for frame, some in regions.items()
+            for number, region in enumerate(some)
+        ]
+        lost = [
+            LabelledWindow(name, 2, times[2] + 1, 0, Region(0, 0, 9, 9, 0.5), True, True),  # another recording
+            LabelledWindow("away", 2, times[2], 0, Region(0, 0, 9, 9, 0.5), True, True),
+        ]
+        written = write_windows([bag, tmp_path / "away"], SourceSettings(), [*windows, *lost], tmp_path / "own")
+        assert written == windows
+        own = read_own(tmp_path / "own")
+        assert [photo.path.name for photo in own.persons] == ["000-0000001-00.png", "000-0000004-00.png"]
+        assert [photo.path.name for photo in own.backgrounds] == ["000-0000004-01.png"]
+        images = {entry.index: entry.load().image for entry in open_source(bag).entries()}
+        np.testing.assert_array_equal(own.persons[1].read(), with_context(images[4], regions[4][0]))
+        np.testing.assert_array_equal(own.backgrounds[0].read(), with_context(images[4], regions[4][1]))
+
+
+class TestSilencing:
+    """Silencing and damping in the weights."""
+
+    NEURONS = ((3, 1), (3, 7), (5, 2), (8, 0))
+
+    def test_it_is_the_silencing_of_the_analysis(self, studio) -> None:
+        """The oracle silences activations in the pass."""
+        analyzer = Analyzer(studio.classifier, AnalysisSettings(threads=1))
+        changed = damped(studio.classifier, self.NEURONS)
+        for seed in range(3):
+            window = studio.classifier.resize(studio.picture(seed))
+            (expected,) = analyzer.silence(window, [{3: [1, 7], 5: [2], 8: [0]}])
+            assert float(changed.probability(window[None])[0]) == pytest.approx(expected, abs=1e-5)
+            assert expected != pytest.approx(float(studio.classifier.probability(window[None])[0]), abs=1e-5)
+
+    def test_damping_multiplies_activations(self, studio) -> None:
+        changed = damped(studio.classifier, [(3, 1)], 0.25)
+        pixels = studio.classifier.to_pixels(studio.classifier.resize(studio.picture(0))[None])
+        layer = convolution_layers(studio.classifier.network.features)[2]
+        with torch.inference_mode():
+            batch = studio.classifier.normalise(pixels)
+            before, after = (c.network.features[: layer.activation + 1](batch)[0] for c in (studio.classifier, changed))
+        assert before[1].max() > 0
+        torch.testing.assert_close(after[1], 0.25 * before[1])
+        others = [channel for channel in range(layer.channels) if channel != 1]
+        torch.testing.assert_close(after[others], before[others], rtol=0, atol=0)
+
+    def test_the_file_names_the_neurons(self, studio, tmp_path: Path) -> None:
+        changed = damped(studio.classifier, self.NEURONS, 0.5)
+        changed.save(tmp_path / "silenced.safetensors")
+        loaded = type(studio.classifier).load(tmp_path / "silenced.safetensors", "cpu")
+        assert loaded.info.command.endswith("neurons damped to 0.5 (layer:channel): 3:1, 3:7, 5:2, 8:0")
+        assert loaded.info.threshold == studio.classifier.info.threshold
+        window = studio.classifier.resize(studio.picture(0))[None]
+        np.testing.assert_allclose(loaded.probability(window), changed.probability(window), atol=1e-3)
+
+    def test_other_networks_are_refused(self) -> None:
+        other = WindowClassifier(torch.nn.Identity(), ModelInfo("resnet18", source="torchvision"), "cpu")
+        with pytest.raises(RepairError, match="the neurons of resnet18 cannot be silenced for good"):
+            damped(other, [(1, 1)])
+
+    def test_each_neuron_once(self) -> None:
+        causes = [{"neurons": [{"layer": 5, "channel": 2}, {"layer": 3, "channel": 9}]}]
+        causes += [{"neurons": [{"layer": 5, "channel": 2}]}]
+        assert neurons_of(causes) == [(3, 9), (5, 2)]
+
+
+class TestProof:
+    """The counts before and after."""
+
+    def test_by_hand(self) -> None:
+        """The threshold rises from 0.5 to 0.6."""
+        judged = [
+            Judged(window(0, person=False, cause=0), 0.7, 0.59),  # fixed
+            Judged(window(1, person=False, cause=0), 0.7, 0.61),  # still wrong
+            Judged(window(2, person=False, cause=1), 0.7, 0.1),  # fixed
+            Judged(window(3, person=True), 0.2, 0.6),  # fixed
+            Judged(window(4, person=True), 0.55, 0.55),  # broken
+            Judged(window(5, person=True), 0.9, 0.9),
+            Judged(window(6, person=False), 0.2, 0.3),
+        ]
+        proof = window_proof(judged, (0.5, 0.6))
+        assert proof.fixed == Count(3, 4, *wilson(3, 4))
+        assert proof.broken == Count(1, 3, *wilson(1, 3))
+        assert (proof.fixed_alarms.count, proof.fixed_alarms.of) == (2, 3)
+        assert (proof.fixed_missed.count, proof.fixed_missed.of) == (1, 1)
+        assert {number: (c.count, c.of) for number, c in proof.by_cause.items()} == {0: (1, 2), 1: (1, 1)}
+        assert not proof.harms
+        assert window_proof(judged[4:], (0.5, 0.6)).harms
+
+    def test_counts_in_words(self) -> None:
+        assert Count.from_flags([True, True, False]).text == "2 of 3 (21% to 94%)"
+        assert Count.from_flags([]).text == "none"
+
+    def test_windows_are_judged_by_both_networks(self, studio) -> None:
+        other = damped(studio.classifier, [(3, 1), (5, 2), (8, 0)])
+        image = studio.picture(3)
+        windows = [window(0), window(1, person=False)]
+        judged = judge((studio.classifier, other), [(image, windows)])
+        pixels = crop(image, 10, 20, 40, 80, studio.classifier.info.input_size)[None]
+        expected = [float(network.probability(pixels)[0]) for network in (studio.classifier, other)]
+        assert [one.window for one in judged] == windows
+        for one in judged:
+            assert [one.before, one.after] == pytest.approx(expected, abs=1e-5)
+
+    def test_frames_of_the_held_out_part_are_counted(self) -> None:
+        windows = [window(t, wrong=t % 2 == 0, person=t % 4 < 2) for t in range(8)]
+        windows += [window(9, source="b"), window(9, source="c", wrong=True)]
+        assert count(windows, {"a": 2 * SECOND, "b": 0}) == FrameCounts(frames=7, found=2, missed=1, false_alarms=2)
