@@ -15,6 +15,9 @@ from explain_cnn_ros.analysis.labels import RELATIVE_MAX, Box, Label
 #: Optional columns of a box, in pixels of the image.
 BOX_COLUMNS = ("x", "y", "width", "height")
 
+#: Words for boxes in which decisions do not count.
+_IGNORE = ("ignore",)
+
 _YES, _NO = ("1", "true", "yes", "y", "person"), ("0", "false", "no", "n", "background", "none")
 
 #: Units of times from 1970, as powers of ten of a second, by the smallest number that must be meant.
@@ -96,9 +99,11 @@ def _label(place: str, row: dict[str, str], delimiter: str) -> Label:
             "count both in the same way"
         )
     word = row.get("person", "").lower()
-    if word not in _YES + _NO:
-        raise ValueError(f"{place}: person is {row.get('person', '')!r}: use person or background, or 1 or 0")
-    return Label(start, end, word in _YES, row.get("source", ""), _box(place, row, delimiter))
+    box = _box(place, row, delimiter)
+    if word not in _YES + _NO + (_IGNORE if box else ()):
+        of_boxes = "; ignore is for boxes only" if word in _IGNORE else ""
+        raise ValueError(f"{place}: person is {row.get('person', '')!r}: use person or background, or 1 or 0{of_boxes}")
+    return Label(start, end, word in _YES, row.get("source", ""), box, word in _IGNORE)
 
 
 def _box(place: str, row: dict[str, str], delimiter: str) -> Box | None:

@@ -22,8 +22,8 @@ NAMED = 5
 class Label:
     """An interval of time with a person in front of the camera, or without.
 
-    A label with a box says whether the box holds a person; "no" without a box says that nobody is in the frame except
-    in the boxes that hold a person.
+    A label with a box says whether the box holds a person, or that decisions in it do not count; "no" without a box
+    says that nobody is in the frame except in boxes.
 
     Attributes:
         start: Beginning of the interval, in seconds: from the start of the recording if it is below RELATIVE_MAX, else
@@ -32,6 +32,7 @@ class Label:
         person: Whether there was a person.
         source: A part of the path of the recordings that the label belongs to; "" for all recordings.
         box: The extent of the person, or of the object that is none; None for the whole frame.
+        ignore: Whether decisions in the box do not count, for instance because the person is hidden by half.
     """
 
     start: float
@@ -39,6 +40,7 @@ class Label:
     person: bool
     source: str = ""
     box: Box | None = None
+    ignore: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON. An interval without a beginning or an end has null there.
@@ -47,8 +49,8 @@ class Label:
         """
         times = {"start": self.start, "end": self.end}
         plain = dataclasses.asdict(self) | {n: time if math.isfinite(time) else None for n, time in times.items()}
-        box = plain.pop("box")
-        return plain if box is None else plain | {"box": list(box)}
+        box, ignore = plain.pop("box"), plain.pop("ignore")
+        return plain | ({} if box is None else {"box": list(box)}) | ({"ignore": True} if ignore else {})
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Label:
@@ -56,7 +58,7 @@ class Label:
         start = -math.inf if plain["start"] is None else plain["start"]
         end = math.inf if plain["end"] is None else plain["end"]
         box = None if plain.get("box") is None else tuple(plain["box"])
-        return cls(start, end, plain["person"], plain["source"], box)
+        return cls(start, end, plain["person"], plain["source"], box, plain.get("ignore", False))
 
     @property
     def absolute(self) -> bool:
@@ -99,11 +101,13 @@ class FrameLabels:
         person: Whether there is a person in the frame, by the last label without a box; None without such a label.
         persons: Boxes that hold a person.
         others: Boxes that hold none.
+        ignored: Boxes in which decisions do not count.
     """
 
     person: bool | None = None
     persons: tuple[Box, ...] = ()
     others: tuple[Box, ...] = ()
+    ignored: tuple[Box, ...] = ()
 
 
 def labels_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> FrameLabels:
@@ -115,13 +119,14 @@ def labels_of(labels: Sequence[Label], source: str, log_time: int, recording_sta
         log_time: Log time of the frame, in ns.
         recording_start: Log time of the first message of the recording, in ns.
     """
-    persons = {label.box: label.person for label in labels if label.covers(source, log_time, recording_start)}
-    whole = persons.pop(None, None)
-    boxes: dict[bool, list[Box]] = {True: [], False: []}
-    for box, person in persons.items():
-        if box is not None:
-            boxes[person].append(box)
-    return FrameLabels(whole, tuple(boxes[True]), tuple(boxes[False]))
+    found = {label.box: label for label in labels if label.covers(source, log_time, recording_start)}
+    whole = found.pop(None, None)
+
+    def boxes(person: bool, ignore: bool = False) -> tuple[Box, ...]:
+        kept = (one for one in found.values() if one.ignore == ignore and (ignore or one.person == person))
+        return tuple(one.box for one in kept if one.box is not None)
+
+    return FrameLabels(None if whole is None else whole.person, boxes(True), boxes(False), boxes(False, ignore=True))
 
 
 def uncovered(labels: Sequence[Label], spans: Sequence[Span]) -> list[str]:

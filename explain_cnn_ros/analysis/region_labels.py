@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from explain_cnn_ros.analysis.labels import Box, FrameLabels
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.decider import Decision
-from explain_cnn_ros.training.detection import assign, overlaps_one
+from explain_cnn_ros.training.detection import assign, lies_on, overlaps_one
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def label_regions(decision: Decision, labels: FrameLabels, whole: bool = False) 
     A region shows the person of a box if their intersection over union is at least 0.5 (PASCAL VOC); each person
     belongs to one region, the most confident ones first. The other regions that overlap a box without a person to the
     same degree, or that lie in a frame without further persons, show none. If a frame is known to show a person
-    somewhere, its best region is taken for this person, as long as there are no boxes of persons.
+    somewhere, its best region is taken for this person, as long as there are no boxes of persons. Regions that lie on
+    an ignored box by at least a half, and show no other person, have no label.
 
     If the decision is "person", the label of the frame is that of the best region. Otherwise, it is whether anybody is
     in the frame.
@@ -57,9 +58,9 @@ def label_regions(decision: Decision, labels: FrameLabels, whole: bool = False) 
 def _label(region: Region, is_person: bool, labels: FrameLabels) -> bool | None:
     if is_person:
         return True
-    if labels.person is False or overlaps_one(region, labels.others):
-        return False
-    return None
+    if lies_on(region, labels.ignored):
+        return None
+    return False if labels.person is False or overlaps_one(region, labels.others) else None
 
 
 def _of_frame(decision: Decision, labels: FrameLabels, found: Sequence[bool | None]) -> bool | None:

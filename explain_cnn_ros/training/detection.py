@@ -134,6 +134,12 @@ def overlaps_one(region: Region, boxes: Sequence[Box]) -> bool:
     return any(intersection_over_union(box, standard_aspect(other)) >= OVERLAP for other in boxes)
 
 
+def lies_on(region: Region, boxes: Sequence[Box]) -> bool:
+    """Return whether at least half of the person of a region lies on one of the boxes."""
+    box = region.person_box
+    return any(intersection(box, other) >= 0.5 * box[2] * box[3] for other in boxes)
+
+
 def match(regions: Sequence[Region], labels: Sequence[PersonLabel]) -> Matches:
     """Match regions with persons; see `assign`.
 
@@ -147,9 +153,7 @@ def match(regions: Sequence[Region], labels: Sequence[PersonLabel]) -> Matches:
     ignored = [label.box for label in labels if label.ignore]
     assigned = assign(regions, persons)
     found = sum(person is not None for person in assigned)
-    false_alarms = 0
-    for region, person in zip(regions, assigned, strict=True):
-        box = region.person_box
-        if person is None and not any(intersection(box, other) >= 0.5 * box[2] * box[3] for other in ignored):
-            false_alarms += 1
+    false_alarms = sum(
+        person is None and not lies_on(region, ignored) for region, person in zip(regions, assigned, strict=True)
+    )
     return Matches(len(persons), found, false_alarms, 1)

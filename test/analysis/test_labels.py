@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,30 @@ class TestBoxes:
         assert at(5.5) == FrameLabels(False, (there,), (here,))
         assert at(7) == FrameLabels(False, (here, there), ())
         assert at(11) == FrameLabels()
+
+    def test_decisions_that_do_not_count(self, tmp_path: Path) -> None:
+        head = "start,end,person,x,y,width,height\n"
+        assert read_labels(write(tmp_path, f"{head}0,1,ignore,1,2,3,4\n")) == [
+            Label(0, 1, False, box=(1, 2, 3, 4), ignore=True)
+        ]
+        with pytest.raises(ValueError, match=r"person is 'ignore': .*; ignore is for boxes only"):
+            read_labels(write(tmp_path, f"{head}0,1,ignore,,,,\n"))
+        box = (1, 2, 3, 4)
+        labels = [Label(0, 9, True, box=box), Label(5, 9, False, box=box, ignore=True)]
+        assert labels_of(labels, "bag", 1 * SECOND, 0) == FrameLabels(None, (box,))
+        assert labels_of(labels, "bag", 6 * SECOND, 0) == FrameLabels(None, (), (), (box,))
+
+    @pytest.mark.parametrize(
+        "label",
+        [
+            Label(0, 1, True),
+            Label(float("-inf"), float("inf"), False, "front"),
+            Label(0, 1, True, box=(1, 2, 3, 4)),
+            Label(0, 1, False, box=(1, 2, 3, 4.5), ignore=True),
+        ],
+    )
+    def test_there_and_back(self, label: Label) -> None:
+        assert Label.from_dict(json.loads(json.dumps(label.to_dict()))) == label
 
     def test_are_plain_values_for_json(self) -> None:
         assert Label(0, 1, True, box=(1, 2, 3, 4)).to_dict()["box"] == [1, 2, 3, 4]

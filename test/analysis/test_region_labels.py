@@ -50,6 +50,10 @@ NOBODY = decision(region(LEFT, 0.4))
         (TWO, FrameLabels(None, (), (person(LEFT),)), (False, (False, None), ())),
         (NOBODY, FrameLabels(None, (), (person(LEFT),)), (False, (False,), ())),
         (NOBODY, FrameLabels(None, (), (person(FAR),)), (None, (None,), ())),
+        # Boxes that are ignored.
+        (TWO, FrameLabels(False, (), (), (person(LEFT),)), (None, (None, False), ())),
+        (TWO, FrameLabels(False, (person(LEFT),), (), (person(LEFT),)), (True, (True, False), ())),
+        (NOBODY, FrameLabels(None, (), (), (person(FAR),)), (None, (None,), ())),
         # A detector that found nobody.
         (decision(), FrameLabels(False, (person(FAR),)), (True, (), (person(FAR),))),
         (decision(), FrameLabels(True), (True, (), ())),
