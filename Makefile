@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test coverage lint train mutations bench bench-gpu soak clean distclean
+.PHONY: help setup build demo test coverage lint train repair-demo mutations bench bench-gpu soak clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: setup ## run ruff and mypy
 
 train: setup ## train a classifier (TRAIN_ARGS="--help" explains the options)
 	@$(ENV) && train $(TRAIN_ARGS)
+
+repair-demo: setup ## wrong decisions on the street video, their causes, repair and proof (REPAIR_ARGS="--help")
+	@$(ENV) && python tools/repair_demo.py $(REPAIR_ARGS)
 
 mutations: setup ## break the explainer in many small ways, and check that the tests fail each time
 	@$(ENV) && python tools/mutate.py

@@ -3,10 +3,12 @@
     python examples/explain_image.py                          # a frame of the sample recording
     python examples/explain_image.py photo.jpg
     python examples/explain_image.py recording --frame 120    # a rosbag2 recording
+    python examples/explain_image.py photo.jpg --weights own.safetensors --target forklift
 
-The script searches the image for persons and explains the best region. It prints how much of the margin the neurons
-carry that support the decision, and those that oppose it. It then prints how much the decision depends on the neurons
-that each metric selects, compared with random neurons, and a list of the neurons.
+The script searches the image for persons and explains the best region. With `--target`, it explains why this region is
+of another class of the weights, or is not. It prints how much of the margin the neurons carry that support the
+decision, and those that oppose it. It then prints how much the decision depends on the neurons that each metric
+selects, compared with random neurons, and a list of the neurons.
 
 It writes three pictures: `overlay.png` is the image with the patches of the neurons, `slide.png` shows what speaks for
 and against the decision, and `sheet.png` shows the patches by metric and layer. With `--preset live`, which is the
@@ -28,13 +30,13 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros import Explainer, ExplainSettings, PersonClassifier
 from explain_cnn_ros.draw.boxes import shown_metrics
-from explain_cnn_ros.draw.captions import proof_text, proof_warning
+from explain_cnn_ros.draw.captions import proof_text, proof_warning, target_probability, target_text
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.explain.explanation import Explanation, Silencing
 from explain_cnn_ros.explain.metrics import DEFAULT_METRICS, SUPPORTING, Reads, metric, metric_names
 from explain_cnn_ros.explain.settings import PRESETS
-from explain_cnn_ros.scan.decider import Decider, DecisionSettings
+from explain_cnn_ros.scan.decider import REGIONS, Decider, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample/street"
@@ -49,6 +51,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frame", type=int, default=20, help="frame of a recording, from 0 [%(default)s]")
     parser.add_argument("--output", type=Path, default=Path("runs/explain_image"), help="folder [%(default)s]")
     parser.add_argument("--weights", type=Path, help="weights file [the weights that ship with the package]")
+    parser.add_argument(
+        "--regions", choices=REGIONS, default="scan", help="search the image, or resize the whole image [%(default)s]"
+    )
+    parser.add_argument("--target", default="", metavar="CLASS", help="explained class [those that count as a person]")
+    parser.add_argument("--layer-names", default="", metavar="NAMES", help="explained layers, patterns [the default]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... [%(default)s]")
     parser.add_argument(
         "--metric", choices=metric_names(), help="shown metric [influence, or else the one whose neurons matter most]"
@@ -113,16 +120,16 @@ def random_effects(explanation: Explanation, silencing: Silencing) -> list[float
 
 def summary(explanation: Explanation) -> list[str]:
     """Describe the decision, and how much it depends on the neurons of each metric."""
-    region, person = explanation.region, explanation.person
+    region = explanation.region
     lines = [
-        f"Decision: {'person' if person else 'background'}, P(person) = {region.probability:.4f} "
+        f"Decision: {explanation.decision}, {target_probability(explanation.target)} = {region.probability:.4f} "
         f"(threshold {explanation.threshold:.2f})",
         f"Explained window: {region.width} x {region.height} pixels at ({region.x}, {region.y}), "
         f"{explanation.perturbations} perturbations, {explanation.seconds:.1f} s on {explanation.device}",
         "",
         *proofs(explanation),
-        f"The output, the logit of person minus the logit of background, is {explanation.output:.2f}. It "
-        f"{'falls' if person else 'rises'} by these amounts",
+        f"The output, the margin of {target_text(explanation.target)} against all other classes, is "
+        f"{explanation.output:.2f}. It {'falls' if explanation.person else 'rises'} by these amounts",
         "if neurons are silenced, that is, if their activations are set to zero:",
         "",
         f"  {'metric':<30} {'its neurons':>12} {'random neurons':>22} {'stability':>10}",
@@ -176,7 +183,8 @@ def verdict(explanation: Explanation) -> str:
 def table(explanation: Explanation, name: str) -> list[str]:
     """List the neurons that a metric selects, with their patches in pixels of the image."""
     lines = [f"Neurons by {metric(name).title} ({metric(name).caption(explanation.settings)}):", ""]
-    lines.append(f"  {'layer':<8} {'channel':>7} {'score':>12} {'measured':>12}   patch (x, y, width, height)")
+    wide = max(8, *(len(ranking.layer_name) for ranking in explanation.rankings))
+    lines.append(f"  {'layer':<{wide}} {'channel':>7} {'score':>12} {'measured':>12}   patch (x, y, width, height)")
     for layer in explanation.settings.layers:
         ranking = explanation.layer_ranking(name, layer)
         for neuron in ranking.neurons:
@@ -185,7 +193,7 @@ def table(explanation: Explanation, name: str) -> list[str]:
             measured = "" if neuron.silenced is None else f"{neuron.silenced:.4g}"
             mark = "   unstable" if ranking.unstable else ""
             lines.append(
-                f"  {ranking.layer_name:<8} {neuron.channel:>7} {neuron.score:>12.4g} {measured:>12}   {box}{mark}"
+                f"  {ranking.layer_name:<{wide}} {neuron.channel:>7} {neuron.score:>12.4g} {measured:>12}   {box}{mark}"
             )
     return [*lines, ""]
 
@@ -202,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.metric not in (None, *metrics):
         metrics = (*metrics, arguments.metric)
     changes = {"metrics": metrics, "top_n": arguments.top_n, "silencing_draws": max(1, arguments.draws)}
+    changes |= {"target": arguments.target, "layer_names": arguments.layer_names}
     if arguments.perturbations is not None:
         changes["perturbations"] = arguments.perturbations
     try:
@@ -209,12 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = ExplainSettings.preset(arguments.preset, **changes)
         search = ScanSettings(person_height_min=arguments.person_height_min)
         classifier = PersonClassifier.load(arguments.weights, arguments.device)
+        explainer = Explainer(classifier, settings)
     except (OSError, ValueError, RuntimeError) as error:
         print(f"explain_image: {error}", file=sys.stderr)
         return 1
 
-    decision = Decider(classifier, DecisionSettings(regions="scan", scan=search)).decide(image)
-    explanation = Explainer(classifier, settings).explain(image, decision.region, threshold=decision.threshold)
+    decision = Decider(classifier, DecisionSettings(regions=arguments.regions, scan=search)).decide(image)
+    explanation = explainer.explain(image, decision.region, threshold=decision.threshold)
 
     best = SUPPORTING if SUPPORTING in metrics else most_effective(explanation).metric
     shown = shown_metrics(explanation, arguments.metric or best)

@@ -61,6 +61,34 @@ def test_the_script_explains_a_photo_by_a_chosen_metric(explain_image, tmp_path,
     assert cv2.imread(str(output / "sheet.png")).shape == (1080, 1920, 3)
 
 
+def test_the_script_explains_another_class(explain_image, tmp_path, capsys):
+    """The classifier has two classes, so the margin of the background is minus that of the person."""
+    arguments = ["--preset", "live", "--regions", "whole", "--layer-names", "conv3_*"]
+    printed = {}
+    for target in ("", "background"):
+        assert explain_image.main(quick(tmp_path / f"of {target}", *arguments, "--target", target)) == 0
+        printed[target] = capsys.readouterr().out
+    assert "Decision: no person, P(person) = 0.0" in printed[""]
+    assert "Decision: background, P(background) = 0.9" in printed["background"]
+    assert "(threshold 0.50)" in printed["background"]
+    margins = {
+        target: float(
+            text.partition(f"the margin of {target or 'person'} against all other classes, is ")[2].split(". ")[0]
+        )
+        for target, text in printed.items()
+    }
+    assert margins["background"] == -margins[""] > 0
+    assert "It rises by these amounts" in printed[""] and "It falls by these amounts" in printed["background"]
+    # The same neurons support "no person" and "background".
+    for text in printed.values():
+        assert {line.split()[0] for line in text.splitlines() if line.startswith("  conv")} == {
+            "conv3_1",
+            "conv3_2",
+            "conv3_3",
+        }
+    assert pictures(tmp_path / "of background") == {"overlay.png", "slide.png"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
@@ -68,6 +96,8 @@ def test_the_script_explains_a_photo_by_a_chosen_metric(explain_image, tmp_path,
         (["--frame", "50"], "50 frames: give a --frame from 0 to 49"),
         (["--perturbations", "1"], "perturbations is 1: it must be 0, or at least 2"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
+        (["--target", "forklift"], "target is 'forklift': there is no class 'forklift'"),
+        (["--layer-names", "layer4.*"], "layer_names is 'layer4.*': no layer of vgg16"),
     ],
 )
 def test_the_script_names_the_cause_of_a_failure(explain_image, tmp_path, capsys, arguments, cause):

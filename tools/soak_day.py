@@ -28,10 +28,10 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.bags.detection_types import OWN
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros import source as source_module
-from explain_cnn_ros.ros.detection_problems import OWN
 from explain_cnn_ros.ros.detections import DetectionSource
 from explain_cnn_ros.ros.diagnostics import REJECTED, report, resident_memory
 from explain_cnn_ros.ros.newest import NewestSlot

@@ -117,7 +117,8 @@ def _add_option(result: argparse.ArgumentParser, name: str, declared: Option) ->
         result.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
     else:
         choices = declared.choices or None
-        result.add_argument(flag, type=type(default), default=default, choices=choices, help=f"{text} [%(default)s]")
+        text += " [%(default)s]" if default != "" else ""
+        result.add_argument(flag, type=type(default), default=default, choices=choices, help=text)
 
 
 def _add_explanation(result: argparse.ArgumentParser) -> None:

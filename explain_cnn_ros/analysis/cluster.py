@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from explain_cnn_ros.analysis.engine import Analyzer
-from explain_cnn_ros.analysis.inputs import chosen_frames, finish, reading, recording_of
+from explain_cnn_ros.analysis.inputs import chosen_frames, finish, open_input, reading, recording_of
 from explain_cnn_ros.analysis.job import AnalysisError, EncoderFactory, Job, Outcome, ProgressReporter
+from explain_cnn_ros.analysis.labelled_source import LabelledSource
 from explain_cnn_ros.analysis.parts import PART_FRAMES, Part, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
-from explain_cnn_ros.bags.sources import Place, Source, VideoSource, open_source
+from explain_cnn_ros.bags.sources import Place, Source, VideoSource
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: Number of parts of a task.
@@ -78,15 +79,22 @@ class AnalysisActor:
         self._job, self._analyzer = job, Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
         self._sources: dict[int, Source] = {}
 
+    def _open(self, number: int) -> Source:
+        """Return a recording, and free the memory of the labels of the others."""
+        if number not in self._sources:
+            self._sources[number], _ = open_input(self._job.inputs[number], self._job.settings)
+        for other, source in self._sources.items():
+            if other != number and isinstance(source, LabelledSource):
+                source.release()
+        return self._sources[number]
+
     def analyze(self, task: Slice) -> SliceResult:
         """Analyse a slice.
 
         Raises:
             SourceError: The recording cannot be read.
         """
-        if task.source not in self._sources:
-            self._sources[task.source] = open_source(self._job.inputs[task.source], self._job.settings)
-        source = self._sources[task.source]
+        source = self._open(task.source)
         recording = recording_of(source, self._job.settings, task.chosen)
         stop = task.parts * PART_FRAMES or None
         frames = decoded(itertools.islice(source.entries(task.first * PART_FRAMES, task.near), stop))

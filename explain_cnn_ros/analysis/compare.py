@@ -1,9 +1,10 @@
-"""Compares two analyses: before and after retraining, or of two robots.
+"""Compares two analyses: before and after retraining, of two networks, or of two robots.
 
     explain-cnn compare A B --output compare.html
 
 A and B are outputs of `analyze`. Shows which decisions changed, on recordings of the same name, and which neurons are
-selected more or less often. Exit status: 0; 1 if there is nothing to compare.
+selected more or less often. Neurons of different networks are not compared, because a channel of one has no counterpart
+in the other. Exit status: 0; 1 if there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from explain_cnn_ros.analysis.finished import ResultsError, read_results
 from explain_cnn_ros.analysis.intervals import lift
-from explain_cnn_ros.analysis.legend import legend
-from explain_cnn_ros.analysis.manifest import read_manifest
+from explain_cnn_ros.analysis.legend import legend, target_texts
 from explain_cnn_ros.analysis.pages import render
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import reason, replace_text, require_folder
 
@@ -35,17 +37,9 @@ class CompareError(Exception):
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = read_manifest(folder)
-    except (OSError, ValueError) as error:
-        cause = reason(error) if isinstance(error, OSError) else error
-        raise CompareError(
-            f"{folder}: analysis.json cannot be read ({cause}): give the --output of `analyze`"
-        ) from error
-    if manifest is None:
-        raise CompareError(f"{folder}: no analysis there: give the --output of `analyze`")
-    if "summary" not in manifest or "model" not in manifest or not (folder / "frames.parquet").is_file():
-        raise CompareError(f"{folder}: the analysis has no results yet (status {manifest.get('status')})")
-    return manifest
+        return read_results(folder)
+    except ResultsError as error:
+        raise CompareError(str(error)) from error
 
 
 def _rows(folder: Path, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -76,13 +70,41 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     """
     manifests = [_manifest(folder) for folder in (a, b)]
     neurons, layers = _neurons(a, b)
+    named = layers[0] | layers[1]
     return {
         "names": [str(a), str(b)],
         "manifests": manifests,
+        "targets": [target_texts(_target(manifest)) for manifest in manifests],
+        "incomparable": _incomparable(manifests, layers),
         **_decisions(a, b),
         "neurons": neurons,
-        **legend(neurons["by_metric"], layers, _explain_settings(manifests[1])),
+        **legend(neurons["by_metric"], named, _explain_settings(manifests[1])),
     }
+
+
+def _target(manifest: dict[str, Any]) -> str:
+    """Return the classes that the explanations are about. Earlier versions did not write them."""
+    settings = _explain_settings(manifest)
+    return str(manifest.get("target") or (settings and settings.target) or PERSON)
+
+
+def _incomparable(manifests: Sequence[dict[str, Any]], layers: Sequence[Mapping[int, str]]) -> str:
+    """Return why the neurons of two analyses cannot be compared; "" if they can.
+
+    Args:
+        manifests: The manifests of both analyses.
+        layers: The names of the layers of the selected neurons by number, of both analyses.
+    """
+    architectures = [manifest.get("network", {}).get("architecture", "") for manifest in manifests]
+    both = layers[0].keys() & layers[1].keys()
+    if (all(architectures) and architectures[0] != architectures[1]) or any(layers[0][n] != layers[1][n] for n in both):
+        named = "A and B are different networks"
+        if all(architectures) and architectures[0] != architectures[1]:
+            named += f" ({' and '.join(architectures)})"
+        return f"{named}: a neuron of one has no counterpart in the other, so neurons are not compared."
+    if all(layers) and not both:
+        return "The explanations are about different layers, so there is no neuron to compare."
+    return ""
 
 
 def _explain_settings(manifest: dict[str, Any]) -> ExplainSettings | None:
@@ -134,21 +156,22 @@ def _names(a: set[str], b: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     return {source: source for source in a}, {source: source for source in b}
 
 
-def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], dict[int, str]]:
+def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], list[dict[int, str]]]:
     """Compare how often each metric selects each neuron in the explained frames.
 
     Returns:
-        The neurons that are selected more often and less often than before, by metric; and the names of the layers, by
-        number. Layers of different networks that have the same number are different layers.
+        The neurons that are selected more often and less often than before, by metric; and the names of the layers of
+        each analysis, by number. Layers of different networks that have the same number are different layers.
     """
     explained, selected = [], []
-    names: dict[int, str] = {}
+    names: list[dict[int, str]] = []
     for folder in (a, b):
+        names.append({})
         explained.append(sum(trigger is not None for (trigger,) in _rows(folder, "frames", ("trigger",))))
         counts: Counter[tuple[str, int, str, int]] = Counter()
         for metric, layer, name, channel in _rows(folder, "neurons", ("metric", "layer", "layer_name", "channel")):
             counts[metric, layer, name, channel] += 1
-            names[layer] = name
+            names[-1][layer] = name
         selected.append(counts)
     found: dict[str, Any] = {}
     for metric in sorted({m for counts in selected for m, *_ in counts}):
@@ -188,11 +211,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     counts = found["counts"]
     if not counts["common"]:
+        left = "nothing is" if found["incomparable"] else "only the neurons are"
         print(
-            "compare: no frame is in both analyses, so only the neurons are compared: decisions are compared on "
-            "recordings of the same name, at the same stamps",
+            f"compare: no frame is in both analyses, so {left} compared: decisions are compared on recordings of the "
+            "same name, at the same stamps",
             file=sys.stderr,
         )
+    if found["incomparable"]:
+        print(f"compare: {found['incomparable']}", file=sys.stderr)
     print(f"{counts['common']} frames in common, {counts['changed']} decisions changed: open {arguments.output}")
     return 0
 

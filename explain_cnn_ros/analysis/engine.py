@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.labels import Label, labels_of
+from explain_cnn_ros.analysis.detection_labels import DetectionLabels
+from explain_cnn_ros.analysis.labels import FrameLabels, Label, labels_of
 from explain_cnn_ros.analysis.parts import Part
 from explain_cnn_ros.analysis.region_labels import LabelledRegions, label_regions
 from explain_cnn_ros.analysis.rows import (
@@ -32,7 +33,7 @@ from explain_cnn_ros.bags.sources import Frame
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.metrics import SUPPORTING
-from explain_cnn_ros.explain.network_adapter import Channels, Layer
+from explain_cnn_ros.explain.network_adapter import PERSON, Channels, Layer
 from explain_cnn_ros.explain.silencing import silence
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -89,12 +90,14 @@ class Recording:
         start: Log time of its first message, in ns.
         chosen: Numbers of frames that are explained in any case.
         stride: The windows of every `stride`-th frame and of wrong ones are stored, if silencing needs them.
+        detected: Labels from a detector; None without them.
     """
 
     name: str
     start: int
     chosen: frozenset[int] = frozenset()
     stride: int = 1
+    detected: DetectionLabels | None = None
 
 
 class Analyzer:
@@ -130,6 +133,11 @@ class Analyzer:
         return self._decider.threshold
 
     @property
+    def target(self) -> str:
+        """Names of the classes that the explanations are about; see `Explainer.target`."""
+        return self._explainer.target
+
+    @property
     def encodes(self) -> bool:
         """Whether results are encoded as ROS messages."""
         return self._encoder is not None
@@ -137,7 +145,9 @@ class Analyzer:
     @property
     def silences(self) -> bool:
         """Whether windows are decided again with neurons silenced, if there are wrong decisions."""
-        return bool(self._labels) and self.settings.silence_neurons > 0 and SUPPORTING in self.settings.explain.metrics
+        # Explanations of another class do not say what pushed the decision about the person.
+        of_decision = self.target == PERSON and SUPPORTING in self.settings.explain.metrics
+        return bool(self._labels or self.settings.label_topic) and self.settings.silence_neurons > 0 and of_decision
 
     @torch.inference_mode()
     def silence(self, window: NDArray[np.uint8], sets: Sequence[Channels]) -> list[float]:
@@ -185,8 +195,8 @@ class Analyzer:
     def _add(self, rows: dict[str, list[Row]], recording: Recording, frame: Frame, decision: Decision | str) -> None:
         """Add the rows of one frame. Instead of a decision, there may be the reason why there is none."""
         key = {"source": recording.name, "frame": frame.index}
-        labels = labels_of(self._labels, recording.name, frame.log_time, recording.start)
-        row = key | frame_row(frame, labels.person)
+        labels = self._labels_of(recording, frame)
+        row = key | frame_row(frame, True if labels.persons else labels.person)
         rows["frames"].append(row)
         if frame.image is None or isinstance(decision, str):
             row["error"] = decision or None
@@ -212,6 +222,13 @@ class Analyzer:
                 window = self._explainer.window(frame.image, region)
                 rows["windows"].append(key | window_row(described["region"], window))
         rows["messages"] += self._encode(frame, decision, explanation, row)
+
+    def _labels_of(self, recording: Recording, frame: Frame) -> FrameLabels:
+        """Return the labels of a frame. Those of a person count more than those of a detector."""
+        labels = labels_of(self._labels, recording.name, frame.log_time, recording.start)
+        if labels == FrameLabels() and recording.detected is not None:
+            return recording.detected.of(frame) or labels
+        return labels
 
     def _regions(
         self, image: NDArray[np.uint8], decision: Decision, labelled: LabelledRegions

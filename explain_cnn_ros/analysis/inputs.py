@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from explain_cnn_ros.analysis.detection_labels import FrameKey
 from explain_cnn_ros.analysis.engine import Recording
-from explain_cnn_ros.analysis.job import Job
+from explain_cnn_ros.analysis.job import AnalysisError, Job
+from explain_cnn_ros.analysis.labelled_source import LabelledSource
 from explain_cnn_ros.analysis.labels import Span, uncovered
 from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
 from explain_cnn_ros.analysis.provenance import fingerprint_or_none
@@ -28,6 +31,9 @@ class Inputs:
         sources: The inputs that are open.
         missing: Reasons why the other inputs cannot be opened.
         notes: Sentences about unusual properties of inputs and labels that are no faults, and about choices.
+
+    Raises:
+        AnalysisError: All inputs are there, and none has labels from the detector whose topic the settings name.
     """
 
     def __init__(self, job: Job) -> None:
@@ -36,15 +42,21 @@ class Inputs:
         self.notes: list[str] = []
         self._label_problems: list[str] = []
         self._paths = job.inputs
+        unlabelled: list[str] = []
         for number, path in enumerate(job.inputs):
             try:
-                self.sources[number] = open_source(path, job.settings)
+                self.sources[number], without = open_input(path, job.settings)
+                unlabelled += [without] if without else []
             except SourceError as error:
                 self.missing[number] = str(error)
             except OSError as error:
                 self.missing[number] = f"{printable(path)} cannot be read: {error.strerror or error}"
         for source in self.sources.values():
             self.notes += [f"{source.name}: {note}" for note in source.notes]
+        if unlabelled and len(unlabelled) == len(job.inputs):
+            self.close()
+            raise AnalysisError(f"--label-topic has no labels. {'; '.join(unlabelled)}")
+        self.notes += [f"no labels from --label-topic: {reason}" for reason in unlabelled]
         self._check_labels(job)
 
     def _check_labels(self, job: Job) -> None:
@@ -119,6 +131,32 @@ class Inputs:
         return found
 
 
+def open_input(path: Path, settings: AnalysisSettings) -> tuple[Source, str]:
+    """Open an input, with the labels of a detector if the settings name its topic.
+
+    Args:
+        path: Path of the input.
+        settings: Settings of the analysis.
+
+    Returns:
+        The source, and the reason why it has no labels of the detector; "" if it has, or needs none.
+
+    Raises:
+        SourceError: There is no source at the path, or it cannot be read.
+        OSError: The path cannot be read.
+    """
+    source = open_source(path, settings)
+    if not settings.label_topic:
+        return source, ""
+    try:
+        return LabelledSource(source, settings), ""
+    except SourceError as error:
+        return source, str(error)
+    except OSError:
+        source.close()
+        raise
+
+
 @contextmanager
 def reading(source: Source) -> Iterator[None]:
     """Read from a source in the body. If the source has gone meanwhile, the data that were read are not valid.
@@ -135,7 +173,7 @@ def reading(source: Source) -> Iterator[None]:
 
 
 def finish(store: PartStore, number: int, frames: int, source: Source, found: Sequence[str] = ()) -> None:
-    """Record in the store that an input was read to its end.
+    """Record in the store that an input was read to its end, and free the memory of its labels.
 
     Args:
         store: The store.
@@ -143,21 +181,41 @@ def finish(store: PartStore, number: int, frames: int, source: Source, found: Se
         frames: Number of its frames.
         source: The input.
         found: Faults that other processes have found while they read the input, a sentence each.
+
+    Raises:
+        DamagedPartError: A part of the input cannot be read.
+        OSError: The record cannot be written, or the input cannot be read any more.
     """
-    problems = list(dict.fromkeys([*source.problems, *found]))
+    of_labels: list[str] = []
+    if isinstance(source, LabelledSource):
+        of_labels = source.labels.problems(_frame_keys(store, number))
+        source.release()
+    problems = list(dict.fromkeys([*source.problems, *of_labels, *found]))
     store.finish(number, frames, problems, fingerprint_or_none(source.path, store.output))
 
 
+def _frame_keys(store: PartStore, number: int) -> Iterator[FrameKey]:
+    """Yield the frames of a recording."""
+    for part in store.numbers(number):
+        table = store.read(number, part, "frames", ["frame", "stamp", "frame_id"])
+        columns = (table[name].to_pylist() for name in ("frame", "stamp", "frame_id"))
+        yield from map(FrameKey, *columns)
+
+
 def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:
-    """Return what the analysis needs to know about a source.
+    """Return what the analysis needs to know about a source. The labels of a detector are read.
 
     Args:
         source: The source.
         settings: Settings of the analysis.
         chosen: Numbers of the frames that are explained in any case; None to find them by `explain_at`.
+
+    Raises:
+        OSError: The source cannot be read any more.
     """
     found = chosen_frames(source, settings) if chosen is None else chosen
-    return Recording(source.name, source.start, found, settings.window_stride(source.total))
+    detected = source.labels if isinstance(source, LabelledSource) else None
+    return Recording(source.name, source.start, found, settings.window_stride(source.total), detected)
 
 
 def chosen_frames(source: Source, settings: AnalysisSettings) -> frozenset[int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from explain_cnn_ros.draw.captions import metric_caption, metric_title
+from explain_cnn_ros.draw.captions import metric_caption, metric_title, target_probability, target_text
 from explain_cnn_ros.draw.style import LayerStyle, layer_style, layer_styles
 from explain_cnn_ros.explain.metrics import metric_names
 from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, SUPPORTING
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 #: The metric that pages show first, if an analysis has it.
@@ -35,6 +36,25 @@ def legend(metrics: Collection[str], layers: Mapping[int, str], settings: Explai
         "first_metric": FIRST_METRIC if FIRST_METRIC in ordered else next(iter(ordered), ""),
         "similarity_metrics": [metric_title(name) for name in SIMILARITY_METRICS],
         "layers": {layer: _style(layer_style(layer, styles)) for layer in sorted(layers)},
+    }
+
+
+def target_texts(target: str) -> dict[str, Any]:
+    """Return how pages call the classes that explanations are about, as plain values for JSON.
+
+    Args:
+        target: Names of the classes, separated by commas; "person" for those that count as a person.
+
+    Returns:
+        Under "person", whether they are those that count as a person; under "text", their names; under "about", the
+        same in a sentence; under "probability", the name of their probability.
+    """
+    text, person = target_text(target), target == PERSON
+    return {
+        "person": person,
+        "text": text,
+        "about": "the person" if person else f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}",
+        "probability": target_probability(target),
     }
 
 

@@ -137,6 +137,12 @@ def new_manifest(job: Job, analyzer: Analyzer) -> dict[str, Any]:
     classifier = analyzer.classifier
     return _identity(job, classifier.model_hash) | {
         "threshold": analyzer.threshold,
+        "target": analyzer.target,
+        "network": {
+            "architecture": classifier.info.architecture,
+            "weights": job.weights.name if job.weights else "",
+            "classes": list(classifier.info.classes),
+        },
         "input_size": list(classifier.info.input_size),
         "device": str(classifier.device),
         "threads": torch.get_num_threads(),

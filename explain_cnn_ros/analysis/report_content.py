@@ -6,7 +6,7 @@ import base64
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.legend import legend
+from explain_cnn_ros.analysis.legend import legend, target_texts
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.recurrence import Selections
 from explain_cnn_ros.analysis.rows import proof_of
@@ -35,6 +35,9 @@ POINTS, MARKS, SHOWN, NEURONS, PATCHES = 600, 1500, 48, 10, 6
 
 #: Maximum width and height of a picture, and width and height of a patch in a gallery, in pixels.
 SIDE, PATCH_SIDE = 640, 56
+
+#: Threshold of decisions about other targets than the person.
+TARGET_THRESHOLD = 0.5
 
 #: Number of cells of a heat map, across and down.
 HEAT = (32, 24)
@@ -66,6 +69,8 @@ class Shown:
         similarity: Set similarity; None if it is unknown.
         image: The picture, a data URI; "" until the picture is loaded.
         output: Output of the explained region; None if it is unknown.
+        decided: The decision that is explained: `person`, or whether another target has a probability of at least 0.5.
+        of_target: Probability of another target than the person; None for the person.
         rankings: The neurons, by metric and layer.
         proofs: Text and warning about the proof of each metric.
     """
@@ -82,6 +87,8 @@ class Shown:
     similarity: float | None
     image: str = ""
     output: float | None = None
+    decided: bool = False
+    of_target: float | None = None
     rankings: dict[str, dict[str, Any]] = field(default_factory=dict)
     proofs: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -112,6 +119,7 @@ def collect(
     threshold: float,
     settings: ExplainSettings,
     wrong_way: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+    target: str = PERSON,
 ) -> dict[str, Any]:
     """Collect the data of the report, as plain values for JSON.
 
@@ -120,15 +128,18 @@ def collect(
         threshold: The decision is "person" if P(person) is at least this.
         settings: Settings of the explanations.
         wrong_way: The neurons that pushed the wrong way, by kind of wrong decisions.
+        target: Names of the classes that the explanations are about; see `Explainer.target`.
     """
     curves, explained = _frames(store)
+    if target != PERSON:
+        _decide_target(explained.values(), settings)
     shown = _chosen(explained)
     selections, heat = Selections(), _Heat()
     _add_neurons(store, explained, shown, selections, heat)
     recurring = {
         metric: selections.recurring(metric, NEURONS) for metric in sorted({metric for metric, *_ in selections.counts})
     }
-    _add_proofs(store, shown, settings.target)
+    _add_proofs(store, shown, target)
     wanted = {(r.metric, r.layer, r.channel) for found in recurring.values() for r in found}
     wanted |= {(kind, n["layer"], n["channel"]) for kind, found in wrong_way.items() for n in found}
     galleries = _add_pictures(store, explained, shown, wanted)
@@ -136,6 +147,7 @@ def collect(
     numbers = {(s.source, s.frame): i for i, s in enumerate(with_picture)}
     return legend(recurring, selections.names, settings) | {
         "threshold": threshold,
+        "target": target_texts(target),
         "curves": [
             {
                 "source": source,
@@ -217,7 +229,19 @@ def _shown(row: dict[str, Any], seconds: float) -> Shown:
         size=(row["width"], row["height"]),
         similarity=row["set_similarity"],
         output=_short(row["output"]),
+        decided=row["person"],
     )
+
+
+def _decide_target(frames: Iterable[Shown], settings: ExplainSettings) -> None:
+    """Add the probability of another target than the person, and the decision about it, to explained frames."""
+    for frame in frames:
+        if frame.output is None:
+            continue
+        logit = settings.output == "logit"
+        # exp of more than 700 is too large for a float.
+        frame.of_target = 1 / (1 + math.exp(min(-frame.output, 700.0))) if logit else frame.output
+        frame.decided = frame.of_target >= TARGET_THRESHOLD
 
 
 def _chosen(explained: dict[Key, Shown]) -> dict[Key, Shown]:
@@ -319,7 +343,7 @@ def _add_proofs(store: PartStore, shown: dict[Key, Shown], target: str) -> None:
             if frame is not None:
                 proof = proof_of(row)
                 frame.proofs[proof.metric] = {
-                    "text": proof_text(proof, target=target or PERSON),
+                    "text": proof_text(proof, target=target),
                     "warning": proof_warning(proof),
                 }
 

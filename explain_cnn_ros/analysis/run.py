@@ -30,6 +30,7 @@ from explain_cnn_ros.analysis.report_content import NEURONS
 from explain_cnn_ros.analysis.silencing import silence_wrong_way, wrong_way_summary
 from explain_cnn_ros.bags.sources import Source, SourceError
 from explain_cnn_ros.bags.writer import message_definitions, partial_folder, write_recording
+from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.files import reason, require_folder
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -230,7 +231,8 @@ def _write_results(
     outcome.summary, problems = results.summarise(store)
     if not outcome.summary["frames"] and outcome.complete:
         problems.append("there is no frame within the given times")
-    wrong_way = wrong_way_summary(store, NEURONS)
+    # Neurons that argue for another class did not push the decision about the person.
+    wrong_way = wrong_way_summary(store, NEURONS if manifest["target"] == PERSON else 0)
     outcome.effects = wrong_way["effects"]
     progress.say("writing tables, recording and report")
     results.write_tables(store, job.output)

@@ -32,7 +32,7 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
     label_topic: str = option(
         "",
         "Topic of a recording with the boxes of a detector, which become labels of the images with the same stamps. "
-        "Where a detector that saw an image has no box, nobody is. Frames that --labels covers are left out.",
+        "Where a detector that saw an image has no box, nobody is. Labels of --labels take precedence.",
     )
     label_classes: str = option(
         "",

@@ -9,10 +9,11 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
+from explain_cnn_ros.bags.detections import DetectionMessage, detection_topic, read_detections
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
 from explain_cnn_ros.bags.names import printable
-from explain_cnn_ros.bags.reader import BagError, BagReader
+from explain_cnn_ros.bags.reader import BagError, BagReader, Topic
 from explain_cnn_ros.bags.storage import TIME_MIN, Message
 
 
@@ -69,6 +70,28 @@ class BagSource:
         for index, message in enumerate(messages, near.frame):
             if index >= first:
                 yield Entry(index, message.stamp, partial(self._load, index, message))
+
+    def detection_topic(self, name: str) -> Topic:
+        """Return a topic with the boxes of a detector.
+
+        Raises:
+            SourceError: There is no such topic, or it has no detections; the message names the topics that have some.
+        """
+        try:
+            return detection_topic(self._bag, name)
+        except BagError as error:
+            raise SourceError(str(error)) from error
+
+    def detections(self, topic: Topic) -> Iterator[DetectionMessage]:
+        """Yield the messages of a detector; see `read_detections`.
+
+        Args:
+            topic: The topic; see `detection_topic`.
+
+        Raises:
+            OSError: The recording cannot be read any more.
+        """
+        return read_detections(self._bag, topic, self._topics, self._from, self._to)
 
     def _load(self, index: int, message: Message) -> Frame:
         stamp, frame_id = message.stamp, ""

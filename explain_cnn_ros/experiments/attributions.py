@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.output import margin
+
+#: Distance of the superpixels of LIME, as a share of the window's height: 10 of 128 pixels.
+SUPERPIXEL = 10 / 128
 
 #: A value for each pixel of a window, float64 [H, W].
 Map = NDArray[np.float64]
@@ -34,6 +37,9 @@ def captum_attr() -> Any:
 def grad_cam(classifier: WindowClassifier, window: NDArray[np.uint8]) -> Map:
     """Compute Grad-CAM of the last layer's activations (Selvaraju et al. 2017).
 
+    In networks other than VGGs of this package, these are the last maps before the pooling, for instance the output of
+    the last block of a ResNet.
+
     Args:
         classifier: The classifier.
         window: uint8 [H, W, 3] RGB, of the classifier's size.
@@ -43,8 +49,8 @@ def grad_cam(classifier: WindowClassifier, window: NDArray[np.uint8]) -> Map:
     """
     attr, adapter = captum_attr(), adapt(classifier)
     network = adapter.classifier.network
-    last = adapter.layers[max(adapter.layers)].module
     batch = classifier.normalise(classifier.to_pixels(window[None])).requires_grad_()
+    last = adapter.layers[max(adapter.layers)].module if classifier.has_dense_pass else last_maps(network, batch)
 
     def output(windows: Tensor) -> Tensor:
         return adapter.output(network(windows))
@@ -54,6 +60,30 @@ def grad_cam(classifier: WindowClassifier, window: NDArray[np.uint8]) -> Map:
     fine = attr.LayerAttribution.interpolate(coarse.detach(), window.shape[:2], "bilinear")
     found: Map = fine[0, 0].double().cpu().numpy()
     return found
+
+
+def last_maps(network: nn.Module, batch: Tensor) -> nn.Module:
+    """Return the module of a network that is the last to return maps of more than one pixel, except poolings.
+
+    Args:
+        network: The network.
+        batch: Normalised windows [N, 3, H, W].
+    """
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        pools = isinstance(module, nn.AdaptiveAvgPool2d | nn.AvgPool2d)
+        if isinstance(output, Tensor) and output.dim() == 4 and max(output.shape[2:]) > 1 and not pools:
+            found.append(module)
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[-1]
 
 
 class Ridge:
@@ -92,7 +122,7 @@ class Ridge:
         return x @ self.representation()
 
 
-def superpixels(window: NDArray[np.uint8], side: int = 10) -> NDArray[np.int64]:
+def superpixels(window: NDArray[np.uint8], side: float = 10) -> NDArray[np.int64]:
     """Divide a window into waterpixels: a watershed of the gradient from a grid of markers (Machairas et al. 2015).
 
     Args:
@@ -132,7 +162,8 @@ def lime(
         The map, float64 [H, W]; all pixels of a superpixel have its coefficient.
     """
     attr = captum_attr()
-    segments = superpixels(window)
+    # Larger windows have as many superpixels as those of 64 x 128 pixels.
+    segments = superpixels(window, SUPERPIXEL * window.shape[0])
     network = classifier.prepared(precision)
     pixels = classifier.to_pixels(window[None])
     baseline = torch.from_numpy(_mean_colours(window, segments)).permute(2, 0, 1)[None].to(pixels)

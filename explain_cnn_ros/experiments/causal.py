@@ -12,6 +12,7 @@ same layers, and of live neurons that are as active as the selected ones. Layers
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor
 from explain_cnn_ros.experiments import results_cache
 from explain_cnn_ros.experiments.baselines import draw_matched, mean_activations
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.layers import explained_layers, names_setting
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
 from explain_cnn_ros.experiments.selectors import (
     INFLUENCE_METRICS,
@@ -80,7 +82,8 @@ class CausalSettings:
         compared_n: Number of neurons of each layer in comparisons with further baselines, one of `top_ns`.
         draws: Number of sets of random neurons for comparison.
         further_draws: Number of sets of random neurons layer by layer, and of equally active neurons by selector.
-        layers: Layers whose neurons are silenced, all of them together.
+        layers: Layers whose neurons are silenced, all of them together. The default stands for the default layers of
+            the network.
         seed: Seed of the noise and of the random neurons.
     """
 
@@ -99,6 +102,7 @@ def measure(
     settings: CausalSettings,
     folder: Path,
     progress: ProgressCallback = no_progress,
+    layer_names: str = "",
 ) -> dict[str, Any]:
     """Silence the neurons of all windows; results are cached.
 
@@ -109,6 +113,7 @@ def measure(
         settings: Settings of the experiment.
         folder: Folder of the cache.
         progress: Receives reports of the progress.
+        layer_names: Names or patterns of the layers, as in `ExplainSettings`; "" for `settings.layers`.
 
     Returns:
         By window, JSON values:
@@ -121,11 +126,15 @@ def measure(
           "layers_random" (by draw, one for each layer), "single" (by `SINGLE_SELECTORS`, one for each neuron).
         - The selected "channels" by selector and layer, and "other_seed", those with another seed of the noise.
     """
-    explainers = {
-        preset: _explainer(classifier, preset, metrics, settings, settings.seed)
-        for preset, metrics in METRICS_BY_PRESET.items()
-    }
-    other = _explainer(classifier, "paper", NOISY_METRICS, settings, settings.seed + OTHER_SEED)
+    layers = explained_layers(classifier, settings.layers, layer_names)
+    settings = dataclasses.replace(settings, layers=tuple(layers))
+
+    def explainer(preset: str, metrics: Sequence[str], seed: int) -> Explainer:
+        common = {"top_n": max(settings.top_ns), "layer_names": names_setting(layers), "proof": "none"}
+        return Explainer(classifier, ExplainSettings.preset(preset, metrics=tuple(metrics), seed=seed, **common))
+
+    explainers = {preset: explainer(preset, metrics, settings.seed) for preset, metrics in METRICS_BY_PRESET.items()}
+    other = explainer("paper", NOISY_METRICS, settings.seed + OTHER_SEED)
     explained = [e.settings for e in (*explainers.values(), other)]
     key = results_cache.key_of(
         classifier, settings, MAIN_SELECTORS, SINGLE_SELECTORS, *explained, *examples, "means", *reference
@@ -142,23 +151,20 @@ def measure(
     )
 
 
-def _explainer(
-    classifier: PersonClassifier, preset: str, metrics: Sequence[str], settings: CausalSettings, seed: int
-) -> Explainer:
-    return Explainer(
-        classifier,
-        ExplainSettings.preset(
-            preset, top_n=max(settings.top_ns), metrics=tuple(metrics), layers=settings.layers, seed=seed, proof="none"
-        ),
-    )
-
-
 #: Channels by layer.
 _Channels = dict[int, list[int]]
 
 
 def _top(chosen: Mapping[int, list[int]], n: int) -> _Channels:
     return {layer: channels[:n] for layer, channels in chosen.items()}
+
+
+def magnitudes(activations: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Return the absolute values of activations by layer, by which neurons are alive and as active as others.
+
+    In layers without an activation function, activations may be negative, and only neurons of 0 are dead.
+    """
+    return {layer: values.abs() for layer, values in activations.items()}
 
 
 def _silence(
@@ -178,7 +184,7 @@ def _silence(
     # Random neurons and silenced passes depend on the unperturbed window only, which is the same with all presets.
     explainer, window = explainers["paper"], ranked["paper"]
     rng = np.random.default_rng([settings.seed, *example.name.encode()])
-    activations, n = window.evidence.activations, settings.compared_n
+    activations, n = magnitudes(window.evidence.activations), settings.compared_n
     drawn = [draw_live(activations, max(settings.top_ns), rng) for _ in range(settings.draws)]
     matched = [
         draw_matched(activations, _top(selected[name], n), rng)

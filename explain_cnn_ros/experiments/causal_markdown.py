@@ -18,6 +18,7 @@ from explain_cnn_ros.experiments.causal_tables import (
     PairedRow,
     SingleRow,
 )
+from explain_cnn_ros.experiments.layers import heading
 
 
 def tables_markdown(found: CausalTables, compared_n: int) -> str:
@@ -93,10 +94,11 @@ def layers_markdown(table: Sequence[LayerRow]) -> str:
     text = ""
     for kind in dict.fromkeys(row.kind for row in table):
         rows = [row for row in table if row.kind == kind]
-        layers = list(dict.fromkeys(row.layer for row in rows))
+        layers = {row.layer: row.name for row in rows}
         by_key = {(row.selector, row.layer): row.times_random for row in rows}
         lines = [[name, *(by_key[name, layer] for layer in layers)] for name in dict.fromkeys(r.selector for r in rows)]
-        text += f"{_title(kind)}\n\n{markdown.table(['neurons by', *(f'layer {n}' for n in layers)], lines)}\n"
+        header = ["neurons by", *(heading(number, name) for number, name in layers.items())]
+        text += f"{_title(kind)}\n\n{markdown.table(header, lines)}\n"
     return text
 
 

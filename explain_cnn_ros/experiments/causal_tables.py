@@ -47,7 +47,7 @@ DIRECTION_MIN, OTHER_SEED_MIN = 0.95, 0.9
 class CausalRow:
     """The effect of silencing the top N of a metric; means over windows with confidence intervals over photos.
 
-    The output is the logit of person minus the logit of background.
+    The output is the margin: the logit of person minus the logit of background.
 
     Attributes:
         selector: Name of the selection.
@@ -111,6 +111,7 @@ class LayerRow:
         selector: Name of the selection.
         kind: Kind of the windows.
         layer: Number of the layer.
+        name: Name of the layer.
         change: Absolute change of the output.
         times_random: The same, divided by that of random neurons of the layer.
     """
@@ -118,6 +119,7 @@ class LayerRow:
     selector: str
     kind: str
     layer: int
+    name: str
     change: Estimate
     times_random: Estimate
 
@@ -250,7 +252,11 @@ class _Windows:
 
 
 def tables(
-    records: Mapping[str, Any], examples: Sequence[Example], settings: CausalSettings, threshold: float
+    records: Mapping[str, Any],
+    examples: Sequence[Example],
+    settings: CausalSettings,
+    threshold: float,
+    layers: Mapping[int, str],
 ) -> CausalTables:
     """Compute the tables of one network.
 
@@ -259,6 +265,7 @@ def tables(
         examples: The windows.
         settings: Settings of the experiment.
         threshold: A window is decided to show a person if P(person) is at least this.
+        layers: Names of the layers whose neurons were silenced, by number; see `layers.explained_layers`.
     """
     found = CausalTables([], [], [], [], [], [], {})
     for kind, belongs in KINDS.items():
@@ -268,7 +275,7 @@ def tables(
         windows = _Windows(records, chosen, threshold)
         found.rows.extend(_rows(windows, kind, settings))
         found.controls.extend(_controls(windows, kind, settings))
-        found.layers.extend(_layers(windows, kind, settings))
+        found.layers.extend(_layers(windows, kind, layers))
         found.singles.extend(_singles(windows, kind))
         found.paired.extend(_paired(windows, kind, settings))
         found.agreement[kind] = agreement(records, chosen, settings.compared_n)
@@ -348,14 +355,14 @@ def _controls(windows: _Windows, kind: str, settings: CausalSettings) -> list[Co
     return found
 
 
-def _layers(windows: _Windows, kind: str, settings: CausalSettings) -> list[LayerRow]:
+def _layers(windows: _Windows, kind: str, layers: Mapping[int, str]) -> list[LayerRow]:
     random = np.abs(windows.falls(windows.of("layers_random"))).mean(1)  # [windows, layers]
     found = []
     for name in MAIN_SELECTORS:
         change = np.abs(windows.falls(windows.of("layers_selected", name)))
-        for i, layer in enumerate(settings.layers):
+        for i, (layer, layer_name) in enumerate(layers.items()):
             ratio = windows.ratio(change[:, i], random[:, i])
-            found.append(LayerRow(name, kind, layer, windows.mean(change[:, i]), ratio))
+            found.append(LayerRow(name, kind, layer, layer_name, windows.mean(change[:, i]), ratio))
     return found
 
 

@@ -5,6 +5,7 @@
 
 --data is INRIAPerson as it is distributed, a folder with its windows (train/pos and train/neg), or any folder with
 images and boxes.csv (columns image,x,y,width,height; a line with an empty box says that an image shows nobody).
+--weights is any weights file of this package. Windows are cut in the size that its network was trained on.
 An experiment that was interrupted continues when it is started again with the same arguments.
 """
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     causal = add("causal", commands.silence, "Effect of silencing the selected neurons, and agreement of the metrics.")
     _add_windows(causal, 100)
     _add_networks(causal)
+    _add_layers(causal)
     _add_stability(add("stability", commands.stabilise, "Agreement of the rankings of different seeds."))
     _add_regions(add("regions", commands.compare_regions, "Best regions of the metrics, of LIME and of Grad-CAM."))
     text = "Points in which the paper, its published code and this package differ, and what each of them does."
@@ -65,6 +67,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, help="Weights file [the weights that ship with the package].")
+    _add_layers(command)
+
+
+def _add_layers(command: argparse.ArgumentParser) -> None:
+    text = "Explained convolutions by name or pattern, separated by commas (layer4.*.conv2) [the default layers]."
+    command.add_argument("--layer-names", default="", metavar="NAMES", help=text)
 
 
 def _add_networks(command: argparse.ArgumentParser) -> None:
@@ -135,12 +143,14 @@ def _add_localization(command: argparse.ArgumentParser) -> None:
 def _add_stability(command: argparse.ArgumentParser) -> None:
     _add_windows(command, 8)
     _add_networks(command)
+    _add_layers(command)
     command.add_argument("--seeds", type=int, default=3, help="Number of seeds of the noise [%(default)s].")
 
 
 def _add_regions(command: argparse.ArgumentParser) -> None:
     _add_windows(command, 40, "persons")
     _add_networks(command)
+    _add_layers(command)
     command.add_argument("--samples", type=int, default=200, help="Number of samples of LIME [%(default)s].")
     command.add_argument("--seeds", type=int, default=2, help="Number of seeds of the noise and of LIME [%(default)s].")
 
@@ -152,6 +162,7 @@ def _add_guide(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seeds", type=int, default=3, help="--seeds of the experiment stability [%(default)s].")
     _add_networks(command)
+    _add_layers(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

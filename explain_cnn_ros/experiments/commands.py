@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -25,7 +24,7 @@ from explain_cnn_ros.experiments import (
 from explain_cnn_ros.experiments.causal_tables import CausalTables
 from explain_cnn_ros.experiments.examples import Example, read_examples
 from explain_cnn_ros.experiments.frames import frames_of
-from explain_cnn_ros.experiments.layouts import WINDOW
+from explain_cnn_ros.experiments.layers import explained_layers
 from explain_cnn_ros.experiments.networks import across, mean_matrix
 from explain_cnn_ros.experiments.panels import panels, stacked
 from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings
@@ -44,10 +43,12 @@ from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.metrics import PAPER_METRICS, SUPPORTING
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.device import choose_device
+from explain_cnn_ros.model.network import ARCHITECTURES
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.data import read_data
+from explain_cnn_ros.training.networks import is_own
 from explain_cnn_ros.training.settings import TrainSettings
 
 #: Number of persons, and of backgrounds, of training photos whose mean activations the causal check uses.
@@ -57,37 +58,54 @@ REFERENCE_WINDOWS = 32
 Result = TypeVar("Result")
 
 
-def load(arguments: argparse.Namespace) -> PersonClassifier:
-    """Load the requested classifier.
-
-    Raises:
-        ValueError: The classifier has windows of another size than the data.
-    """
-    return _load(arguments.weights, arguments.device)
-
-
 def load_networks(arguments: argparse.Namespace) -> list[PersonClassifier]:
     """Load the requested classifiers; those that ship with the package if none are requested.
 
     Raises:
-        ValueError: A classifier has windows of another size than the data, or is given twice.
+        ValueError: A classifier is given twice, or has windows of another size than the first one.
     """
-    networks = [_load(path, arguments.device) for path in arguments.weights or [None]]
+    networks = [PersonClassifier.load(path, arguments.device) for path in arguments.weights or [None]]
     hashes = [network.model_hash for network in networks]
     if len(set(hashes)) < len(hashes):
         raise ValueError(f"--weights names the same network twice ({', '.join(hashes)}): give different networks")
+    sizes = dict.fromkeys(network.info.input_size for network in networks)
+    if len(sizes) > 1:
+        found = " and ".join(f"{width} x {height}" for width, height in sizes)
+        raise ValueError(
+            f"--weights names networks for windows of {found} pixels, which do not see the same windows, so their "
+            "results cannot be averaged: run the experiment once for each size"
+        )
     return networks
 
 
-def _load(path: Path | None, device: str) -> PersonClassifier:
-    classifier = PersonClassifier.load(path, device)
-    if classifier.info.input_size != WINDOW:
-        width, height = classifier.info.input_size
-        raise ValueError(
-            f"{path} are weights for windows of {width} x {height} pixels: the experiments need "
-            f"{WINDOW[0]} x {WINDOW[1]}"
-        )
-    return classifier
+def _layers(
+    arguments: argparse.Namespace, networks: Sequence[PersonClassifier], layers: Sequence[int]
+) -> dict[int, str]:
+    """Return the names of the explained layers by number.
+
+    Raises:
+        ValueError: A network has no such layers, or the networks have different ones.
+    """
+    found = [explained_layers(network, layers, arguments.layer_names) for network in networks]
+    for network, other in zip(networks, found, strict=True):
+        if other != found[0]:
+            raise ValueError(
+                f"--weights names networks with different layers ({', '.join(found[0].values())} of "
+                f"{networks[0].info.architecture}, {', '.join(other.values())} of {network.info.architecture}), so "
+                "their results cannot be averaged by layer: run the experiment once for each network"
+            )
+    return found[0]
+
+
+def _require_vgg(networks: Sequence[PersonClassifier]) -> None:
+    """Raise a ValueError if a network has other layers than those of a VGG."""
+    for network in networks:
+        if not network.has_dense_pass:
+            raise ValueError(
+                f"the experiment differences compares choices of the paper and of its code, which number the layers of "
+                f"VGG-16. {network.info.architecture} has other layers: use a VGG of this package. The experiments "
+                "causal, stability, guide, regions, patches and localization take any network"
+            )
 
 
 def for_each(
@@ -163,10 +181,10 @@ def require_matplotlib() -> None:
 
 def patches(arguments: argparse.Namespace) -> None:
     """Write table 1."""
-    classifier = load(arguments)
-    examples = read_examples(arguments.data, arguments.training, arguments.test)
+    classifier = PersonClassifier.load(arguments.weights, arguments.device)
+    examples = read_examples(arguments.data, arguments.training, arguments.test, classifier.info.input_size)
     settings = patch_table.PatchTableSettings(
-        settings_with(arguments.preset, metrics=(SUPPORTING, *PAPER_METRICS)),
+        settings_with(arguments.preset, metrics=(SUPPORTING, *PAPER_METRICS), layer_names=arguments.layer_names),
         accuracy=PatchAccuracySettings(
             arguments.seeds, training=SecondarySettings(arguments.steps), pictures=arguments.pictures
         ),
@@ -181,6 +199,11 @@ def patches(arguments: argparse.Namespace) -> None:
 def converge(arguments: argparse.Namespace) -> None:
     """Train a network, and write figures 2 and 3."""
     require_matplotlib()
+    if not is_own(arguments.architecture):
+        raise ValueError(
+            f"--architecture is {arguments.architecture!r}: the experiment convergence trains VGGs of this package, "
+            f"whose layers figures 2 and 3 of the paper are about. Give one of {', '.join(ARCHITECTURES)}"
+        )
     examples = read_examples(arguments.data, arguments.training, arguments.test)
     data = read_data(arguments.data, None, TrainSettings())
     requested = TrainSettings(seed=arguments.seed, batch=arguments.batch, architecture=arguments.architecture)
@@ -195,7 +218,7 @@ def converge(arguments: argparse.Namespace) -> None:
         rows = convergence.measure(networks, examples, validation, settings, arguments.output, arguments.device, bar)
     last = networks[-1].load(device)
     provenance = provenance_of(arguments, examples, f"trained by it (the last: {key_of(last)})")
-    chance = convergence.chance_similarity(last, settings.layers, settings.top_n)
+    chance = convergence.chance_similarity(last, tuple(explained_layers(last, settings.layers)), settings.top_n)
     text, plain = convergence.to_markdown(rows), convergence.plain(rows, chance)
     write_tables(arguments.output, "convergence", provenance, text, plain)
     figures.accuracies(rows, provenance, arguments.output / "accuracy.png")
@@ -227,12 +250,15 @@ def _causal(
 ) -> tuple[list[CausalTables], list[Example], CausalTables]:
     """Return the tables of each network, the windows, and the tables over all networks."""
     settings = causal.CausalSettings()
-    both = read_examples(arguments.data, REFERENCE_WINDOWS, arguments.windows)
+    layers = _layers(arguments, networks, settings.layers)
+    both = read_examples(arguments.data, REFERENCE_WINDOWS, arguments.windows, networks[0].info.input_size)
     reference, examples = ([e for e in both if e.is_test == of_test] for of_test in (False, True))
 
     def measure(classifier: PersonClassifier, progress: ProgressCallback) -> CausalTables:
-        records = causal.measure(classifier, examples, reference, settings, arguments.output, progress)
-        return causal_tables.tables(records, examples, settings, classifier.threshold)
+        records = causal.measure(
+            classifier, examples, reference, settings, arguments.output, progress, arguments.layer_names
+        )
+        return causal_tables.tables(records, examples, settings, classifier.threshold, layers)
 
     results = for_each(networks, measure)
     return results, examples, causal_tables.across_networks(results)
@@ -259,11 +285,13 @@ def _stability(
     arguments: argparse.Namespace, networks: Sequence[PersonClassifier], windows: int
 ) -> tuple[list[list[stability.StabilityRow]], list[Example], list[stability.StabilityRow]]:
     """Return the table of each network, the windows, and the table over all networks."""
-    examples = read_examples(arguments.data, 0, windows)
+    examples = read_examples(arguments.data, 0, windows, networks[0].info.input_size)
     settings = stability.StabilitySettings(seeds=arguments.seeds)
     results = for_each(
         networks,
-        lambda classifier, progress: stability.measure(classifier, examples, settings, arguments.output, progress),
+        lambda classifier, progress: stability.measure(
+            classifier, examples, settings, arguments.output, progress, arguments.layer_names
+        ),
     )
     return results, examples, across(results)
 
@@ -313,11 +341,12 @@ def compare_regions(arguments: argparse.Namespace) -> None:
     """Write the tables and figures of the best regions and of single patches."""
     require_matplotlib()
     networks = load_networks(arguments)
-    examples = [e for e in read_examples(arguments.data, 0, arguments.windows) if e.person]
+    size = networks[0].info.input_size
+    examples = [e for e in read_examples(arguments.data, 0, arguments.windows, size) if e.person]
     settings = regions.RegionSettings(samples=arguments.samples, seeds=arguments.seeds)
 
     def measure(classifier: PersonClassifier, progress: ProgressCallback) -> _Regions:
-        records = regions.measure(classifier, examples, settings, arguments.output, progress)
+        records = regions.measure(classifier, examples, settings, arguments.output, progress, arguments.layer_names)
         return _Regions(
             regions.rows(records, examples),
             regions.patch_rows(records, examples),
@@ -343,7 +372,8 @@ def compare_regions(arguments: argparse.Namespace) -> None:
 def compare_differences(arguments: argparse.Namespace) -> None:
     """Write the table of the points in which the paper, its code and this package differ."""
     networks, settings = load_networks(arguments), differences.DifferenceSettings()
-    examples = read_examples(arguments.data, 0, arguments.windows)
+    _require_vgg(networks)
+    examples = read_examples(arguments.data, 0, arguments.windows, networks[0].info.input_size)
 
     def measure(classifier: PersonClassifier, progress: ProgressCallback) -> differences.DifferenceTables:
         records = differences.measure(classifier, examples, settings, arguments.output, progress)
@@ -366,7 +396,7 @@ def localize(arguments: argparse.Namespace) -> None:
     if arguments.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{arguments.output} cannot be written: does its name end with .png or .jpg?")
     classifier = PersonClassifier.load(arguments.weights, arguments.device)
-    explainer = Explainer(classifier, settings_with(arguments.preset))
+    explainer = Explainer(classifier, settings_with(arguments.preset, layer_names=arguments.layer_names))
     scan = ScanSettings(person_height_min=arguments.person_height_min)
     decider = Decider(classifier, DecisionSettings(regions=arguments.regions, scan=scan))
     rows, names = [], []

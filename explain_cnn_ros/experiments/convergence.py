@@ -25,6 +25,7 @@ from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.checkpoints import Checkpoint
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import ExtractedPatches, PatchesByLayer, extract_all
+from explain_cnn_ros.experiments.layers import explained_layers
 from explain_cnn_ros.experiments.patch_accuracy import PatchAccuracySettings, accuracies
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
 from explain_cnn_ros.experiments.provenance import as_json
@@ -73,7 +74,7 @@ class ConvergenceSettings:
     Attributes:
         accuracy: Settings of the secondary classifiers.
         top_n: Number of selected neurons of each layer.
-        layers: Layers whose neurons are selected.
+        layers: Layers whose neurons are selected. The default stands for the default layers of the network.
     """
 
     accuracy: PatchAccuracySettings = field(
@@ -137,7 +138,8 @@ def measure(
             preset: _extract(classifier, examples, settings, preset, folder / f"step-{checkpoint.step:05d}", report)
             for preset in NOISES
         }
-        similarities = {p: _similarity(windows, examples, settings.layers) for p, windows in extracted.items()}
+        layers = tuple(explained_layers(classifier, settings.layers))
+        similarities = {p: _similarity(windows, examples, layers) for p, windows in extracted.items()}
         found.append(
             ConvergenceRow(
                 checkpoint.step,

@@ -10,6 +10,7 @@ from typing import Any
 from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.causal_tables import ALL, BACKGROUNDS, PERSONS, CausalRow, LayerRow
 from explain_cnn_ros.experiments.convergence import NOISES, SELECTORS, ConvergenceRow
+from explain_cnn_ros.experiments.layers import heading
 from explain_cnn_ros.experiments.provenance import ResultProvenance
 from explain_cnn_ros.experiments.regions import GRAD_CAM, LIME, PLACES, PatchRow, RegionRow
 from explain_cnn_ros.experiments.selectors import (
@@ -335,12 +336,16 @@ def layer_influences(table: Sequence[LayerRow], bars: str, provenance: ResultPro
     """
     kinds = [kind for kind in (PERSONS, BACKGROUNDS) if any(row.kind == kind for row in table)]
     figure, all_axes = matplotlib_figure(11, 4.8, len(kinds))
+    headings = {row.layer: heading(row.layer, row.name) for row in table}
+    # The layers of a VGG stand at their numbers. Those of other networks have names, and equal distances.
+    named = any(text != f"layer {number}" for number, text in headings.items())
+    places = {number: i if named else number for i, number in enumerate(headings)}
     for axes, kind in zip(all_axes, kinds, strict=True):
         rows = [row for row in table if row.kind == kind]
         for name in dict.fromkeys(row.selector for row in rows):
             line = [row for row in rows if row.selector == name]
             style, marker = STYLES[parts(name)[1]]
-            x, y, colour = [r.layer for r in line], [r.times_random.value for r in line], colour_of(name)
+            x, y, colour = [places[r.layer] for r in line], [r.times_random.value for r in line], colour_of(name)
             axes.plot(x, y, style, marker=marker, ms=4, lw=1.5, color=colour, label=label_of(name))
             if name == INFLUENCE:
                 low, high = [r.times_random.low for r in line], [r.times_random.high for r in line]
@@ -350,6 +355,8 @@ def layer_influences(table: Sequence[LayerRow], bars: str, provenance: ResultPro
         axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10, 20], ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20"])
         axes.set_ylim(0.08, 30)
         axes.minorticks_off()
+        if named:
+            axes.set_xticks(list(places.values()), list(headings.values()), rotation=20)
         axes.set_xlabel("layer that is silenced")
         axes.set_title(kind, fontsize=11, loc="left")
     all_axes[0].set_ylabel("change of the output, times random neurons'")

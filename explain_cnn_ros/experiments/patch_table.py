@@ -23,7 +23,6 @@ import numpy as np
 from explain_cnn_ros.experiments import markdown
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import PatchesByLayer, extract_all
-from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.localization import Box, Localization, localization
 from explain_cnn_ros.experiments.patch_accuracy import (
     SPLITS,
@@ -167,23 +166,28 @@ def _patch_sets(
     sets: dict[str, PatchesByWindow] = {}
     for name in (*explain.metrics, RANDOM):
         sets[name] = {window: extracted.patches[name] for window, extracted in trained.items()}
-    sets[ELSEWHERE] = {window: _moved(window, patches, _elsewhere) for window, patches in sets[SIZES_OF].items()}
-    sets[MIDDLE] = {window: _moved(window, patches, _middle) for window, patches in sets[SIZES_OF].items()}
+    size = classifier.info.input_size
+    for name, move in ((ELSEWHERE, _elsewhere), (MIDDLE, _middle)):
+        sets[name] = {window: _moved(window, patches, size, move) for window, patches in sets[SIZES_OF].items()}
     sets[UNTRAINED] = {window: extracted.patches[SIZES_OF] for window, extracted in untrained.items()}
     return sets
 
 
-def _elsewhere(box: Box, rng: np.random.Generator) -> Box:
-    return (rng.uniform(0, max(0.0, WINDOW[0] - box[2])), rng.uniform(0, max(0.0, WINDOW[1] - box[3])), box[2], box[3])
+#: Moves a box in a window of a size (width, height).
+_Move = Callable[[Box, tuple[int, int], np.random.Generator], Box]
 
 
-def _middle(box: Box, rng: np.random.Generator) -> Box:
-    return ((WINDOW[0] - box[2]) / 2, (WINDOW[1] - box[3]) / 2, box[2], box[3])
+def _elsewhere(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box:
+    return (rng.uniform(0, max(0.0, size[0] - box[2])), rng.uniform(0, max(0.0, size[1] - box[3])), box[2], box[3])
 
 
-def _moved(window: str, patches: PatchesByLayer, move: Callable[[Box, np.random.Generator], Box]) -> PatchesByLayer:
+def _middle(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box:
+    return ((size[0] - box[2]) / 2, (size[1] - box[3]) / 2, box[2], box[3])
+
+
+def _moved(window: str, patches: PatchesByLayer, size: tuple[int, int], move: _Move) -> PatchesByLayer:
     rng = np.random.default_rng(int.from_bytes(window.encode(), "big") % 2**63)
-    moved: dict[int, list[Any]] = {layer: [b and move(b, rng) for b in boxes] for layer, boxes in patches.items()}
+    moved: dict[int, list[Any]] = {layer: [b and move(b, size, rng) for b in boxes] for layer, boxes in patches.items()}
     return moved
 
 

@@ -26,6 +26,7 @@ from explain_cnn_ros.experiments.attributions import Map, captum_attr, grad_cam,
 from explain_cnn_ros.experiments.bootstrap import NOT_MEASURED, Estimate
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.extraction import draw_neurons
+from explain_cnn_ros.experiments.layouts import WINDOW
 from explain_cnn_ros.experiments.localization import Box
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
 from explain_cnn_ros.experiments.selectors import INFLUENCE, INFLUENCE_ALONE, LIVE, RANDOM, selector, settings_with
@@ -70,7 +71,7 @@ class RegionSettings:
         samples: Number of samples of LIME.
         seeds: Number of seeds of the noise, of the random neurons and of LIME.
         elsewhere: Number of random places to which a region is moved for comparison.
-        blur: Standard deviation of the blur that replaces a region, in pixels.
+        blur: Standard deviation of the blur that replaces a region, in pixels of a window of 128 pixels height.
     """
 
     share: float = 0.2
@@ -198,6 +199,7 @@ def measure(
     settings: RegionSettings,
     folder: Path,
     progress: ProgressCallback = no_progress,
+    layer_names: str = "",
 ) -> dict[str, Any]:
     """Measure the best regions of the persons among the windows; results are cached.
 
@@ -207,6 +209,7 @@ def measure(
         settings: Settings of the experiment.
         folder: Folder of the cache.
         progress: Receives reports of the progress.
+        layer_names: Names or patterns of the layers, as in `ExplainSettings`; "" for the default layers.
 
     Returns:
         By window: the values of `RegionRow` by method ("methods"), and the overlap of each two methods ("overlaps").
@@ -217,9 +220,12 @@ def measure(
     captum_attr()
     explainers = [
         {
-            "paper": Explainer(classifier, settings_with("paper", seed=seed)),
-            "stable": Explainer(classifier, ExplainSettings.preset("stable", seed=seed, metrics=(CORRELATION,))),
-            LIVE: Explainer(classifier, settings_with(LIVE)),
+            "paper": Explainer(classifier, settings_with("paper", seed=seed, layer_names=layer_names)),
+            "stable": Explainer(
+                classifier,
+                ExplainSettings.preset("stable", seed=seed, metrics=(CORRELATION,), layer_names=layer_names),
+            ),
+            LIVE: Explainer(classifier, settings_with(LIVE, layer_names=layer_names)),
         }
         for seed in range(settings.seeds)
     ]
@@ -340,7 +346,7 @@ def _patches(
 
 def _drops(classifier: PersonClassifier, window: NDArray[np.uint8], masks: Sequence[Mask], blur: float) -> Map:
     """Compute the fall of the output when each region is blurred, in logits: [N]."""
-    blurred = cv2.GaussianBlur(window, (0, 0), blur)
+    blurred = cv2.GaussianBlur(window, (0, 0), blur * window.shape[0] / WINDOW[1])
     without = [np.where(mask[..., None], blurred, window) for mask in masks]
     outputs = classifier.locate(np.stack([window, *without]))[0].astype(np.float64)
     drops: Map = outputs[0] - outputs[1:]

@@ -167,6 +167,8 @@ def key_of(*parts: object) -> str:
         if isinstance(part, WindowClassifier):
             for parameter in part.network.parameters():
                 digest.update(parameter.detach().cpu().numpy().tobytes())
+            if not part.has_dense_pass:
+                digest.update(_of_other_networks(part))
         elif isinstance(part, Example):
             digest.update(repr((part.name, part.photo, part.box, part.is_test)).encode() + part.image.tobytes())
         elif isinstance(part, np.ndarray):
@@ -174,6 +176,17 @@ def key_of(*parts: object) -> str:
         else:
             digest.update(_canonical(part).encode())
     return digest.hexdigest()[:16]
+
+
+def _of_other_networks(classifier: WindowClassifier) -> bytes:
+    """Return what the results of networks other than VGGs of this package depend on, except their parameters.
+
+    The statistics of batch norm are no parameters. VGGs have none, so the keys of their stored results stay the same.
+    """
+    info = classifier.info
+    statistics = [buffer.detach().cpu().numpy().tobytes() for buffer in classifier.network.buffers()]
+    used = (info.architecture, info.input_size, info.mean, info.std, info.classes, info.person, info.threshold)
+    return b"".join([*statistics, _canonical(used).encode()])
 
 
 def _canonical(value: object) -> str:

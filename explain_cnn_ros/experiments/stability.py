@@ -8,6 +8,7 @@ same neurons with every seed. Influence of the image alone has rows of its own, 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from explain_cnn_ros.experiments import bootstrap, markdown, results_cache
 from explain_cnn_ros.experiments.bootstrap import Estimate
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.layers import explained_layers, names_setting
 from explain_cnn_ros.experiments.progress import ProgressCallback, no_progress
 from explain_cnn_ros.experiments.selectors import INFLUENCE_METRICS, LIVE, NOISY_METRICS
 from explain_cnn_ros.explain.explainer import Explainer
@@ -38,7 +40,7 @@ class StabilitySettings:
         sigmas: Standard deviations of the noise, which are measured at the number of perturbations of each preset.
         seeds: Number of seeds of the noise.
         top_n: Number of selected neurons of each layer.
-        layers: Layers whose neurons are ranked.
+        layers: Layers whose neurons are ranked. The default stands for the default layers of the network.
     """
 
     presets: tuple[str, ...] = ("paper", "authors", "stable")
@@ -87,6 +89,7 @@ def measure(
     settings: StabilitySettings,
     folder: Path,
     progress: ProgressCallback = no_progress,
+    layer_names: str = "",
 ) -> list[StabilityRow]:
     """Measure the stability; results of windows are cached.
 
@@ -96,10 +99,13 @@ def measure(
         settings: Settings of the experiment.
         folder: Folder of the cache.
         progress: Receives reports of the progress.
+        layer_names: Names or patterns of the layers, as in `ExplainSettings`; "" for `settings.layers`.
 
     Returns:
         A row for each setting of the noise and each metric that depends on the noise, and rows of the image alone.
     """
+    layers = explained_layers(classifier, settings.layers, layer_names)
+    settings = dataclasses.replace(settings, layers=tuple(layers))
     explainers = {
         (preset, sigma): [
             Explainer(
@@ -111,7 +117,7 @@ def measure(
                     metrics=NOISY_METRICS,
                     proof="none",
                     top_n=settings.top_n,
-                    layers=settings.layers,
+                    layer_names=names_setting(layers),
                 ),
             )
             for seed in range(settings.seeds)

@@ -9,15 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from explain_cnn_ros.bags.detection_types import DETECTION_TYPES, OWN, VISION
 from explain_cnn_ros.ros.problems import IMAGES, NAMED, Problem, node_name
-
-#: The types of messages with detections. Those with a stamp come first.
-VISION, OWN, ROI = (
-    "vision_msgs/msg/Detection2DArray",
-    "explain_cnn_ros/msg/Detections",
-    "sensor_msgs/msg/RegionOfInterest",
-)
-TYPES = (VISION, OWN, ROI)
 
 
 @dataclass(frozen=True)
@@ -27,7 +20,7 @@ class WatchedDetections:
     Attributes:
         topic: Name of the topic, after remapping.
         images: Name of the image topic, after remapping.
-        installed: The types of messages that are installed here, of TYPES.
+        installed: The types of messages that are installed here, of DETECTION_TYPES.
         publishers: Endpoints of the publishers, of any type.
         topics: Other topics with publishers, with their types, by name.
     """
@@ -68,7 +61,7 @@ def unavailable(about: WatchedDetections) -> Problem | None:
     """
     begin = f"regions is detections, but {about.topic}"
     if not about.publishers:
-        fitting = sorted(name for name, types in about.topics.items() if set(TYPES) & set(types))[:NAMED]
+        fitting = sorted(name for name, types in about.topics.items() if set(DETECTION_TYPES) & set(types))[:NAMED]
         text = f"{begin} has no publisher"
         if fitting:
             which = fitting[0] if len(fitting) == 1 else "TOPIC"
@@ -93,7 +86,7 @@ def unavailable(about: WatchedDetections) -> Problem | None:
     return Problem(
         IMAGES,
         "type of detections",
-        f"{begin} has the type {', '.join(types)}: publish {' or '.join(TYPES[:2])}, or start the node with -r "
+        f"{begin} has the type {', '.join(types)}: publish {VISION} or {OWN}, or start the node with -r "
         "detections:=TOPIC for another topic",
     )
 

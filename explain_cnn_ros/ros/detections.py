@@ -1,4 +1,4 @@
-"""The subscription to the boxes of a detector, their conversion, and their match with the images."""
+"""The subscription to the boxes of a detector, and their match with the images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
 from explain_cnn_ros import msg
+from explain_cnn_ros.bags.detection_types import DETECTION_TYPES, OWN, ROI, VISION
 from explain_cnn_ros.ros import detection_problems
-from explain_cnn_ros.ros.detection_problems import OWN, ROI, TYPES, VISION, Matching, WatchedDetections
+from explain_cnn_ros.ros.detection_problems import Matching, WatchedDetections
 from explain_cnn_ros.ros.matching import DetectedImage, DetectionMatcher
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import Problem
 from explain_cnn_ros.ros.source import SILENCE, ImageSource, nanoseconds, offered, profile
 from explain_cnn_ros.scan.decider import DETECTIONS
-from explain_cnn_ros.scan.detections import DetectedBox
+from explain_cnn_ros.scan.detections import boxes_from
 
 #: Number of messages with detections that wait for the executor.
 DEPTH = 10
@@ -32,44 +33,11 @@ TOPIC = "detections"
 
 
 def installed_types() -> dict[str, type]:
-    """Return the classes of the messages with detections that are installed, by their types, in the order of TYPES."""
+    """Return the installed classes of messages with detections, by type, in the order of DETECTION_TYPES."""
     found: dict[str, type] = {}
     with contextlib.suppress(ImportError, AttributeError):  # the package is optional
         found[VISION] = importlib.import_module("vision_msgs.msg").Detection2DArray
     return found | {OWN: msg.Detections, ROI: RegionOfInterest}
-
-
-def boxes_from(message: Any) -> tuple[DetectedBox, ...]:
-    """Convert a message with detections.
-
-    Args:
-        message: A vision_msgs/Detection2DArray, Detections or RegionOfInterest. A RegionOfInterest without an area
-            stands for no boxes.
-    """
-    if isinstance(message, msg.Detections):
-        return tuple(DetectedBox(d.x, d.y, d.width, d.height, d.label, d.score) for d in message.detections)
-    if isinstance(message, RegionOfInterest):
-        if not message.width or not message.height:
-            return ()
-        return (DetectedBox(message.x_offset, message.y_offset, message.width, message.height),)
-    return tuple(_vision_box(detection) for detection in message.detections)
-
-
-def _vision_box(detection: Any) -> DetectedBox:
-    """Convert a vision_msgs/Detection2D. Of a rotated box, the upright box around it is taken."""
-    hypotheses = [result.hypothesis for result in detection.results]
-    best = max(hypotheses, key=lambda hypothesis: hypothesis.score, default=None)
-    box, centre = detection.bbox, detection.bbox.center
-    sine, cosine = abs(math.sin(centre.theta)), abs(math.cos(centre.theta))
-    width, height = cosine * box.size_x + sine * box.size_y, sine * box.size_x + cosine * box.size_y
-    return DetectedBox(
-        centre.position.x - width / 2,
-        centre.position.y - height / 2,
-        width,
-        height,
-        "" if best is None else best.class_id,
-        0.0 if best is None else best.score,
-    )
 
 
 class DetectionSource:
@@ -220,6 +188,6 @@ class DetectionSource:
         topics = {
             name: types
             for name, types in self._node.get_topic_names_and_types()
-            if set(TYPES) & set(types) and self._node.count_publishers(name)
+            if set(DETECTION_TYPES) & set(types) and self._node.count_publishers(name)
         }
         return WatchedDetections(self.topic, self._images.topic, tuple(self._types), self._publishers(), topics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.model.windows import PERSON_SHARE, Region
@@ -47,6 +48,43 @@ class DetectedWindows:
     regions: tuple[Region, ...]
     refused: tuple[str, ...]
     others: tuple[str, ...]
+
+
+def boxes_from(message: Any) -> tuple[DetectedBox, ...]:
+    """Convert a message with detections. Of a rotated box, the upright box around it is taken.
+
+    Args:
+        message: A vision_msgs/Detection2DArray, Detections or RegionOfInterest, of ROS or of rosbags. The class of a
+            Detection2D is that of its hypothesis with the highest score. A RegionOfInterest without an area stands for
+            no boxes.
+    """
+    if hasattr(message, "x_offset"):
+        if not message.width or not message.height:
+            return ()
+        return (DetectedBox(message.x_offset, message.y_offset, message.width, message.height),)
+    return tuple(_vision_box(d) if hasattr(d, "bbox") else _own_box(d) for d in message.detections)
+
+
+def _own_box(detection: Any) -> DetectedBox:
+    return DetectedBox(detection.x, detection.y, detection.width, detection.height, detection.label, detection.score)
+
+
+def _vision_box(detection: Any) -> DetectedBox:
+    """Convert a vision_msgs/Detection2D."""
+    hypotheses = [result.hypothesis for result in detection.results]
+    best = max(hypotheses, key=lambda hypothesis: hypothesis.score, default=None)
+    box, centre = detection.bbox, detection.bbox.center
+    theta = centre.theta if math.isfinite(centre.theta) else math.nan
+    sine, cosine = abs(math.sin(theta)), abs(math.cos(theta))
+    width, height = cosine * box.size_x + sine * box.size_y, sine * box.size_x + cosine * box.size_y
+    return DetectedBox(
+        centre.position.x - width / 2,
+        centre.position.y - height / 2,
+        width,
+        height,
+        "" if best is None else best.class_id,
+        0.0 if best is None else best.score,
+    )
 
 
 def person_windows(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +14,7 @@ import pytest
 
 from explain_cnn_ros.analysis.compare import CompareError, compare, main
 from explain_cnn_ros.analysis.tables import table_of
+from explain_cnn_ros.explain.settings import ExplainSettings
 
 
 @pytest.fixture
@@ -100,6 +104,63 @@ def test_neurons_that_came_and_went(analysis: Callable[..., Path]) -> None:
     assert [(r["channel"], r["a"], r["b"]) for r in of["came"]] == [(3, 5, 30)]
     assert [(r["channel"], r["a"], r["b"]) for r in of["went"]] == [(2, 40, 0)]
     assert of["neurons"] == 3
+
+
+#: Entries of manifests about the network.
+VGG, RESNET = ({"network": {"architecture": name, "weights": "w", "classes": []}} for name in ("vgg16", "resnet18"))
+DIFFERENT = "A and B are different networks"
+
+
+@pytest.mark.parametrize(
+    ("entries", "layers", "cause"),
+    [
+        ((VGG, VGG), ({4: "conv2_2"}, {4: "conv2_2"}), ""),
+        ((VGG, VGG), ({4: "conv2_2", 5: "conv3_1"}, {5: "conv3_1", 7: "conv3_3"}), ""),
+        ((VGG, RESNET), ({4: "conv2_2"}, {5: "layer1.1.conv2"}), f"{DIFFERENT} (vgg16 and resnet18): a neuron of one"),
+        # Earlier versions did not write the architecture. Different names tell the networks apart.
+        (({}, RESNET), ({4: "conv2_2"}, {4: "layer1.0.conv2"}), f"{DIFFERENT}: a neuron of one has no counterpart"),
+        (({}, {}), ({4: "conv2_2"}, {4: "conv2_2"}), ""),
+        ((VGG, VGG), ({4: "conv2_2"}, {5: "conv3_1"}), "The explanations are about different layers"),
+        # Nothing was explained in one of them.
+        ((VGG, VGG), ({4: "conv2_2"}, {}), ""),
+    ],
+)
+def test_neurons_of_different_networks_are_not_compared(
+    analysis: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    entries: tuple[dict[str, Any], ...],
+    layers: tuple[dict[int, str], ...],
+    cause: str,
+) -> None:
+    folders = []
+    for name, entry, names in zip("ab", entries, layers, strict=True):
+        folder = analysis(name, [0.9], [set()])
+        folders.append(folder)
+        manifest = json.loads((folder / "analysis.json").read_text()) | entry
+        (folder / "analysis.json").write_text(json.dumps(manifest))
+        rows = [
+            {"source": f"/{name}/walk", "frame": 0, "metric": "activation_sum", "channel": 1}
+            | {"layer": number, "layer_name": layer_name}
+            for number, layer_name in names.items()
+        ]
+        pq.write_table(table_of("neurons", rows), folder / "neurons.parquet")
+    found = compare(*folders)["incomparable"]
+    assert found.startswith(cause) and bool(found) == bool(cause)
+    assert main([*map(str, folders), "--output", str(folders[0] / "page.html")]) == 0
+    assert capsys.readouterr().err == (f"compare: {found}\n" if found else "")
+
+
+def test_the_targets_of_the_explanations(analysis: Callable[..., Path]) -> None:
+    """Earlier versions wrote them among the settings only, and still earlier ones not at all."""
+    folders = [analysis("a", [0.9], []), analysis("b", [0.9], [])]
+    for folder, entry in zip(folders, ({"target": "forklift,crane"}, {}), strict=True):
+        manifest = json.loads((folder / "analysis.json").read_text()) | entry
+        (folder / "analysis.json").write_text(json.dumps(manifest))
+    assert [t["about"] for t in compare(*folders)["targets"]] == ["“forklift or crane”", "the person"]
+    manifest = json.loads((folders[1] / "analysis.json").read_text())
+    manifest["settings"] = {"explain": dataclasses.asdict(ExplainSettings(target="crane"))}
+    (folders[1] / "analysis.json").write_text(json.dumps(manifest))
+    assert [t["text"] for t in compare(*folders)["targets"]] == ["forklift or crane", "crane"]
 
 
 def test_what_is_no_analysis_is_named(analysis: Callable[..., Path], tmp_path: Path, capsys) -> None:

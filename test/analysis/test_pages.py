@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -78,7 +79,16 @@ def output(studio, tmp_path_factory) -> Path:
     studio.analyse(folder / "right", bags[1], labels=right, end=0.05)
     paper = ExplainSettings(perturbations=2, layers=(3,), metrics=("activation_sum",), top_n=2)
     studio.analyse(folder / "paper", bags[0], labels=labels, explain=paper)
-    assert compare([str(folder / "out"), str(folder / "again"), "--output", str(folder / "compare.html")]) == 0
+    of_background = dataclasses.replace(EXPLAIN, target="background")
+    studio.analyse(folder / "background", bags[0], explain_every=3, **(settings | {"explain": of_background}))
+    for name in ("architecture", "target"):
+        shutil.copytree(folder / "again", folder / name)
+        path = folder / name / "analysis.json"
+        manifest = json.loads(path.read_text())
+        manifest["network"] |= {"architecture": "resnet18", "weights": "own.safetensors"} if name != "target" else {}
+        path.write_text(json.dumps(manifest | ({"target": "background"} if name == "target" else {})))
+    for name, page in (("again", "compare"), ("architecture", "compare_networks"), ("target", "compare_targets")):
+        assert compare([str(folder / "out"), str(folder / name), "--output", str(folder / f"{page}.html")]) == 0
     return folder
 
 
@@ -250,12 +260,15 @@ def test_pages_with_nothing_say_what_to_do(browser, output, name, place, texts) 
     assert not browser.find_element(By.ID, "wrong-way-area").is_displayed()
 
 
+@pytest.mark.parametrize("layer", ["conv3_1", "layer4.1.conv2", "features.denseblock4.denselayer16.conv2"])
 @pytest.mark.parametrize("width", [1280, 800, 360])
-def test_no_table_scrolls_sideways(browser, output, width) -> None:
+def test_no_table_scrolls_sideways(browser, output, width, layer) -> None:
+    page = output / f"{layer}.html"
+    page.write_text((output / "out/report.html").read_text().replace("conv3_1", layer))
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        browser.get((output / "out/report.html").as_uri())
+        browser.get(page.as_uri())
         wide = """return [...document.querySelectorAll('.scroll, table, main')].filter(
             e => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1
             ).map(e => e.outerHTML.slice(0, 80))"""
@@ -330,6 +343,78 @@ def test_readers_who_cannot_see(browser, output, page) -> None:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
         assert min(browser.execute_script(contrast)) >= 4.5
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_words_follow_the_target(browser, studio, output) -> None:
+    browser.get((output / "background/report.html").as_uri())
+    assert browser.get_log("browser") == []
+    assert "the explanations are about “background”" in text(browser, "subtitle")
+    assert "positive argues for “background”, negative against it" in text(browser, "metric-caption")
+    assert "argues for the person" not in browser.find_element(By.TAG_NAME, "body").text
+    rows = {row["frame"]: row for row in studio.rows(output / "background")}
+    frames = set()
+    for _ in range(4):
+        caption = text(browser, "caption")
+        row = rows[int(caption.partition("frame ")[2].partition(" ")[0])]
+        p = 1 - row["probability"]
+        decision = "background" if p >= 0.5 else "no background"
+        assert f"P(person) {row['probability']:.3f}, decided {'person' if row['person'] else 'no person'}" in caption
+        assert f"; the explanation is about “{decision}”, P(background) {p:.3f}" in caption
+        groups = [group.text for group in browser.find_elements(By.CSS_SELECTOR, "#neurons tr.group")]
+        assert [group[2:] for group in groups] == [
+            f"support the decision “{decision}”",
+            f"oppose the decision “{decision}”",
+        ]
+        # The margin has the sign of the decision about the target, whose threshold is 0.5.
+        cells = browser.find_elements(By.CSS_SELECTOR, "#neurons tr:not(.group) td:nth-child(3)")
+        assert cells and all(cell.text.endswith(" %") for cell in cells)
+        frames.add(row["frame"])
+        browser.find_element(By.ID, "next").click()
+    assert len(frames) == 4
+
+
+def test_explanations_of_another_class_do_not_explain_wrong_decisions(browser, studio, output) -> None:
+    manifest = json.loads((output / "background/analysis.json").read_text())
+    assert manifest["summary"]["wrong"] > 0
+    assert manifest["wrong_way"]["neurons"] == {"missed": [], "false_alarm": []}
+    assert manifest["wrong_way"]["effects"] == studio.rows(output / "background", "silencing") == []
+    browser.get((output / "background/report.html").as_uri())
+    told = text(browser, "wrong-way-empty")
+    assert "the explanations are about “background”, so they do not say which neurons pushed" in told
+    command = browser.find_element(By.CSS_SELECTOR, "#wrong-way-empty pre").text
+    assert "--labels" in command and "--target" not in command
+
+
+def test_neurons_of_different_networks_are_not_compared(browser, output) -> None:
+    browser.get((output / "compare_networks.html").as_uri())
+    assert browser.get_log("browser") == []
+    assert "A and B are different networks (vgg11 and resnet18)" in text(browser, "incomparable")
+    assert not browser.find_element(By.ID, "neurons-area").is_displayed()
+    totals = text(browser, "totals")
+    assert "network vgg11 resnet18" in totals and "weights vgg11.safetensors own.safetensors" in totals
+    assert "vgg11, model" in text(browser, "subtitle") and "resnet18, model" in text(browser, "subtitle")
+    assert "A decides for a person if P(person) is at least 0.7, B if it is at least 0.02" in text(
+        browser, "changed-note"
+    )
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#scatter .threshold")) == 2
+
+
+def test_explanations_of_different_targets_are_named(browser, output) -> None:
+    for page, said in (("compare", False), ("compare_targets", True)):
+        browser.get((output / f"{page}.html").as_uri())
+        assert not browser.find_element(By.ID, "incomparable").is_displayed()
+        assert ("those of B about “background”" in text(browser, "neurons-note")) == said
+        assert ("explanations about the person “background”" in text(browser, "totals")) == said
+
+
+def test_two_analyses_without_a_difference(browser, output) -> None:
+    page = output / "same.html"
+    assert compare([str(output / "out"), str(output / "out"), "--output", str(page)]) == 0
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []
+    assert text(browser, "changed-note").startswith("31 frames are in both; no decision differs")
+    assert "thresholds differ" not in text(browser, "changed-note")
+    assert text(browser, "changed") == "none"
 
 
 def test_what_changed_between_two_analyses(browser, studio, output) -> None:

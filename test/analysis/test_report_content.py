@@ -190,6 +190,51 @@ def test_shown_frames_have_signed_scores_and_proofs(wrong_store: PartStore) -> N
         assert bool(proof["warning"]) == (shown["frame"] == 0)
 
 
+def test_another_target_than_the_person(tmp_path: Path) -> None:
+    """The explained decision is that about the target, whatever the decision about the person is."""
+    parts = PartStore(tmp_path / "parts")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in OF_PART}
+    _, jpeg = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    for i, (person, output) in enumerate([(True, -3.0), (False, 800.0), (False, -800.0), (True, None)]):
+        key = {"source": "walk", "frame": i}
+        rows["frames"].append(
+            key
+            | {"stamp": i, "log_time": i, "width": WIDTH, "height": HEIGHT, "probability": 0.5, "trigger": "periodic"}
+            | {"person": person, "wrong": False, "doubtful": False, "output": output}
+            | {"region_x": 0, "region_y": 0, "region_width": WIDTH, "region_height": HEIGHT}
+        )
+        rows["pictures"].append(key | {"scale": 1.0, "jpeg": jpeg.tobytes()})
+        proof = Proof("influence", 35, 1.0, 0.9, 0.1, 35, 1.42, float("nan"), 0.6, False)
+        rows["proofs"].append(key | dataclasses.asdict(proof) | {"share": None})
+    parts.write(0, 0, {name: table_of(name, rows[name]) for name in OF_PART})
+    settings = ExplainSettings(target=" crane ,forklift")
+    data = collect(parts, 0.9, settings, target="crane,forklift")
+    assert data["target"] == {
+        "person": False,
+        "text": "crane or forklift",
+        "about": "“crane or forklift”",
+        "probability": "P(crane or forklift)",
+    }
+    assert [(s["person"], s["decided"]) for s in data["shown"]] == [
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, True),
+    ]
+    assert [s["of_target"] for s in data["shown"]] == [pytest.approx(0.047426, rel=1e-4), 1.0, pytest.approx(0), None]
+    assert {s["proofs"]["influence"]["text"] for s in data["shown"]} == {
+        "without these 35 neurons P(crane or forklift) would be 0.60"
+    }
+    data = collect(parts, 0.9, ExplainSettings(output="probability"), target="crane")
+    assert data["shown"][0]["of_target"] == -3.0
+
+
+def test_the_person_is_the_usual_target(wrong_store: PartStore) -> None:
+    data = collect(wrong_store, 0.5, ExplainSettings())
+    assert data["target"] == {"person": True, "text": "person", "about": "the person", "probability": "P(person)"}
+    assert all(s["decided"] == s["person"] and s["of_target"] is None for s in data["shown"])
+
+
 def test_characters_that_mislead_are_visible(store: Callable[..., PartStore]) -> None:
     """A change of direction would show `walk_gpj.exe` as `walk_exe.jpg`."""
     name = "walk_\u202egpj.exe \\\u2066 \u05e9\u05dc\u05d5\u05dd"

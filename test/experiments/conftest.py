@@ -1,4 +1,4 @@
-"""Data like INRIA's, examples of drawn pictures, and small networks for windows of 64 x 128 pixels."""
+"""Data like INRIA's, examples of drawn pictures, small VGGs for 64 x 128 pixels, and another network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from networks_kit import small_classifier, small_network
 from numpy.typing import NDArray
 from torch import nn
 
 from explain_cnn_ros.experiments.examples import Example
-from explain_cnn_ros.experiments.layouts import PERSON_BOX
+from explain_cnn_ros.experiments.layouts import WINDOW, middle_box
 from explain_cnn_ros.model import network
 from explain_cnn_ros.model.network import VGGClassifier
 from explain_cnn_ros.model.weights_file import ModelInfo
@@ -67,13 +68,21 @@ def deep_classifier(vgg_like: Callable[..., nn.Sequential]) -> PersonClassifier:
     return PersonClassifier(small, ModelInfo(hidden=8), "cpu")
 
 
+@pytest.fixture(scope="session")
+def residual_classifier() -> PersonClassifier:
+    """A residual network with batch norm, windows of 40 x 32 pixels and three classes; shared: do not modify it."""
+    return small_classifier(small_network("residual", torch.float32), person=("person", "forklift"), threshold=0.4)
+
+
 @pytest.fixture
-def examples(picture: Callable[..., NDArray[np.uint8]]) -> Callable[[int], list[Example]]:
+def examples(picture: Callable[..., NDArray[np.uint8]]) -> Callable[..., list[Example]]:
     """Build examples: persons and backgrounds, two windows of a photo, of training and test photos."""
 
-    def build(count: int) -> list[Example]:
+    def build(count: int, size: tuple[int, int] = WINDOW) -> list[Example]:
         return [
-            Example(f"{i}.png", f"photo{i // 2}", picture(64, 128, i), None if i % 2 else PERSON_BOX, i // 2 % 2 == 0)
+            Example(
+                f"{i}.png", f"photo{i // 2}", picture(*size, i), None if i % 2 else middle_box(size), i // 2 % 2 == 0
+            )
             for i in range(count)
         ]
 

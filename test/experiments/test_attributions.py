@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain_cnn_ros.experiments.attributions import Ridge, grad_cam, lime, superpixels
+from explain_cnn_ros.experiments.attributions import Ridge, grad_cam, last_maps, lime, superpixels
 from explain_cnn_ros.model.network import convolution_layers
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -34,6 +34,26 @@ def test_grad_cam_by_hand(deep_classifier: PersonClassifier, picture: Callable[.
     assert np.corrcoef(found[8::16, 8::16].ravel(), expected.ravel())[0, 1] > 0.9
     assert found.min() >= 0 and found.max() <= expected.max() * (1 + 1e-5)
     assert deep_classifier.network.features[0].weight.grad is None
+
+
+def test_grad_cam_of_another_network(
+    residual_classifier: PersonClassifier, picture: Callable[..., NDArray[np.uint8]]
+) -> None:
+    """It is about the last maps, those of `down`, whose means the head reads."""
+    window = picture(40, 32)
+    network = residual_classifier.network.network
+    batch = residual_classifier.normalise(residual_classifier.to_pixels(window[None])).requires_grad_()
+    maps: list[Tensor] = []
+    hook = network.down.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    logits = network(batch)
+    hook.remove()
+    assert last_maps(residual_classifier.network, batch) is network.down
+    (gradient,) = torch.autograd.grad((torch.logsumexp(logits[:, 1:], 1) - logits[:, 0]).sum(), maps[0])
+    expected = (gradient.mean((2, 3), keepdim=True) * maps[0]).sum(1, keepdim=True).relu().detach()
+    expected = torch.nn.functional.interpolate(expected, (32, 40), mode="bilinear")[0, 0].double().numpy()
+    found = grad_cam(residual_classifier, window)
+    assert expected.max() > 0
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 def test_ridge_is_weighted_least_squares() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from explain_cnn_ros.experiments import causal
 from explain_cnn_ros.experiments.baselines import draw_matched, mean_activations
 from explain_cnn_ros.experiments.causal import MAIN_SELECTORS, SELECTORS, CausalSettings
 from explain_cnn_ros.experiments.examples import Example
+from explain_cnn_ros.experiments.layers import explained_layers, names_setting
+from explain_cnn_ros.experiments.results_cache import key_of
 from explain_cnn_ros.experiments.selectors import INFLUENCE_METRICS, NOISY_METRICS, RANDOM, parts, selector
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.metrics import PAPER_METRICS, metric
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.explain.silencing import draw_live
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 INFLUENCE_SELECTORS = [selector(name, preset) for preset in ("paper", "live") for name in INFLUENCE_METRICS]
@@ -29,10 +34,13 @@ def as_channels(of_layers: Mapping[str, list[int]], n: int) -> dict[int, list[in
     return {int(layer): channels[:n] for layer, channels in of_layers.items()}
 
 
+@pytest.mark.parametrize("network", ["quick_classifier", "residual_classifier"])
 def test_the_neurons_that_explanations_select_are_silenced(
-    quick_classifier: PersonClassifier, examples: Callable[[int], list[Example]], tmp_path: Path
+    request: pytest.FixtureRequest, network: str, examples: Callable[..., list[Example]], tmp_path: Path
 ) -> None:
-    windows, reference, classifier = examples(1), examples(4)[2:], quick_classifier
+    classifier: PersonClassifier = request.getfixturevalue(network)
+    size = classifier.info.input_size
+    windows, reference = examples(1, size), examples(4, size)[2:]
     records = causal.measure(classifier, windows, reference, QUICK, tmp_path)
     adapter = adapt(classifier)
     means = {
@@ -50,8 +58,8 @@ def test_the_neurons_that_explanations_select_are_silenced(
             values: dict[int, torch.Tensor] | None = None,
             pixels: torch.Tensor = pixels,
         ) -> float:
-            logits = adapter.silence(pixels, [channels], values=values)[0]
-            return float(logits[1] - logits[0])
+            logits = adapter.silence(pixels, [channels], values=values)[0].double()
+            return float(torch.logsumexp(logits[1:], 0) - logits[0])
 
         assert record["output"] == pytest.approx(output({}), rel=1e-4, abs=1e-4)
         assert record["person"] == (classifier.probability(example.image[None])[0] >= classifier.threshold)
@@ -91,6 +99,76 @@ def test_the_neurons_that_explanations_select_are_silenced(
         assert np.shape(record["mean_random"]) == (2,)
         assert {name: len(outputs) for name, outputs in record["matched"].items()} == dict.fromkeys(MAIN_SELECTORS, 2)
     assert causal.measure(classifier, windows, reference, QUICK, tmp_path / "again") == records
+
+
+def test_the_default_layers_of_any_network(
+    residual_classifier: PersonClassifier, examples: Callable[..., list[Example]], tmp_path: Path
+) -> None:
+    """They are those of the adapter; names choose others. Each choice has a cache of its own."""
+    windows = examples(2, residual_classifier.info.input_size)
+    settings = dataclasses.replace(QUICK, layers=CausalSettings().layers)
+    names = {number: layer.name for number, layer in adapt(residual_classifier).layers.items()}
+    default = adapt(residual_classifier).default_layers
+    for chosen, layers in (("", default), ("stem.0, sec*", (1, 3))):
+        records = causal.measure(residual_classifier, windows[:1], windows[1:], settings, tmp_path, layer_names=chosen)
+        assert {tuple(map(int, of)) for of in records["0.png"]["channels"].values()} == {layers}
+        assert np.shape(records["0.png"]["layers_random"]) == (2, len(layers))
+        assert explained_layers(residual_classifier, layer_names=chosen) == {n: names[n] for n in layers}
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ValueError, match=r"no layer of resnet18 has a name like 'conv9'"):
+        causal.measure(residual_classifier, windows[:1], windows, settings, tmp_path, layer_names="conv9")
+
+
+def test_numbers_of_layers_mean_these_layers(residual_classifier: PersonClassifier) -> None:
+    """3 to 9 alone would stand for the default layers, so layers are given by their names."""
+    layers = explained_layers(residual_classifier, (1, 3))
+    assert names_setting(layers) == "stem.0,second"
+    settings = ExplainSettings(layer_names=names_setting(layers))
+    assert Explainer(residual_classifier, settings).settings.layers == (1, 3)
+
+
+def test_small_vggs_have_those_of_the_default_layers_that_exist(quick_classifier: PersonClassifier) -> None:
+    assert list(explained_layers(quick_classifier)) == [3, 4, 5, 6, 7, 8]
+
+
+def test_stored_results_of_vggs_are_found_again(
+    deep_classifier: PersonClassifier, examples: Callable[..., list[Example]], tmp_path: Path
+) -> None:
+    """The key of a VGG depends on the numbers of its layers, its parameters and the windows only."""
+    settings, windows = CausalSettings(), examples(3)
+    explained = [
+        Explainer(
+            deep_classifier,
+            ExplainSettings.preset(
+                preset, metrics=names, top_n=20, layers=(3, 4, 5, 6, 7, 8, 9), seed=seed, proof="none"
+            ),
+        ).settings
+        for preset, names, seed in [
+            *((p, n, 0) for p, n in causal.METRICS_BY_PRESET.items()),
+            ("paper", NOISY_METRICS, 1000),
+        ]
+    ]
+    key = key_of(
+        deep_classifier,
+        settings,
+        MAIN_SELECTORS,
+        causal.SINGLE_SELECTORS,
+        *explained,
+        windows[0],
+        "means",
+        *windows[1:],
+    )
+    line = json.dumps([windows[0].name, "stored"])
+    (tmp_path / f"silenced-{key}.jsonl").write_text(f'{{"key": "{key}"}}\n{line}\n')
+    assert causal.measure(deep_classifier, windows[:1], windows[1:], settings, tmp_path) == {"0.png": "stored"}
+
+
+def test_only_dead_neurons_are_dead() -> None:
+    """A neuron without an activation function is alive if its activation is negative."""
+    negative = torch.tensor([-2.0, 0.0, -1.0, 0.0]).view(4, 1, 1)
+    for seed in range(9):
+        rng = np.random.default_rng(seed)
+        assert set(draw_live(causal.magnitudes({3: negative}), 2, rng)[3]) == {0, 2}
 
 
 def test_the_means_count_for_the_cache(

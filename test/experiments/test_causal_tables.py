@@ -21,6 +21,7 @@ from explain_cnn_ros.experiments.selectors import INFLUENCE, INFLUENCE_ALONE, RA
 from explain_cnn_ros.explain.metrics import OPPOSING
 
 ONE = CausalSettings(top_ns=(1,), compared_n=1, draws=2, further_draws=2, layers=(3, 5))
+LAYERS = {3: "conv2_1", 5: "conv3_1"}
 
 
 def synthetic(outputs: list[tuple[float, float, list[float]]]) -> tuple[dict[str, Any], list[Example]]:
@@ -54,7 +55,7 @@ def synthetic(outputs: list[tuple[float, float, list[float]]]) -> tuple[dict[str
 def test_the_rows_by_hand() -> None:
     """A person that falls below the threshold of 0.5, and a background that rises by 1."""
     records, windows = synthetic([(2.0, -1.0, [1.0, 3.0]), (-4.0, -3.0, [-4.0, -6.0])])
-    rows = causal_tables.tables(records, windows, ONE, 0.5).rows
+    rows = causal_tables.tables(records, windows, ONE, 0.5, LAYERS).rows
     by_key = {(row.selector, row.kind): row for row in rows}
     assert len(rows) == len(by_key) == 3 * len(SELECTORS)
     row = by_key[INFLUENCE, ALL]
@@ -83,14 +84,16 @@ def test_the_rows_by_hand() -> None:
 def test_the_direction_is_that_of_the_shown_decision() -> None:
     """A missed person: its decision is "no person", so influence's neurons argue against the person."""
     records, windows = synthetic([(-1.0, 1.0, [0.0, 0.0])])
-    row = causal_tables.tables(records, windows, ONE, 0.5).rows[0]
+    row = causal_tables.tables(records, windows, ONE, 0.5, LAYERS).rows[0]
     assert (row.selector, row.direction.value, row.against.value) == (INFLUENCE, 1.0, -2.0)
 
 
 def test_the_other_seed() -> None:
     """One of two layers selects the same; without noise, the selection is the same; other noises are not measured."""
     records, windows = synthetic([(2.0, 1.0, [1.0, 3.0])])
-    values = {row.selector: row.other_seed.value for row in causal_tables.tables(records, windows, ONE, 0.5).rows}
+    values = {
+        row.selector: row.other_seed.value for row in causal_tables.tables(records, windows, ONE, 0.5, LAYERS).rows
+    }
     assert values[INFLUENCE] == values["activation_precision"] == 0.5
     assert values[INFLUENCE_ALONE] == values["weight_sum"] == 1.0
     assert np.isnan(values["activation_precision, authors noise"])
@@ -98,7 +101,7 @@ def test_the_other_seed() -> None:
 
 def test_the_baselines_by_hand() -> None:
     records, windows = synthetic([(2.0, -2.0, [1.0, 3.0])])
-    found = causal_tables.tables(records, windows, ONE, 0.5)
+    found = causal_tables.tables(records, windows, ONE, 0.5, LAYERS)
     row = found.controls[0]
     assert (row.selector, row.kind) == (INFLUENCE, ALL)
     assert row.times_random.value == pytest.approx(4 / 1)
@@ -106,13 +109,19 @@ def test_the_baselines_by_hand() -> None:
     assert (row.mean_change.value, row.mean_times_random.value, row.mean_flips.value) == (5.0, 5.0, 1.0)
     layers = [row for row in found.layers if (row.selector, row.kind) == (INFLUENCE, ALL)]
     assert [(r.layer, r.change.value, r.times_random.value) for r in layers] == [(3, 6.0, 6.0), (5, 1.0, 1.0)]
-    assert "| influence | 6.00 (6.00 to 6.00) | 1.00 (1.00 to 1.00) |" in causal_markdown.layers_markdown(found.layers)
+    text = causal_markdown.layers_markdown(found.layers)
+    assert "| influence | 6.00 (6.00 to 6.00) | 1.00 (1.00 to 1.00) |" in text
+    assert text.count("| neurons by | layer 3 | layer 5 |\n") == 2
+    named = causal_tables.tables(records, windows, ONE, 0.5, {3: "stem.0", 5: "layer1.1.conv2"})
+    assert [row.name for row in named.layers[:2]] == ["stem.0", "layer1.1.conv2"]
+    text = causal_markdown.layers_markdown(named.layers)
+    assert text.count("| neurons by | stem.0 | layer1.1.conv2 |\n") == 2
 
 
 def test_single_neurons_by_hand() -> None:
     """Two of three neurons lower the output; for a background, lowering it is the wrong direction."""
     records, windows = synthetic([(2.0, 0.0, [1.0]), (-4.0, 0.0, [1.0])])
-    singles = causal_tables.tables(records, windows, ONE, 0.5).singles
+    singles = causal_tables.tables(records, windows, ONE, 0.5, LAYERS).singles
     found = {(row.selector, row.kind): (row.direction.value, row.change.value) for row in singles}
     assert found[INFLUENCE, PERSONS] == pytest.approx((2 / 3, 4 / 3))
     assert found[INFLUENCE, BACKGROUNDS] == found[OPPOSING, PERSONS] == pytest.approx((1 / 3, 4 / 3))
@@ -124,7 +133,7 @@ def test_influence_is_compared_window_by_window() -> None:
     records, windows = synthetic([(2.0, -1.0, [0.0]), (-4.0, -3.0, [0.0]), (3.0, 1.0, [0.0])])
     for i, after in enumerate((1.0, -6.0, 3.0)):
         records[str(i)]["selected"]["weight_sum"] = [after]
-    paired = causal_tables.tables(records, windows, ONE, 0.5).paired
+    paired = causal_tables.tables(records, windows, ONE, 0.5, LAYERS).paired
     row = next(row for row in paired if (row.selector, row.kind) == ("weight_sum", ALL))
     assert row.difference.value == pytest.approx(1.0)
     assert row.larger.value == pytest.approx(2 / 3)
@@ -137,7 +146,7 @@ def test_influence_is_compared_window_by_window() -> None:
 def test_the_claims() -> None:
     """Persons by 6 times random neurons' change, backgrounds by 6 times as well, which is too little."""
     records, windows = synthetic([(7.0, 1.0, [6.0, 8.0]), (-9.0, -3.0, [-8.0, -10.0])])
-    found = causal_tables.tables(records, windows, ONE, 0.5)
+    found = causal_tables.tables(records, windows, ONE, 0.5, LAYERS)
     verdicts = [(c.selector, c.minimum, c.measured.value, c.holds) for c in found.claims]
     assert verdicts == [
         (INFLUENCE, 5.0, 6.0, True),
@@ -160,7 +169,7 @@ def test_over_several_networks() -> None:
     results = []
     for after in (1.0, -3.0):
         records, windows = synthetic([(7.0, after, [6.0, 8.0]), (-9.0, -2.0, [-8.0, -10.0])])
-        results.append(causal_tables.tables(records, windows, ONE, 0.5))
+        results.append(causal_tables.tables(records, windows, ONE, 0.5, LAYERS))
     found = causal_tables.across_networks(results)
     row = next(row for row in found.rows if (row.selector, row.kind) == (INFLUENCE, PERSONS))
     assert (row.times_random.value, row.times_random.low, row.times_random.high) == (8.0, 6.0, 10.0)

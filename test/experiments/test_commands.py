@@ -13,6 +13,7 @@ import torch
 from explain_cnn_ros.experiments import causal, checkpoints, commands, convergence, stability
 from explain_cnn_ros.experiments.cli import main
 from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
@@ -107,13 +108,67 @@ def test_several_networks(
     assert "--weights names the same network twice" in capsys.readouterr().err
 
 
-def test_weights_for_other_windows(
-    vgg11_classifier: PersonClassifier, inria: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def squeezenet(tmp_path: Path) -> Path:
+    """Weights of a small network of torchvision, for windows of 48 x 64 pixels."""
+    pytest.importorskip("torchvision")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = TorchvisionClassifier("squeezenet1_1", (48, 64), 3)
+    info = ModelInfo(
+        "squeezenet1_1", input_size=(48, 64), source="torchvision", classes=("background", "person", "forklift")
+    )
+    PersonClassifier(network, info, "cpu").save(tmp_path / "squeezenet.safetensors")
+    return tmp_path / "squeezenet.safetensors"
+
+
+def test_any_network(squeezenet: Path, inria: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows have its size, and layers their names."""
+    quick = partial(causal.CausalSettings, top_ns=(1, 5), draws=1, further_draws=1)
+    monkeypatch.setattr(causal, "CausalSettings", quick)
+    small = partial(stability.StabilitySettings, presets=("stable",), ns=(10,), sigmas=(0.1,))
+    monkeypatch.setattr(stability, "StabilitySettings", small)
+    out = tmp_path / "out"
+    common = ["--data", str(inria), "--output", str(out), "--weights", str(squeezenet), "--windows", "1"]
+    names = ["--layer-names", "features.3.*, features.12.expand3x3"]
+    assert main(["causal", *common, *names]) == 0
+    record = json.loads((out / "causal.json").read_text())
+    explained = ["features.3.squeeze", "features.3.expand1x1", "features.3.expand3x3", "features.12.expand3x3"]
+    rows = record["rows"]["summary"]["layers"]
+    assert [row["name"] for row in rows if (row["selector"], row["kind"]) == ("influence", "persons")] == explained
+    assert f"| neurons by | {' | '.join(explained)} |" in (out / "causal.md").read_text()
+    assert (out / "layers.png").exists()
+    assert record["command"].endswith("--layer-names features.3.*, features.12.expand3x3")
+    assert main(["guide", *common, *names, "--stability-windows", "1", "--seeds", "2"]) == 0
+    assert (out / "guide.png").exists()
+
+
+def test_networks_that_an_experiment_cannot_take(
+    thin_channels: None,
+    quick_classifier: PersonClassifier,
+    squeezenet: Path,
+    inria: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    vgg11_classifier.save(tmp_path / "small.safetensors")
-    arguments = ["--data", str(inria), "--output", str(tmp_path), "--weights", str(tmp_path / "small.safetensors")]
-    assert main(["causal", *arguments]) == 1
-    assert "are weights for windows of 32 x 64 pixels: the experiments need 64 x 128" in capsys.readouterr().err
+    """The message names the cause, before anything is computed."""
+    quick_classifier.save(tmp_path / "vgg.safetensors")
+    deeper = VGGClassifier("vgg16", hidden=8)
+    PersonClassifier(deeper, ModelInfo("vgg16", 8), "cpu").save(tmp_path / "vgg16.safetensors")
+    data = ["--data", str(inria), "--output", str(tmp_path / "out")]
+    vgg, vgg16 = ["--weights", str(tmp_path / "vgg.safetensors")], ["--weights", str(tmp_path / "vgg16.safetensors")]
+    other = ["--weights", str(squeezenet)]
+    for arguments, cause in (
+        (["causal", *vgg, *other], "windows of 64 x 128 and 48 x 64 pixels, which do not see the same windows"),
+        (["causal", *vgg, *vgg16], "conv4_1, conv4_2 of vgg16), so their results cannot be averaged by layer"),
+        (["differences", *other], "which number the layers of VGG-16. squeezenet1_1 has other layers"),
+        (["convergence", "--architecture", "resnet18"], "'resnet18': the experiment convergence trains VGGs of this"),
+        (["stability", *other, "--layer-names", "conv3_1"], "layer_names is 'conv3_1': no layer of squeezenet1_1"),
+        (["regions", *other, "--layer-names", "conv3_1"], "layer_names is 'conv3_1': no layer of squeezenet1_1"),
+    ):
+        assert main([*arguments, *data]) == 1
+        assert cause in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*.jsonl"))
 
 
 @pytest.mark.parametrize("experiment", ["patches", "convergence", "causal", "stability", "regions", "guide"])

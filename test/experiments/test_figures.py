@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,12 +33,17 @@ def causal_rows() -> list[CausalRow]:
     ]
 
 
-def layer_rows() -> list[LayerRow]:
+#: Layers of a VGG and of a ResNet, by number.
+VGG = {layer: f"conv{1 + layer // 3}_1" for layer in range(3, 10)}
+RESNET = {5: "layer1.1.conv2", 10: "layer2.1.conv2", 20: "layer4.1.conv2"}
+
+
+def layer_rows(layers: Mapping[int, str]) -> list[LayerRow]:
     return [
-        LayerRow(name, kind, layer, SOME, SOME)
+        LayerRow(name, kind, number, layer_name, SOME, SOME)
         for kind in causal_tables.KINDS
         for name in causal.MAIN_SELECTORS
-        for layer in range(3, 10)
+        for number, layer_name in layers.items()
     ]
 
 
@@ -73,7 +79,8 @@ def patch_rows() -> list[PatchRow]:
         lambda path: figures.similarity(convergence_rows(), 0.02, PROVENANCE, path),
         lambda path: figures.stabilities(stability_rows(), 0.8, PROVENANCE, path),
         lambda path: figures.influences(causal_rows(), "bars", PROVENANCE, path),
-        lambda path: figures.layer_influences(layer_rows(), "bars", PROVENANCE, path),
+        lambda path: figures.layer_influences(layer_rows(VGG), "bars", PROVENANCE, path),
+        lambda path: figures.layer_influences(layer_rows(RESNET), "bars", PROVENANCE, path),
         lambda path: figures.guide(causal_rows(), stability_rows(), 0.8, "bars", PROVENANCE, path),
         lambda path: figures.best_regions(region_rows(), "bars", PROVENANCE, path),
         lambda path: figures.single_patches(patch_rows(), "bars", PROVENANCE, path),
@@ -87,6 +94,25 @@ def test_figures_are_the_same_each_time(draw: Callable[[Path], None], tmp_path: 
     assert one == other
     image = cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)
     assert min(image.shape[:2]) > 400 and image.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("layers", "places", "labels"),
+    [(VGG, [3, 4, 5, 6, 7, 8, 9], None), (RESNET, [0, 1, 2], list(RESNET.values()))],
+    ids=["VGG", "ResNet"],
+)
+def test_layers_stand_at_their_numbers_or_names(
+    layers: dict[int, str], places: list[int], labels: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure))
+    figures.layer_influences(layer_rows(layers), "bars", PROVENANCE, Path("unused.png"))
+    for axes in drawn[0].axes:
+        lines = [line for line in axes.lines if len(line.get_xdata()) == len(places)]
+        assert len(lines) == len(causal.MAIN_SELECTORS)
+        assert all(list(line.get_xdata()) == places for line in lines)
+        if labels is not None:
+            assert [tick.get_text() for tick in axes.get_xticklabels()] == labels
 
 
 def test_colours_and_titles_are_those_of_the_metrics() -> None:

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros.experiments.examples import Example, read_examples
-from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, read_pascal, read_sources
+from explain_cnn_ros.experiments.layouts import PERSON_BOX, WINDOWS_PER_PHOTO, middle_box, read_pascal, read_sources
+from explain_cnn_ros.experiments.results_cache import key_of
 from explain_cnn_ros.model.windows import PERSON_SHARE
+from explain_cnn_ros.training.augmentation import centred
+
+#: Sizes of windows of other networks.
+SIZES = [(96, 192), (224, 224), (48, 160)]
 
 #: Annotations in the form of INRIAPerson: a person of 40 x 120 pixels, and one that is too small.
 ANNOTATION = """# PASCAL Annotation Version 1.00
@@ -72,15 +77,17 @@ def listed(tmp_path: Path) -> Path:
 
 
 def person_stands_in_the_box(example: Example) -> None:
-    """The green pixels of the window are those of the box, to a pixel; 96 tall in the middle."""
+    """The green pixels of the window are those of the box, to a pixel; three quarters tall in the middle."""
     assert example.box is not None
     green = (example.image[..., 1] > 180) & (example.image[..., 0] < 60)
     rows, columns = np.nonzero(green)
     x, y, width, height = example.box
     seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert np.abs(np.subtract(seen, (x, y, x + width, y + height))).max() <= 1
-    assert height == pytest.approx(128 * PERSON_SHARE)
-    assert (x + width / 2, y + height / 2) == pytest.approx((32, 64))
+    tall, wide = example.image.shape[:2]
+    # Larger windows are less sharp.
+    assert np.abs(np.subtract(seen, (x, y, x + width, y + height))).max() <= max(1, tall / 100)
+    assert height == pytest.approx(tall * PERSON_SHARE)
+    assert (x + width / 2, y + height / 2) == pytest.approx((wide / 2, tall / 2))
 
 
 def test_inria_photos(person_photos: Path) -> None:
@@ -101,6 +108,40 @@ def test_inria_photos(person_photos: Path) -> None:
         for one, other in zip(found, again, strict=True)
     )
     assert len({e.name for e in found}) == len(found)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_windows_of_other_networks(person_photos: Path, size: tuple[int, int]) -> None:
+    """The same persons and photos, in windows of another size and shape."""
+    found, usual = read_examples(person_photos, 3, 3, size), read_examples(person_photos, 3, 3)
+    assert [(e.name, e.photo, e.is_test) for e in found] == [(e.name, e.photo, e.is_test) for e in usual]
+    assert all(e.image.shape == (size[1], size[0], 3) for e in found)
+    for example in (e for e in found if e.person):
+        person_stands_in_the_box(example)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_windows_of_other_networks_are_those_of_their_validation(inria: Path, size: tuple[int, int]) -> None:
+    found, usual = read_examples(inria, 3, 2, size), read_examples(inria, 3, 2)
+    assert [(e.name, e.photo, e.is_test) for e in found] == [(e.name, e.photo, e.is_test) for e in usual]
+    for example in found:
+        path = inria / ("train/pos" if example.person else "train/neg") / example.name
+        assert np.array_equal(example.image, centred(cv2.imread(str(path))[..., ::-1], size))
+        x, y, width, height = example.box or middle_box(size)
+        assert (y, height) == (size[1] / 8, size[1] * 3 / 4)
+        assert x + width / 2 == pytest.approx(size[0] / 2)
+
+
+def test_the_windows_of_vggs_stay(inria: Path, tmp_path: Path) -> None:
+    """Windows, names and boxes are the same as those whose results are stored, also of photos with odd sides."""
+    assert key_of(*read_examples(inria, 20, 5)) == "0362212e5c92bdb7"
+    shutil.copytree(inria / "train/pos", tmp_path / "96X160H96/Train/pos")
+    (tmp_path / "Train/neg").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        image = rng.integers(0, 256, (131 + i, 67 + 3 * i, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"Train/neg/{i:03d}.png"), image)
+    assert key_of(*read_examples(tmp_path, 20, 5)) == "44a948125d434227"
 
 
 def test_a_folder_with_boxes(listed: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from explain_cnn_ros.draw.style import layer_style
+from explain_cnn_ros.draw.canvas import line_height
+from explain_cnn_ros.draw.style import layer_style, layer_styles
 from explain_cnn_ros.experiments.cli import main
-from explain_cnn_ros.experiments.panels import GAP, HEIGHT, WIDTH_MAX, panels, stacked
+from explain_cnn_ros.experiments.panels import GAP, HEIGHT, TEXT_SIZE, WIDTH_MAX, panels, stacked
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
@@ -44,6 +45,27 @@ def test_a_panel_a_metric_with_its_boxes(
         limits = [max(0, box[0] - 1), max(0, box[1] - 1), min(width - 1, box[2]), min(HEIGHT - 1, box[3])]
         assert [columns.min(), rows.min(), columns.max(), rows.max()] == limits
         assert np.array_equal(panel[~coloured], plain[~coloured])
+
+
+def test_the_colours_of_other_networks(
+    residual_classifier: PersonClassifier, picture: Callable[..., NDArray[np.uint8]]
+) -> None:
+    """Layers have the colours of their rank, and a legend below the panels names them."""
+    settings = ExplainSettings(perturbations=4, layer_names="stem.0,second", metrics=("activation_sum",), top_n=1)
+    frame = picture(40, 32)
+    explanation = Explainer(residual_classifier, settings).explain(frame)
+    drawn = panels(frame, explanation)
+    styles = layer_styles({1: "stem.0", 3: "second"})
+    colours = [layer_style(layer, styles).colour for layer in (1, 3)]
+    assert colours[0] != layer_style(1).colour and colours[0] != colours[1]
+    width = round(HEIGHT * 40 / 32)
+    legend = drawn[-GAP - line_height(TEXT_SIZE) :]
+    for layer, colour in zip((1, 3), colours, strict=True):
+        (neuron,) = explanation.ranking("activation_sum", layer)
+        assert neuron.patch is not None
+        assert (drawn[: -len(legend), width + GAP :] == colour).all(2).any()
+        assert (legend == colour).all(2).any()
+    assert drawn.shape[1] == 2 * width + GAP
 
 
 def test_rows_of_different_width_stand_below_each_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from explain_cnn_ros.experiments.cli import main
@@ -16,6 +17,8 @@ from explain_cnn_ros.experiments.patch_table import (
     PAPER_TABLE,
     UNTRAINED,
     PatchTableSettings,
+    _elsewhere,
+    _middle,
     measure,
     to_markdown,
 )
@@ -63,6 +66,16 @@ def test_the_whole_table_and_again(
     whole = [replace(row, top_n=5) for row in rows]
     assert lines[of_precision] != (line := to_markdown(whole).splitlines()[of_precision])
     assert "| 96 % |" in line and "| 94.0 % |" in line
+
+
+def test_boxes_lie_in_the_windows_of_any_network() -> None:
+    rng = np.random.default_rng(0)
+    for size in ((64, 128), (40, 32)):
+        for move in (_elsewhere, _middle):
+            x, y, width, height = move((50, 60, 30, 20), size, rng)
+            assert (width, height) == (30, 20)
+            assert 0 <= x <= size[0] - 30 and 0 <= y <= size[1] - 20
+    assert _middle((50, 60, 30, 20), (40, 32), rng)[:2] == (5, 6)
 
 
 def test_numbers_of_the_paper() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments import regions
 from explain_cnn_ros.experiments.attributions import grad_cam
@@ -129,6 +130,35 @@ def test_everything_is_measured_and_the_same_again(
         assert patch_rows[method].patches == patch_rows[INFLUENCE].patches
         assert patch_rows[method].area.value == pytest.approx(patch_rows[INFLUENCE].area.value)
     assert regions.patches_markdown(list(patch_rows.values())).count("\n") == 2 + len(BOX_METHODS)
+
+
+def test_other_networks(
+    residual_classifier: PersonClassifier, examples: Callable[..., list[Example]], tmp_path: Path
+) -> None:
+    """The blur grows with the window. Layers are the chosen ones."""
+    windows, settings = examples(2, residual_classifier.info.input_size), RegionSettings(samples=8, elsewhere=2)
+    records = regions.measure(residual_classifier, windows, settings, tmp_path, layer_names="first,second")
+    assert list(records) == ["0.png"]
+    image = windows[0].image
+    explained = ExplainSettings(metrics=("influence",), layer_names="first,second", proof="none")
+    explanation = Explainer(residual_classifier, explained).explain(image)
+    own = [n.patch for ranking in explanation.rankings for n in ranking.neurons if n.patch is not None]
+    blurred = cv2.GaussianBlur(image, (0, 0), 10.0 * 32 / 128)
+    drops = []
+    for p in own:
+        without = image.copy()
+        without[p.y : p.y + p.height, p.x : p.x + p.width] = blurred[p.y : p.y + p.height, p.x : p.x + p.width]
+        before, after = probability_margins(residual_classifier, np.stack([image, without]))
+        drops.append(before - after)
+    row = {row.method: row for row in regions.patch_rows(records, windows)}[INFLUENCE]
+    assert row.patches == len(own) > 0
+    assert row.drop.value == pytest.approx(np.mean(drops), rel=2e-2, abs=1e-3)
+    assert {row.method for row in regions.rows(records, windows)} == set(METHODS)
+
+
+def probability_margins(classifier: PersonClassifier, windows: NDArray[np.uint8]) -> list[float]:
+    p = classifier.probability(windows).astype(np.float64)
+    return (np.log(p) - np.log1p(-p)).tolist()
 
 
 @given(st.integers(0, 99), st.integers(1, 8), st.integers(1, 16))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import torch
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.results_cache import cache_file, compute, key_of, read
 from explain_cnn_ros.model.network import VGGClassifier
+from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 ITEMS = {"a": 1, "b": 2, "c": 3}
@@ -156,6 +159,31 @@ def test_the_key_depends_on_everything(
     ]
     assert len({key_of(*question) for question in questions}) == len(questions)
     assert key_of(thin_classifier, one) == key_of(thin_classifier, one)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mean": (1.0, 2.0, 3.0)}, {"std": (1.0, 2.0, 3.0)}, {"threshold": 0.3}, {"person": ("forklift",)}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_key_of_other_networks(residual_classifier: PersonClassifier, changes: dict[str, Any]) -> None:
+    """It also depends on the statistics of batch norm, which are no parameters, and on the metadata."""
+    key = key_of(residual_classifier)
+    assert key_of(copy.deepcopy(residual_classifier)) == key
+    info = dataclasses.replace(residual_classifier.info, **changes)
+    assert key_of(PersonClassifier(residual_classifier.network, info, "cpu")) != key
+    network = copy.deepcopy(residual_classifier.network)
+    network.network.first_norm.running_mean += 0.1
+    assert key_of(PersonClassifier(network, residual_classifier.info, "cpu")) != key
+
+
+def test_the_key_of_vggs_stays(thin_channels: None) -> None:
+    """Runs of hours are stored under the keys of VGGs, so these must not change."""
+    network = VGGClassifier("vgg11", hidden=8)
+    for i, parameter in enumerate(network.parameters()):
+        parameter.data.fill_(i / 64)
+    info = ModelInfo("vgg11", 8, threshold=0.7)
+    assert key_of(PersonClassifier(network, info, "cpu")) == "63bd90779e02c33c"
 
 
 def test_the_key_does_not_depend_on_names_of_classes() -> None:

@@ -10,10 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from explain_cnn_ros.bags.detection_types import OWN, ROI, VISION
 from explain_cnn_ros.ros.detection_problems import (
-    OWN,
-    ROI,
-    VISION,
     Matching,
     WatchedDetections,
     other_frame,

@@ -20,14 +20,14 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import ImageMarker
 
+from explain_cnn_ros.bags.detection_types import OWN, ROI, VISION
 from explain_cnn_ros.msg import Classification, Detection, Detections, ModelInfo
 from explain_cnn_ros.msg import Region as RegionMessage
-from explain_cnn_ros.ros.detection_problems import OWN, ROI, VISION
-from explain_cnn_ros.ros.detections import boxes_from, installed_types
+from explain_cnn_ros.ros.detections import installed_types
 from explain_cnn_ros.ros.messages import region_from
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider
-from explain_cnn_ros.scan.detections import DetectedBox, person_windows
+from explain_cnn_ros.scan.detections import DetectedBox, boxes_from, person_windows
 from explain_cnn_ros.srv import Explain
 
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from explain_cnn_ros.analysis.manifest import MANIFEST, read_manifest, write_manifest
+from explain_cnn_ros.analysis.finished import ResultsError, read_results
+from explain_cnn_ros.analysis.manifest import MANIFEST, write_manifest
 from explain_cnn_ros.analysis.pages import page_data, with_data
 from explain_cnn_ros.analysis.report import NAME
 from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, MISSED
@@ -64,10 +65,11 @@ def line_of(number: int, cause: dict[str, Any]) -> str:
         cause: The cause, as plain values.
     """
     silenced = cause["silenced"]
-    name = visible(cause["name"]) or "without a name"
+    name = f", {visible(cause['name'])}" if cause["name"] else ""
+    carried = "more than the whole margin" if cause["carried"] > 1 else f"{cause['carried']:.0%} of the margin"
     return (
-        f"{number}. {name}: {len(cause['windows'])} {KINDS[cause['kind']]} in {cause['frames']} frames; "
-        f"{len(cause['neurons'])} neurons carry {cause['carried']:.0%} of the margin and push {cause['place']}; "
+        f"group {number}{name}: {len(cause['windows'])} {KINDS[cause['kind']]} in {cause['frames']} frames; "
+        f"{len(cause['neurons'])} neurons carry {carried} and push {cause['place']}; "
         f"silencing them turns {silenced['turned_right']} of {silenced['wrong']} right, and "
         f"{silenced['turned_wrong']} of {silenced['right']} right decisions wrong"
     )
@@ -84,12 +86,11 @@ def run(output: Path, names: Sequence[str]) -> list[str]:
         A line about each cause.
 
     Raises:
+        ResultsError: There are no results of an analysis.
         ValueError: There are no causes, or a name does not fit.
         OSError: A file cannot be read or written.
     """
-    manifest = read_manifest(output)
-    if manifest is None:
-        raise ValueError(f"{output}: no analysis there: give the --output of `analyze`")
+    manifest = read_results(output)
     causes = manifest.get("causes", {}).get("causes", [])
     if not causes:
         raise ValueError(
@@ -125,8 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"causes: {reason(error)}", file=sys.stderr)
         return 1
-    except (ValueError, LookupError, TypeError) as error:
-        cause = error if isinstance(error, ValueError) else f"{arguments.output / MANIFEST} has causes of another form"
+    except (ResultsError, ValueError, LookupError, TypeError) as error:
+        known = isinstance(error, ResultsError | ValueError)
+        cause = error if known else f"{arguments.output / MANIFEST} has causes of another form"
         print(f"causes: {cause}", file=sys.stderr)
         return 1
     return 0

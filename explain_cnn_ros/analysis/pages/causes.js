@@ -21,12 +21,12 @@ function causeCard(cause, index, windows) {
   const neurons = cause.neurons.map((n) => make("li", {}, make("span", { class: "swatch", style: `background:${data.layers[n.layer]?.colour ?? "var(--faint)"}` }),
     `${n.layer_name}, ${n.channel}`, make("span", { class: "faint" }, ` in ${n.windows} of ${cause.windows.length}`)));
   const body = make("div", {},
-    make("p", {}, `Their ${cause.neurons.length} neurons carry ${percent(cause.carried)} of the margin. `,
-      `If they are silenced, ${s.turned_right} of ${s.wrong} become right ${ends(s.turned_right_interval)}`,
+    make("p", {}, `The ${plural(cause.neurons.length, "neuron", "neurons")} that they share ${cause.neurons.length === 1 ? "carries" : "carry"} ${cause.carried > 1 ? "more than the whole margin" : `${percent(cause.carried)} of the margin`}. `,
+      `With these silenced, ${s.turned_right} of ${s.wrong} become right ${ends(s.turned_right_interval)}`,
       s.right ? `, and ${s.turned_wrong} of ${plural(s.right, "right decision", "right decisions")} become wrong ${ends(s.turned_wrong_interval)}.` : "."),
     make("div", { class: "cause-windows" }, ...windows.map((w) => make("img", { src: w.image, title: `frame ${w.frame} of ${w.source}`, alt: `window of frame ${w.frame}` }))),
     make("details", {}, make("summary", {}, "neurons"), make("ul", { class: "cause-neurons" }, ...neurons)));
-  return make("article", { class: "cause" }, make("h3", {}, `${index + 1}. ${cause.name || "without a name"}: `, `${ofKind(cause.kind, cause.windows.length)}`, make("span", { class: "faint" }, ` in ${frames}`)),
+  return make("article", { class: "cause" }, make("h3", {}, `Group ${index + 1}${cause.name ? `, ${cause.name}` : ""}: ${ofKind(cause.kind, cause.windows.length)}`, make("span", { class: "faint" }, ` in ${frames}`)),
     ...(windows.length ? [causePlace(cause, windows[0].image)] : []), body);
 }
 

@@ -4,6 +4,8 @@ let current = -1;
 /** The metrics of signed influence, and the choice that shows both of them. */
 const SIGNED = ["influence", "counter_influence"], BOTH = "both";
 const SIDES = { influence: "support the decision", counter_influence: "oppose the decision" };
+/** Return the decision that the neurons of a frame support or oppose, if it is about another class than the person. */
+const ofTarget = (frame) => (data.target.person ? "" : `${frame.decided ? "" : "no "}${data.target.text}`);
 const metricTitle = (metric) => (metric === BOTH ? "influence, supporting and opposing" : title(metric));
 const KINDS = { missed: "missed persons", false_alarm: "false alarms" };
 
@@ -22,7 +24,8 @@ function head() {
   const s = manifest.summary;
   const frames = s.frames.toLocaleString("en");
   $("subtitle").textContent =
-    `model ${manifest.model}, regions: ${manifest.settings.regions}, threshold ${manifest.threshold}` +
+    `${manifest.network.architecture}, model ${manifest.model}, regions: ${manifest.settings.regions}, threshold ${manifest.threshold}` +
+    (data.target.person ? "" : `; the explanations are about ${data.target.about}`) +
     (manifest.status === "complete" ? "" : ` — ${manifest.status}: only a part was analysed`);
   const tiles = [["frames", frames], ["with a person", share(s.person, s.frames - s.errors)], ["doubtful", s.doubtful],
     ["wrong", s.labelled ? `${s.wrong} of ${s.labelled}` : "no labels"], ["explained", s.explained], ["unreadable", s.errors]];
@@ -96,7 +99,7 @@ const chosenMetrics = () => ($("metric").value === BOTH ? SIGNED : [$("metric").
 
 function layers() {
   if ($("metric").value === BOTH) {
-    $("metric-caption").textContent = "Influence is how much the output falls if a neuron is silenced: positive argues for the person, negative against it. Whole boxes support the decision, boxes with corners only oppose it.";
+    $("metric-caption").textContent = `Influence is how much the output falls if a neuron is silenced: positive argues for ${data.target.about}, negative against it. Whole boxes support the decision, boxes with corners only oppose it.`;
   } else describe($("metric-caption"), $("metric").value);
   const names = new Map();
   for (const m of chosenMetrics()) for (const [layer, { name }] of Object.entries(data.shown[current].rankings[m] || {})) names.set(layer, name);
@@ -118,12 +121,13 @@ function boxes() {
   svg.append(draw("rect", { x: rx, y: ry, width: rw, height: rh, fill: "none", stroke: "#ffffff", "stroke-width": 2 * unit }));
   const rows = [], names = chosenMetrics();
   const signed = SIGNED.includes(names[0]);
-  const argues = frame.output !== null && frame.output > 0 === frame.person;
+  const argues = frame.output !== null && frame.output > 0 === frame.decided;
+  const about = ofTarget(frame) && ` “${ofTarget(frame)}”`;
   const columns = signed ? ["neuron", "influence", "of the margin", "measured"] : ["neuron", "score", "patch"];
   $("neurons-head").replaceChildren(make("tr", {}, ...columns.map((c, i) => make("th", i && c !== "patch" ? { class: "number" } : {}, c))));
   let unstable = false;
   for (const metric of names) {
-    if (names.length > 1) rows.push(make("tr", { class: "group" }, make("th", { colspan: columns.length, scope: "rowgroup" }, `${metric === "influence" ? "□" : "⛶"} ${SIDES[metric]}`)));
+    if (names.length > 1) rows.push(make("tr", { class: "group" }, make("th", { colspan: columns.length, scope: "rowgroup" }, `${metric === "influence" ? "□" : "⛶"} ${SIDES[metric]}${about}`)));
     for (const [layer, ranking] of Object.entries(frame.rankings[metric] || {})) {
       if ($("layer").value !== "all" && $("layer").value !== layer) continue;
       unstable ||= ranking.unstable;
@@ -159,6 +163,7 @@ function boxes() {
   }));
   const label = frame.label === null ? "" : `, labelled ${frame.label ? "person" : "no person"}`;
   const text = `${frame.source}, frame ${frame.frame} at ${clock(frame.seconds)}: P(person) ${number(frame.probability)}, decided ${frame.person ? "person" : "no person"}${label}; explained as ${words(frame.trigger)}` +
+    (data.target.person ? "" : `; the explanation is about “${ofTarget(frame)}”, ${data.target.probability} ${number(frame.of_target)}`) +
     (frame.similarity === null ? "" : `; set similarity ${number(frame.similarity, 2)}`);
   $("caption").textContent = `${current + 1} of ${data.shown.length}. ${text}`;
   $("image").alt = text;
@@ -231,7 +236,9 @@ function startWrongWay() {
     advise(empty, "There are no labels, so it is not known which decisions are wrong. Write the times with and without a person into labels.csv, in seconds from the start of the recording, and analyse again:",
       "start,end,person\n0,12.5,background\n12.5,31,person", data.commands.labels);
   } else if (!s.wrong) empty.textContent = `All ${s.labelled} labelled frames were decided rightly: no neuron pushed the wrong way.`;
-  else advise(empty, `${s.wrong} decisions are wrong, but the influence of their neurons was not computed. Analyse again:`, data.commands.influence);
+  else if (!data.target.person) {
+    advise(empty, `${s.wrong} decisions about the person are wrong, but the explanations are about ${data.target.about}, so they do not say which neurons pushed these decisions. Explain the decisions about the person:`, data.commands.person);
+  } else advise(empty, `${s.wrong} decisions are wrong, but the influence of their neurons was not computed. Analyse again:`, data.commands.influence);
 }
 
 function recurring() {
@@ -272,6 +279,7 @@ function heat() {
 }
 
 head();
+startCauses();
 fill($("source"), data.curves.map((_, i) => i), (i) => data.curves[i].source);
 $("source-label").hidden = data.curves.length < 2;
 if (data.curves.length) timeline();
@@ -280,7 +288,8 @@ fill($("heat-metric"), Object.keys(data.metrics), title, data.first_metric);
 $("similarity-note").textContent = `Jaccard index of the neurons that ${data.similarity_metrics.join(" and ")} select, over all layers: 1 if they select the same neurons, 0 if they share none.`;
 const { attention, confident } = data.groups;
 $("recurring-note").textContent = attention && confident
-  ? `Each row compares how often a neuron is selected in ${attention} doubtful or wrong frames and in ${confident} confident ones. The interval is that of a single neuron: among many neurons, some lie above 1 by chance.`
+  ? `Each row compares how often a neuron is selected in ${attention} doubtful or wrong frames and in ${confident} confident ones. The interval is that of a single neuron: among many neurons, some lie above 1 by chance.` +
+    (data.target.person ? "" : ` Frames are doubtful or wrong about the person; the neurons are those of the explanations, which are about ${data.target.about}.`)
   : "";
 $("recurring-empty").hidden = Boolean(attention && confident);
 if (!(attention && confident)) {
@@ -297,7 +306,7 @@ if (!manifest.summary.frames) {
 } else if (!data.shown.length) {
   advise($("no-frames"), `No frame was explained: ${manifest.summary.labelled ? "none was wrong or doubtful" : "none was doubtful"}, and none was requested. Explain some of them for comparison:`, data.commands.explain);
 }
-for (const [id, empty] of [["recurring-table", !Object.keys(data.recurring).length], ["recurring-controls", !Object.keys(data.recurring).length], ["where", !Object.keys(data.heat).length]]) $(id).hidden = empty;
+for (const [id, empty] of [["recurring-table", !(attention && confident)], ["recurring-controls", !(attention && confident)], ["recurring-caption", !(attention && confident)], ["where", !Object.keys(data.heat).length]]) $(id).hidden = empty;
 $("frame-area").hidden = data.shown.length === 0;
 if (data.shown.length) {
   const worst = data.shown.findIndex((s) => s.trigger === "wrong");
@@ -305,7 +314,8 @@ if (data.shown.length) {
   show(Math.max(0, worst >= 0 ? worst : doubtful));
 }
 const { explain, scan, ...plain } = manifest.settings;
-details($("created"), { status: manifest.status, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: `${manifest.labels.length} intervals of time` });
+const network = manifest.network.architecture + (manifest.network.weights ? `, ${manifest.network.weights}` : ", the weights of the package");
+details($("created"), { status: manifest.status, network, classes: manifest.network.classes.join(", "), "explanations about": data.target.about, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: `${manifest.labels.length} intervals of time` });
 details($("settings"), { ...plain, ...Object.fromEntries(Object.entries(scan).map(([k, v]) => [`scan.${k}`, v])), ...Object.fromEntries(Object.entries(explain).map(([k, v]) => [`explain.${k}`, v])) });
 details($("versions"), { ...manifest.versions, ...Object.fromEntries(Object.entries(manifest.fingerprints).map(([k, v]) => [k, `${v.bytes} bytes, SHA-256 ${v.sha256} (${v.of})`])) });
 $("source").addEventListener("change", timeline);

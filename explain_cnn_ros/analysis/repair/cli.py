@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explain_cnn_ros.analysis.cli import TerminalProgress
+from explain_cnn_ros.analysis.finished import ResultsError
 from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.repair.labelled import RepairError
 from explain_cnn_ros.analysis.repair.repair import RepairJob, repair
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_folder(given.output)
         result = repair(RepairJob(**values), TerminalProgress(), _say)
         replace_text(given.output / RESULT, json_text(plain(result), indent=1) + "\n")
-    except (RepairError, ValueError, RuntimeError, OSError) as error:
+    except (RepairError, ResultsError, ValueError, RuntimeError, OSError) as error:
         print(f"repair: {visible(reason(error) if isinstance(error, OSError) else str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

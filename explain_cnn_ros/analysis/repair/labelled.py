@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from explain_cnn_ros.files import reason
+from explain_cnn_ros.analysis.finished import read_table
 from explain_cnn_ros.model.windows import Region
 
 #: Windows within this time before the cut belong to neither side, in ns: they resemble those after it.
@@ -68,7 +65,7 @@ def labelled_windows(output: Path, causes: Sequence[dict[str, Any]] = ()) -> lis
         causes: The causes in its manifest, as plain values.
 
     Raises:
-        RepairError: A table cannot be read.
+        ResultsError: A table cannot be read.
     """
     of_window = {
         (window["source"], window["frame"], window["region"]): number
@@ -95,14 +92,7 @@ def labelled_windows(output: Path, causes: Sequence[dict[str, Any]] = ()) -> lis
 
 
 def _rows(output: Path, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    path = output / f"{name}.parquet"
-    try:
-        # pyarrow opens no paths that are not UTF-8.
-        with path.open("rb") as file:
-            rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).select(list(columns)).to_pylist()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        cause = reason(error) if isinstance(error, OSError) else error
-        raise RepairError(f"{path} cannot be read ({cause}): run `analyze` again, with another --output") from error
+    rows: list[dict[str, Any]] = read_table(output, name, columns).to_pylist()
     return rows
 
 

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explain_cnn_ros.analysis.finished import read_results
 from explain_cnn_ros.analysis.job import ProgressReporter
-from explain_cnn_ros.analysis.manifest import read_manifest
 from explain_cnn_ros.analysis.repair.crops import frames_of, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, analyse_again, count
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, Split, labelled_windows, split
 from explain_cnn_ros.analysis.repair.proof import Judged, WindowProof, judge, old_figures, window_proof
-from explain_cnn_ros.analysis.repair.silencing import damped, neurons_of
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.sources import SourceSettings
-from explain_cnn_ros.files import reason
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -118,23 +116,16 @@ class _Analysis:
     """An analysis of labelled recordings: its manifest, its windows, and the part of the recordings that was read."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            manifest = read_manifest(folder)
-        except (OSError, ValueError) as error:
-            cause = reason(error) if isinstance(error, OSError) else error
-            raise RepairError(f"{folder}: analysis.json cannot be read ({cause})") from error
-        if manifest is None:
-            raise RepairError(f"{folder}: no analysis there: give the --output of `analyze`")
-        self.manifest = manifest
-        self.causes: list[dict[str, Any]] = manifest.get("causes", {}).get("causes", [])
+        self.manifest = read_results(folder)
+        self.causes: list[dict[str, Any]] = self.manifest.get("causes", {}).get("causes", [])
         self.windows = labelled_windows(folder, self.causes)
         if not self.windows:
             raise RepairError(f"{folder}: no decision has a label: analyse the recording with labels")
         try:
-            self.settings: SourceSettings = AnalysisSettings.from_dict(manifest["settings"])
+            self.settings: SourceSettings = AnalysisSettings.from_dict(self.manifest["settings"])
         except (LookupError, ValueError) as error:
             raise RepairError(f"{folder}: {error}: run `analyze` again, with another --output") from error
-        self.inputs = [Path(path) for path in manifest["inputs"]]
+        self.inputs = [Path(path) for path in self.manifest["inputs"]]
 
     def frames(self, windows: Sequence[LabelledWindow]) -> Any:
         return frames_of(self.inputs, self.settings, windows)
@@ -153,6 +144,7 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
 
     Raises:
         RepairError: The analysis, the weights or the data are not suitable.
+        ResultsError: The results of an analysis cannot be read.
         ValueError: The training cannot be continued, or the data cannot be read.
         OSError: A file cannot be read or written.
         KeyboardInterrupt: The repair was interrupted.
@@ -181,7 +173,7 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
         data, cures["training"] = _train(job, job.inria, own)
     if silenced:
-        cures["silencing"] = damped(before, neurons_of(silenced), job.damping)
+        cures["silencing"] = before.damped(_neurons_of(silenced), job.damping)
     starts = _starts(parts.held_out)
     say("measuring the network before the repair")
     old = old_figures(before, data) if data is not None else {}
@@ -201,6 +193,11 @@ def _chosen_causes(causes: Sequence[dict[str, Any]], numbers: Sequence[int]) -> 
             known = f"there are causes 1 to {len(causes)}" if causes else "the analysis has no causes"
             raise RepairError(f"--silence {number}: {known}; `explain-cnn causes` lists them")
     return [causes[number - 1] for number in numbers]
+
+
+def _neurons_of(causes: Sequence[dict[str, Any]]) -> set[tuple[int, int]]:
+    """Return layer and channel of the neurons of causes."""
+    return {(neuron["layer"], neuron["channel"]) for cause in causes for neuron in cause["neurons"]}
 
 
 def _check(parts: Split) -> None:

@@ -38,8 +38,8 @@ def lines(result: RepairResult, cure: Cure) -> list[str]:
     found = [verdict(cure)]
     found += [f"false alarms fixed: {proof.fixed_alarms.text}; missed persons fixed: {proof.fixed_missed.text}"]
     for number, counted in proof.by_cause.items():
-        name = result.causes[number]["name"] or "without a name"
-        found += [f"cause {number + 1} ({name}): {counted.text} fixed"]
+        name = result.causes[number]["name"]
+        found += [f"group {number + 1}{f', {name}' if name else ''}: {counted.text} fixed"]
     if cure.frames is not None:
         before, after = result.frames, cure.frames
         found += [f"held-out frames, searched again: {_frames(before)} before; {_frames(after)} after"]

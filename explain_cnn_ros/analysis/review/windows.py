@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.manifest import read_manifest
+from explain_cnn_ros.analysis.finished import ResultsError, read_results, read_table
 from explain_cnn_ros.bags.sources import Place, SourceSettings
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
-from explain_cnn_ros.files import reason
 from explain_cnn_ros.scan.decider import WHOLE
 
 #: Value of `DecidedWindows.label` for windows without a label.
@@ -151,19 +149,12 @@ def read_analysis(output: Path) -> ReviewedAnalysis:
         ReviewError: There is no analysis with results in the folder.
     """
     try:
-        manifest = read_manifest(output)
-    except (OSError, ValueError) as error:
-        cause = reason(error) if isinstance(error, OSError) else error
-        raise ReviewError(
-            f"{output}: analysis.json cannot be read ({cause}): give the --output of `analyze`"
-        ) from error
-    if manifest is None:
-        raise ReviewError(f"{output}: no analysis there: give the --output of `analyze`")
-    if "summary" not in manifest or "threshold" not in manifest or not (output / "frames.parquet").is_file():
-        raise ReviewError(
-            f"{output}: the analysis has no results yet (status {manifest.get('status')}): wait until `analyze` has "
-            "ended, or continue it with --resume"
-        )
+        return _read(output, read_results(output))
+    except ResultsError as error:
+        raise ReviewError(str(error)) from error
+
+
+def _read(output: Path, manifest: dict[str, Any]) -> ReviewedAnalysis:
     frames = _table(output, "frames")
     windows = _windows(frames, _table(output, "regions") if (output / "regions.parquet").is_file() else None)
     windows.proofs.update(_proofs(output, windows))
@@ -190,17 +181,9 @@ def _table(output: Path, name: str) -> pa.Table:
     """Read the columns of a table that a review needs.
 
     Raises:
-        ReviewError: The table cannot be read.
+        ResultsError: The table cannot be read.
     """
-    path = output / f"{name}.parquet"
-    try:
-        # pyarrow opens no paths that are not UTF-8.
-        with path.open("rb") as file:
-            table = pq.read_table(file, columns=_COLUMNS[name])
-        return table.select(_COLUMNS[name])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        cause = reason(error) if isinstance(error, OSError) else error
-        raise ReviewError(f"{path} cannot be read ({cause}): run `analyze` again, with another --output") from error
+    return read_table(output, name, _COLUMNS[name])
 
 
 def _windows(frames: pa.Table, regions: pa.Table | None) -> DecidedWindows:

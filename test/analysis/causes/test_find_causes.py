@@ -115,13 +115,13 @@ class TestNames:
         assert len(lines) == len(causes)
         sizes = [len(cause["windows"]) for cause in causes]
         assert sizes == sorted(sizes, reverse=True)
-        assert lines[0].startswith(f"1. without a name: {sizes[0]} ")
+        assert lines[0].startswith(f"group 1: {sizes[0]} ")
         assert {path.name: path.read_bytes() for path in output.glob("*.*")} == before
 
     def test_a_name_is_in_manifest_and_report(self, output: Path, capsys) -> None:
         name = 'lamp posts </script> = "tall"'
         assert main([str(output), "--name", f"1={name}"]) == 0
-        assert capsys.readouterr().out.startswith(f"1. {name}: ")
+        assert capsys.readouterr().out.startswith(f"group 1, {name}: ")
         assert causes_in(output)["causes"][0]["name"] == name
         page = (output / "report.html").read_text()
         data = page_data(page)

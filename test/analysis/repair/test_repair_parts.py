@@ -12,9 +12,8 @@ from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.intervals import wilson
 from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
-from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, split
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, split
 from explain_cnn_ros.analysis.repair.proof import Count, Judged, judge, window_proof
-from explain_cnn_ros.analysis.repair.silencing import damped, neurons_of
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.sources import SourceSettings, open_source
 from explain_cnn_ros.model.classifier import WindowClassifier
@@ -110,7 +109,7 @@ class TestSilencing:
     def test_it_is_the_silencing_of_the_analysis(self, studio) -> None:
         """The oracle silences activations in the pass."""
         analyzer = Analyzer(studio.classifier, AnalysisSettings(threads=1))
-        changed = damped(studio.classifier, self.NEURONS)
+        changed = studio.classifier.damped(self.NEURONS)
         for seed in range(3):
             window = studio.classifier.resize(studio.picture(seed))
             (expected,) = analyzer.silence(window, [{3: [1, 7], 5: [2], 8: [0]}])
@@ -118,7 +117,7 @@ class TestSilencing:
             assert expected != pytest.approx(float(studio.classifier.probability(window[None])[0]), abs=1e-5)
 
     def test_damping_multiplies_activations(self, studio) -> None:
-        changed = damped(studio.classifier, [(3, 1)], 0.25)
+        changed = studio.classifier.damped([(3, 1)], 0.25)
         pixels = studio.classifier.to_pixels(studio.classifier.resize(studio.picture(0))[None])
         layer = convolution_layers(studio.classifier.network.features)[2]
         with torch.inference_mode():
@@ -130,7 +129,7 @@ class TestSilencing:
         torch.testing.assert_close(after[others], before[others], rtol=0, atol=0)
 
     def test_the_file_names_the_neurons(self, studio, tmp_path: Path) -> None:
-        changed = damped(studio.classifier, self.NEURONS, 0.5)
+        changed = studio.classifier.damped(self.NEURONS, 0.5)
         changed.save(tmp_path / "silenced.safetensors")
         loaded = type(studio.classifier).load(tmp_path / "silenced.safetensors", "cpu")
         assert loaded.info.command.endswith("neurons damped to 0.5 (layer:channel): 3:1, 3:7, 5:2, 8:0")
@@ -140,13 +139,8 @@ class TestSilencing:
 
     def test_other_networks_are_refused(self) -> None:
         other = WindowClassifier(torch.nn.Identity(), ModelInfo("resnet18", source="torchvision"), "cpu")
-        with pytest.raises(RepairError, match="the neurons of resnet18 cannot be silenced for good"):
-            damped(other, [(1, 1)])
-
-    def test_each_neuron_once(self) -> None:
-        causes = [{"neurons": [{"layer": 5, "channel": 2}, {"layer": 3, "channel": 9}]}]
-        causes += [{"neurons": [{"layer": 5, "channel": 2}]}]
-        assert neurons_of(causes) == [(3, 9), (5, 2)]
+        with pytest.raises(ValueError, match="the neurons of resnet18 cannot be silenced in its weights"):
+            other.damped([(1, 1)])
 
 
 class TestProof:
@@ -177,7 +171,7 @@ class TestProof:
         assert Count.from_flags([]).text == "none"
 
     def test_windows_are_judged_by_both_networks(self, studio) -> None:
-        other = damped(studio.classifier, [(3, 1), (5, 2), (8, 0)])
+        other = studio.classifier.damped([(3, 1), (5, 2), (8, 0)])
         image = studio.picture(3)
         windows = [window(0), window(1, person=False)]
         judged = judge((studio.classifier, other), [(image, windows)])
