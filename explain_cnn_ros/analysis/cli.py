@@ -24,6 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from explain_cnn_ros.analysis.causes.text import line_of
 from explain_cnn_ros.analysis.commands import DEFAULT_PRESET
 from explain_cnn_ros.analysis.job import (
     AnalysisError,
@@ -44,6 +45,9 @@ from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.files import visible
 from explain_cnn_ros.options import Option, options
 from explain_cnn_ros.scan.scanning import ScanSettings
+
+#: Maximum number of causes of wrong decisions that are printed.
+CAUSES = 3
 
 
 class TerminalProgress(ProgressReporter):
@@ -247,6 +251,8 @@ def conclude(job: Job, outcome: Outcome) -> int:
     print(f"{found}, {wrong}{s['doubtful']} doubtful, {s['explained']} explained")
     for line in effect_lines(outcome.effects):
         print(line)
+    for number, cause in enumerate(outcome.causes.get("causes", [])[:CAUSES], 1):
+        print(line_of(number, cause))
     for problem in outcome.problems:
         print(f"analyze: {visible(problem)}", file=sys.stderr)
     if outcome.reported:

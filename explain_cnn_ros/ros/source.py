@@ -20,12 +20,16 @@ from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.transport import cure, profile_in_force
+from explain_cnn_ros.scan.decider import DETECTIONS
 
 #: Seconds without an image after which a problem is reported.
 SILENCE = 5.0
 
 #: Maximum share of lost frames that is not reported as a problem.
 LOST_MAX = 0.05
+
+#: Number of images that wait to be taken, and the same if each of them may have detections.
+DEPTH, DEPTH_WITH_DETECTIONS = 1, 10
 
 #: Number of changes of the frame_id within TURNS_TIME seconds that two cameras on one topic cause.
 TURNS, TURNS_TIME = 3, 10.0
@@ -98,6 +102,7 @@ class ImageSource:
         self._node, self._active, self._parameters = node, active, parameters
         self._statistics, self._received = statistics, received
         self.reliability = ""
+        self._depth = 0
         self._latched = False  # whether the subscription receives an image that was published before
         self._subscription: Subscription | None = None
         self._calibrations: OrderedDict[int, CameraInfo] = OrderedDict()
@@ -147,8 +152,9 @@ class ImageSource:
         if not self.active:
             return
         reliability, latched = self._wanted()
-        if reliability and (reliability, latched) != (self.reliability, self._latched):
-            self._subscribe(reliability, latched)
+        depth = DEPTH_WITH_DETECTIONS if self._parameters().regions == DETECTIONS else DEPTH
+        if reliability and (reliability, latched, depth) != (self.reliability, self._latched, self._depth):
+            self._subscribe(reliability, latched, depth)
 
     def _wanted(self) -> tuple[str, bool]:
         """Return the reliability and whether an image from before is wanted; the present ones without a publisher."""
@@ -163,7 +169,7 @@ class ImageSource:
         wanted = RAW if self._raw else COMPRESSED
         return [p for p in self._node.get_publishers_info_by_topic(self.topic) if p.topic_type == wanted]
 
-    def _subscribe(self, reliability: str, latched: bool) -> None:
+    def _subscribe(self, reliability: str, latched: bool, depth: int) -> None:
         again = self._subscription is not None
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
@@ -171,11 +177,13 @@ class ImageSource:
             Image if self._raw else CompressedImage,
             self._name,
             self._on_image,
-            profile(1, reliability, latched),
+            profile(depth, reliability, latched),
         )
-        self.reliability, self._latched = reliability, latched
+        changed = (reliability, latched) != (self.reliability, self._latched)
+        self.reliability, self._latched, self._depth = reliability, latched, depth
         self._node.get_logger().info(
-            f"subscribed to {self.topic}{' anew, since its publishers have changed' if again else ''}, {reliability}"
+            f"subscribed to {self.topic}{' anew' if again else ''}"
+            f"{', since its publishers have changed' if again and changed else ''}, {reliability}"
             + (", with the image that its publisher has latched" if latched else "")
         )
 

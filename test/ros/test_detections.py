@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import types
@@ -105,6 +106,9 @@ def processes(new_processes: Any) -> Any:
 class Robot:
     """The camera, the detector and the user of a robot."""
 
+    #: Stamps of images that are sent until one arrives, in seconds; each is used once.
+    hello = itertools.count(1_000_000)
+
     def __init__(self, graph: Any, kind: Any = Detections, qos: Any = 10) -> None:
         self.graph = graph
         self.decided = graph.collect(Classification, "/explain_node/classification")
@@ -112,6 +116,18 @@ class Robot:
         self.camera = graph.publisher(Image, "/image")
         self.detector = graph.publisher(kind, "/detections", qos)
         graph.wait_for_subscribers("/explain_node/classification")
+        if kind is Detections:
+            graph.wait_for(self._heard, "a decision about any image")
+
+    def _heard(self) -> bool:
+        """Send an image and its detections; whether the node, which may discover the publishers late, has decided."""
+        blank, stamp = np.zeros((64, 64, 3), np.uint8), next(self.hello)
+        message = Image(encoding="rgb8", height=64, width=64, step=192, data=blank.tobytes())
+        message.header.stamp.sec, message.header.stamp.nanosec = stamp, 123
+        self.camera.publish(message)
+        self.detect(stamp)
+        self.graph.spin(0.3)
+        return bool(self.decided)
 
     def detect(self, stamp: int, *boxes: Detection, nanosec: int = 123, frame_id: str = "camera") -> None:
         header = Header(frame_id=frame_id)

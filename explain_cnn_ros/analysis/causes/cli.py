@@ -13,17 +13,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from explain_cnn_ros.analysis.causes.text import line_of
 from explain_cnn_ros.analysis.finished import ResultsError, read_results
 from explain_cnn_ros.analysis.manifest import MANIFEST, write_manifest
 from explain_cnn_ros.analysis.pages import page_data, with_data
 from explain_cnn_ros.analysis.report import NAME
-from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, MISSED
 from explain_cnn_ros.files import reason, replace_text, visible
-
-#: Kinds of wrong decisions in words.
-KINDS = {MISSED: "missed persons", FALSE_ALARM: "false alarms"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,24 +51,6 @@ def names_of(arguments: Sequence[str], count: int) -> dict[int, str]:
             raise ValueError(f"--name {visible(text)}: there are causes 1 to {count}")
         names[int(number) - 1] = name.strip()
     return names
-
-
-def line_of(number: int, cause: dict[str, Any]) -> str:
-    """Return a line about a cause.
-
-    Args:
-        number: Its number, counted from 1.
-        cause: The cause, as plain values.
-    """
-    silenced = cause["silenced"]
-    name = f", {visible(cause['name'])}" if cause["name"] else ""
-    carried = "more than the whole margin" if cause["carried"] > 1 else f"{cause['carried']:.0%} of the margin"
-    return (
-        f"group {number}{name}: {len(cause['windows'])} {KINDS[cause['kind']]} in {cause['frames']} frames; "
-        f"{len(cause['neurons'])} neurons carry {carried} and push {cause['place']}; "
-        f"silencing them turns {silenced['turned_right']} of {silenced['wrong']} right, and "
-        f"{silenced['turned_wrong']} of {silenced['right']} right decisions wrong"
-    )
 
 
 def run(output: Path, names: Sequence[str]) -> list[str]:

@@ -315,7 +315,7 @@ if (data.shown.length) {
 }
 const { explain, scan, ...plain } = manifest.settings;
 const network = manifest.network.architecture + (manifest.network.weights ? `, ${manifest.network.weights}` : ", the weights of the package");
-details($("created"), { status: manifest.status, network, classes: manifest.network.classes.join(", "), "explanations about": data.target.about, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: `${manifest.labels.length} intervals of time` });
+details($("created"), { status: manifest.status, network, classes: manifest.network.classes.join(", "), "explanations about": data.target.about, model: manifest.model, device: manifest.device, threads: manifest.threads, labels: [manifest.labels.length ? `${manifest.labels.length} from a file` : "", manifest.settings.label_topic ? `boxes on ${manifest.settings.label_topic}` : ""].filter(Boolean).join(", ") || "none" });
 details($("settings"), { ...plain, ...Object.fromEntries(Object.entries(scan).map(([k, v]) => [`scan.${k}`, v])), ...Object.fromEntries(Object.entries(explain).map(([k, v]) => [`explain.${k}`, v])) });
 details($("versions"), { ...manifest.versions, ...Object.fromEntries(Object.entries(manifest.fingerprints).map(([k, v]) => [k, `${v.bytes} bytes, SHA-256 ${v.sha256} (${v.of})`])) });
 $("source").addEventListener("change", timeline);
