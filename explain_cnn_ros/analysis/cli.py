@@ -249,6 +249,8 @@ def conclude(job: Job, outcome: Outcome) -> int:
     wrong = f"{s['wrong']} of {s['labelled']} wrong, " if s["labelled"] else ""
     found = f"{s['frames']} frames, {s['person']} with a person"
     print(f"{found}, {wrong}{s['doubtful']} doubtful, {s['explained']} explained")
+    if s["labelled_regions"] > s["labelled"]:
+        print(f"{s['wrong_regions']} of {s['labelled_regions']} labelled regions wrong")
     for line in effect_lines(outcome.effects):
         print(line)
     for number, cause in enumerate(outcome.causes.get("causes", [])[:CAUSES], 1):

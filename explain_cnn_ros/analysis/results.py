@@ -22,6 +22,9 @@ ROWS_TOGETHER = 16_384
 #: Names of the counts of frames in a summary.
 COUNTS = ("frames", "person", "doubtful", "labelled", "wrong", "explained", "errors")
 
+#: Names of the counts of regions in a summary.
+REGION_COUNTS = ("labelled_regions", "wrong_regions")
+
 #: Name of the folder with the recording in the output.
 RECORDING = "explanations"
 
@@ -60,7 +63,7 @@ def messages(store: PartStore) -> Iterator[Message]:
 
 
 def summarise(store: PartStore) -> tuple[dict[str, int], list[str]]:
-    """Count the frames, and describe those with errors.
+    """Count the frames and the labelled regions, and describe the frames with errors.
 
     Returns:
         The counts by name, and a sentence about each recording with errors.
@@ -78,9 +81,12 @@ def summarise(store: PartStore) -> tuple[dict[str, int], list[str]]:
                 counts["errors"] += 1
                 seen, first = errors.get(source, (0, error))
                 errors[source] = (seen + 1, first)
+    for regions in store.tables("regions"):
+        counts["labelled_regions"] += regions.num_rows - regions["label"].null_count
+        counts["wrong_regions"] += pc.sum(regions["wrong"]).as_py() or 0
     problems = [
         f"{source}: {count} frame{'s' if count > 1 else ''} could not be analysed; the first: {first}"
         for source, (count, first) in errors.items()
     ]
-    summary: dict[str, Any] = {name: counts[name] for name in COUNTS}
+    summary: dict[str, Any] = {name: counts[name] for name in (*COUNTS, *REGION_COUNTS)}
     return summary, problems

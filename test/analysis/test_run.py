@@ -181,6 +181,8 @@ def test_regions_are_labelled_by_boxes(studio, tmp_path) -> None:
     assert missed["x"] + missed["width"] / 2 == corner[0] + corner[2] / 2
     assert [row["label"] for row in second] == [False, *[None] * (len(found) - 1)]
     assert outcome.summary["wrong"] == 1
+    assert outcome.summary["labelled_regions"] == len(found) + 2
+    assert outcome.summary["wrong_regions"] == len(found) + 1
 
 
 def test_the_default_finds_the_people_of_the_sample(studio, tmp_path) -> None:

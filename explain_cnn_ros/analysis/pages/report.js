@@ -28,7 +28,8 @@ function head() {
     (data.target.person ? "" : `; the explanations are about ${data.target.about}`) +
     (manifest.status === "complete" ? "" : ` — ${manifest.status}: only a part was analysed`);
   const tiles = [["frames", frames], ["with a person", share(s.person, s.frames - s.errors)], ["doubtful", s.doubtful],
-    ["wrong", s.labelled ? `${s.wrong} of ${s.labelled}` : "no labels"], ["explained", s.explained], ["unreadable", s.errors]];
+    ["wrong", s.labelled ? `${s.wrong} of ${s.labelled}` : "no labels"],
+    ...(s.labelled_regions > s.labelled ? [["wrong regions", `${s.wrong_regions} of ${s.labelled_regions}`]] : []), ["explained", s.explained], ["unreadable", s.errors]];
   $("tiles").replaceChildren(...tiles.map(([name, value]) => make("li", {}, make("b", {}, String(value)), name)));
   $("problems").hidden = manifest.problems.length === 0;
   $("problem-list").replaceChildren(...manifest.problems.map((p) => make("li", {}, p)));
