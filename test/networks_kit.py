@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from explain_cnn_ros.explain.network_adapter import Reconstructions, Start
 from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -167,3 +168,18 @@ def small_classifier(network: nn.Module, size: tuple[int, int] = SIZE, **info: o
     values = {"source": "torchvision", "architecture": "resnet18", "input_size": size, "classes": CLASSES} | info
     wrapped = Wrapped(network, size, len(values["classes"])).eval()
     return ExactClassifier(wrapped, ModelInfo(**values), "cpu")
+
+
+def whole(parts: Sequence[Reconstructions], size: tuple[int, int]) -> dict[Start, Tensor]:
+    """Paste the crops of reconstructions into the whole window, [3, H, W]."""
+    width, height = size
+    found = {}
+    for part in parts:
+        for start, crop, top, left in zip(
+            part.starts, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True
+        ):
+            # Crops may reach out of the window.
+            canvas = crop.new_zeros(3, 3 * height, 3 * width)
+            canvas[:, height + top : height + top + crop.shape[1], width + left : width + left + crop.shape[2]] = crop
+            found[start] = canvas[:, height : 2 * height, width : 2 * width]
+    return found

@@ -11,7 +11,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from networks_kit import CLASSES, KINDS, SIZE, small_classifier, small_network
+from networks_kit import CLASSES, KINDS, SIZE, small_classifier, small_network, whole
 from torch import Tensor, nn
 
 from explain_cnn_ros.explain import explainer as explainer_module
@@ -19,7 +19,7 @@ from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.general import adapter as adapter_module
 from explain_cnn_ros.explain.general.adapter import GeneralAdapter, unsuited
-from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Reconstructions, Start
+from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Start
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.model.output import margin
@@ -34,21 +34,6 @@ HOOKED = [name for name, kind in KINDS.items() if all(kind.activations.values())
 def pixels_of(adapter: NetworkAdapter, picture: Callable, count: int = 3) -> Tensor:
     size = adapter.classifier.info.input_size
     return adapter.classifier.to_pixels(np.stack([picture(*size, seed) for seed in range(count)]))
-
-
-def whole(parts: Sequence[Reconstructions], size: tuple[int, int]) -> dict[Start, Tensor]:
-    """Paste the crops of reconstructions into the whole window, [3, H, W]."""
-    width, height = size
-    found = {}
-    for part in parts:
-        for start, crop, top, left in zip(
-            part.starts, part.pixels, part.tops.tolist(), part.lefts.tolist(), strict=True
-        ):
-            # Crops may reach out of the window.
-            canvas = crop.new_zeros(3, 3 * height, 3 * width)
-            canvas[:, height + top : height + top + crop.shape[1], width + left : width + left + crop.shape[2]] = crop
-            found[start] = canvas[:, height : 2 * height, width : 2 * width]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +379,9 @@ class TestReconstructions:
         (part,) = adapter.reconstruct(trace, [start], "deconvnet")
         image = adapter.classifier.normalise(pixels).requires_grad_()
         (expected,) = torch.autograd.grad(network.two(network.act(network.one(image)))[0, 3].flatten()[37], image)
+        place = (3, *map(int, np.unravel_index(37, trace.activations[2].shape[2:])))
+        captums = captum.attr.NeuronGradient(network, network.two).attribute(image, place)
+        torch.testing.assert_close(captums, expected, rtol=1e-9, atol=1e-12)
         activation = trace.activations[2][0, 3].flatten()[37]
         torch.testing.assert_close(part.pixels, expected * activation, rtol=1e-9, atol=1e-12)
 

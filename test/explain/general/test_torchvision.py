@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
+from networks_kit import whole
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.network_adapter import Neuron, Start
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.torchvision_network import TorchvisionClassifier
 from explain_cnn_ros.model.weights_file import ModelInfo
@@ -84,3 +90,45 @@ def test_layers_by_name() -> None:
     assert names == ["conv1", "layer4.0.conv2", "layer4.1.conv2"]
     with pytest.raises(ValueError, match=r"'layer5\.\*'.*resnet18.*for instance"):
         Explainer(classifier, dataclasses.replace(SETTINGS, layer_names="layer5.*"))
+
+
+def forward_of_block(block: BasicBlock, x: torch.Tensor) -> torch.Tensor:
+    """Compute what the block computes. captum's hooks need a module for each ReLU, which works out of place."""
+    identity = x if block.downsample is None else block.downsample(x)
+    x = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+    return block.second_relu(x + identity)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided"])
+def test_reconstructions_of_a_resnet_are_those_of_captum(method: str, picture) -> None:
+    """In float64, of the strongest neuron of each stage's last convolution. captum gives the gradient of the neuron.
+
+    The activation of these layers is the output of batch norm: the ReLU comes after the addition.
+    """
+    attribution = {"deconvnet": captum.attr.NeuronDeconvolution, "guided": captum.attr.NeuronGuidedBackprop}[method]
+    classifier = classifier_of("resnet18")
+    network = classifier.network.double()
+    classifier._mean, classifier._std = classifier._mean.double(), classifier._std.double()
+    adapter = Explainer(classifier, SETTINGS).adapter
+    pixels = torch.from_numpy(picture(64, 64, 1)).permute(2, 0, 1)[None].double()
+    trace = adapter.trace(pixels, adapter.default_layers, record=method)
+    starts = []
+    for layer in adapter.default_layers:
+        maps = trace.activations[layer][0]
+        channel = int(maps.amax((1, 2)).argmax())
+        starts.append(Start(Neuron(layer, channel), int(maps[channel].argmax())))
+    found = whole(adapter.reconstruct(trace, starts, method), (64, 64))
+    twin = copy.deepcopy(network)
+    twin.network.relu.inplace = False
+    for module in list(twin.modules()):
+        if isinstance(module, BasicBlock):
+            module.relu, module.second_relu = nn.ReLU(), nn.ReLU()
+            module.forward = functools.partial(forward_of_block, module)
+    image = classifier.normalise(pixels)
+    for start, stage in zip(starts, (1, 2, 3, 4), strict=True):
+        maps = trace.activations[start.neuron.layer][0]
+        place = (start.neuron.channel, *map(int, np.unravel_index(start.position, maps.shape[1:])))
+        oracle = attribution(twin, twin.get_submodule(f"network.layer{stage}.1.bn2"))
+        expected = oracle.attribute(image.clone().requires_grad_(), place)[0].detach() * maps[place]
+        torch.testing.assert_close(found[start], expected, rtol=1e-9, atol=1e-12)
+        assert expected.any()
