@@ -285,7 +285,7 @@ class Partner:
         self._shut_down()
 
 
-# What happens to the node. Each function runs in a thread of its own until the soak ends.
+# These functions disturb the node. Each of them runs in a thread of its own until the soak ends.
 
 
 class Actors:

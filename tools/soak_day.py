@@ -154,7 +154,7 @@ def publisher(kind: str, reliability: ReliabilityPolicy) -> Any:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is in memory at one moment of the day.
+    """The contents of the memory at one moment of the day.
 
     Attributes:
         frames: Number of frames until then.

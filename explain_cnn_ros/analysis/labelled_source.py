@@ -29,11 +29,11 @@ class LabelledSource:
         settings: Settings of the analysis, with `label_topic`.
 
     Attributes:
-        path: As of the source; see `Source`, also for the others.
-        name: As of the source.
-        start: As of the source.
-        end: As of the source.
-        total: As of the source.
+        path: Path of the source, as it was given.
+        name: The path as text that can be written as UTF-8.
+        start: Log time of the first message, in ns.
+        end: Log time of the last message, in ns; 0 if it is not known.
+        total: Maximum number of frames; 0 if it is not known.
 
     Raises:
         SourceError: The source has no labels from the detector; the message names the cause and the cure.

@@ -73,7 +73,7 @@ class WindowClassifier:
         self.autocast = autocast
         self.has_dense_pass = isinstance(network, VGGClassifier)
         self.search_int8 = self.has_dense_pass and autocast is None and self.device.type == "cpu" and int8.available()
-        # How much low precision changes the outputs was measured for VGGs.
+        # The effect of low precision on the outputs was measured for VGGs only.
         exact = self.search_int8 or not self.has_dense_pass
         self.search_autocast = autocast if exact else autocast or fast_low_precision(self.device)
         self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}

@@ -235,7 +235,7 @@ class TestAnalysis:
         assert labels_in(studio, tmp_path / "out") == {0: False, 3: True, 4: False}
 
     def test_labels_of_a_person_count_more(self, studio, walk, tmp_path) -> None:
-        """Where a label covers a frame, also one of a box, the detector's boxes do not count."""
+        """The boxes of the detector do not count in frames that have a label from the file, even of a single box."""
         labels = [Label(0.05, 0.25, True), Label(0.75, 0.85, False, box=(0, 0, 5, 5)), Label(0.25, 0.35, True)]
         studio.analyse(tmp_path / "out", walk, labels=labels, label_topic=TOPIC)
         assert labels_in(studio, tmp_path / "out") == {i: v for i, v in SEEN.items() if i != 8} | {1: True, 3: True}
@@ -283,7 +283,7 @@ class TestAnalysis:
         assert (settings["label_topic"], settings["label_classes"], settings["label_score_min"]) == (TOPIC, "", 0.0)
 
     def test_stamps_that_no_image_has_are_a_problem(self, studio, pictures, tmp_path) -> None:
-        """As if the detector had stamped its messages itself."""
+        """The stamps of the messages are those of the detector and not those of the images."""
         arrays = [array(i, SOMEBODY, stamp=stamp_of(i) + SECOND // 4) for i in range(12)]
         bag = copy_into(tmp_path / "bag", pictures, arrays)
         outcome = studio.analyse(tmp_path / "out", bag, label_topic=TOPIC)
@@ -313,7 +313,7 @@ class TestAnalysis:
 
 
 class TestInputs:
-    """What does not fit is named before the analysis begins."""
+    """The command names options and topics that do not fit before the analysis begins."""
 
     def notes(self, studio: Any, output: Path, *paths: Path, **changes: Any) -> list[str]:
         inputs = Inputs(studio.job(output, *paths, **({"label_topic": TOPIC} | changes)))

@@ -19,25 +19,15 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 
 pytest.importorskip("selenium")
 
-from selenium import webdriver
+from browser_kit import open_browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
-
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip("no Chromium here: apt install chromium chromium-driver", allow_module_level=True)
 
 pytestmark = pytest.mark.timeout(600)
 
 #: The minus sign of the pages.
 MINUS = "\N{MINUS SIGN}"
-
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,900"),
-)
-
 
 #: Explanations with signed influence and two other metrics.
 EXPLAIN = ExplainSettings(
@@ -50,14 +40,8 @@ EXPLAIN = ExplainSettings(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with open_browser(1200, 900) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ class TestRegionsOfInterest:
         assert {(message.stamp, message.frame_id) for message in found} == {(0, "")}
 
     def test_frames_are_counted_within_the_interval(self, kit, tmp_path: Path) -> None:
-        """As `BagSource.entries` does."""
+        """The interval is the same as that of `BagSource.entries`."""
         tenth = SECOND // 10
         messages = [kit.image(i) for i in range(4)] + [sent(roi(i, 0, 1, 1), START + i * tenth + 1) for i in range(4)]
         bag = kit.write(tmp_path / "bag", sorted(messages, key=lambda m: m.stamp))

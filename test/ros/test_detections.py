@@ -291,7 +291,7 @@ class TestNode:
         assert (region.x, region.y, region.width, region.height) == (0, -10, 100, 200)
 
     def test_problems_name_the_cause(self, shared_graph: Any, raw_image: Any, frame: np.ndarray) -> None:
-        """In turn: late detections, stamps of another clock, a silent detector, another type, and nobody there."""
+        """The node reports late detections, stamps of another clock, a silent detector, another type, and no detector."""
         robot = Robot(shared_graph)
         camera = iter(range(1000, 100_000))
 
@@ -333,7 +333,7 @@ class TestNode:
         assert (list(models[0].person), models[0].source) == (["person"], "explain_cnn_ros")
 
     def test_vision_msgs(self, shared_graph: Any, raw_image: Any, frame: np.ndarray) -> None:
-        """Where vision_msgs is installed."""
+        """The node decides in the boxes of a Detection2DArray. This needs vision_msgs."""
         module = pytest.importorskip("vision_msgs.msg")
         robot = Robot(shared_graph, module.Detection2DArray)
         robot.wait_for_value("type of the detections", VISION)

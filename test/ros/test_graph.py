@@ -1,4 +1,4 @@
-"""What `doctor` finds in the ROS graph, in the words of the node."""
+"""The problems that `doctor` finds in the ROS graph, in the words of the node."""
 
 from __future__ import annotations
 

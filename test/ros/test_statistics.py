@@ -184,5 +184,5 @@ def test_a_clock_that_is_set_is_no_loss() -> None:
 
 
 def test_a_gap_of_billions_of_periods_is_counted_at_once() -> None:
-    """As it is when both clocks of a machine are set while frames arrive."""
+    """Such a gap arises when both clocks of a machine are set while frames arrive."""
     assert _lost([1] * 40 + [5 * 10**10] + [1] * 40) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""How much each neuron pushes the decision about a window against its label: its signed influence."""
+"""The pushes of the neurons: signed influences in the direction against the label of a window."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def analyse_again(
 ) -> list[LabelledWindow]:
     """Analyse the inputs of an analysis with other weights, and return the labelled windows.
 
-    Frames are decided with the same settings, and the wrong ones are not explained. An analysis that was interrupted is
-    continued.
+    Frames are decided with the same settings. Wrong decisions are neither explained nor grouped by their causes. An
+    analysis that was interrupted is continued.
 
     Args:
         manifest: Manifest of the first analysis.
@@ -69,7 +69,13 @@ def analyse_again(
     """
     try:
         settings = dataclasses.replace(
-            AnalysisSettings.from_dict(manifest["settings"]), explain_every=0, explain_all=False, explain_at=()
+            AnalysisSettings.from_dict(manifest["settings"]),
+            explain_wrong=False,
+            explain_every=0,
+            explain_all=False,
+            explain_at=(),
+            silence_neurons=0,
+            causes_windows=0,
         )
         labels = tuple(Label.from_dict(label) for label in manifest["labels"])
     except (LookupError, TypeError, ValueError) as error:

@@ -62,7 +62,7 @@ class Count:
 
 @dataclass(frozen=True)
 class WindowProof:
-    """What a repair changes on a set of windows.
+    """The changes that a repair makes in the decisions about a set of windows.
 
     Attributes:
         fixed: Windows that become right, of those that were wrong.

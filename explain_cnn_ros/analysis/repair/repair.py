@@ -78,8 +78,8 @@ class Cure:
         name: "training" or "silencing".
         weights: Its weights file.
         held_out: The held-out windows, decided before and after.
-        proof: What changes on them.
-        unseen: What changes on the labelled windows of each recording that took no part, by the folder of its analysis.
+        proof: The changes of the decisions about them.
+        unseen: The same for the labelled windows of recordings that took no part, by the folder of their analysis.
         old: Figures on the held-out old data after the change; empty without old data.
         frames: Decisions about the held-out frames after the change; None if they were not analysed again.
     """

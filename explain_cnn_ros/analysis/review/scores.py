@@ -1,4 +1,4 @@
-"""How much a label of a window would tell, and why: doubt, disagreement of neighbours, influence that contradicts."""
+"""Scores of windows for the review: doubt, disagreement of neighbouring frames, and contradicting influence."""
 
 from __future__ import annotations
 

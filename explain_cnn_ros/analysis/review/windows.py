@@ -116,7 +116,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class ReviewedAnalysis:
-    """What a review reads of an analysis.
+    """The results of an analysis that a review needs.
 
     Attributes:
         output: Folder of the analysis.

@@ -192,7 +192,7 @@ def test_marks_in_different_corners_are_different_causes(vgg11_classifier, kind:
 
 
 def test_shares_of_the_margin(meter: PushMeter) -> None:
-    """By hand: the pushes of the neurons over the margins, both summed over the windows."""
+    """The share is the sum of the neurons' pushes over all windows, divided by the sum of the margins."""
     windows = [noise(seed) for seed in range(3)]
     wrong, right = measured(meter, False, windows), measured(meter, False, [])
     (cause,), _ = causes_of(FALSE_ALARM, wrong, right, meter, lambda *_: NOTHING)

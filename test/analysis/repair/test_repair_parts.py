@@ -36,7 +36,7 @@ class TestSplit:
     """The later part of each recording is held out."""
 
     def test_by_the_time_of_the_wrong_windows(self) -> None:
-        """Of nine wrong windows, three come later. The frames of two seconds before them belong to neither side."""
+        """Three of nine wrong windows are held out. The frames in the two seconds before them are on neither side."""
         windows = [window(t, wrong=t % 2 == 0) for t in range(18)]
         parts = split(windows)
         assert [w.log_time // SECOND for w in parts.training] == list(range(10))
