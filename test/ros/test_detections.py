@@ -291,7 +291,7 @@ class TestNode:
         assert (region.x, region.y, region.width, region.height) == (0, -10, 100, 200)
 
     def test_problems_name_the_cause(self, shared_graph: Any, raw_image: Any, frame: np.ndarray) -> None:
-        """The node reports late detections, stamps of another clock, a silent detector, another type, and no detector."""
+        """The node reports late detections, stamps of another clock, silence, another type, and no detector."""
         robot = Robot(shared_graph)
         camera = iter(range(1000, 100_000))
 

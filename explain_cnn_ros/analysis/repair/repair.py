@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.finished import read_results
 from explain_cnn_ros.analysis.job import ProgressReporter
@@ -127,7 +130,8 @@ class _Analysis:
             raise RepairError(f"{folder}: {error}: run `analyze` again, with another --output") from error
         self.inputs = [Path(path) for path in self.manifest["inputs"]]
 
-    def frames(self, windows: Sequence[LabelledWindow]) -> Any:
+    def frames(self, windows: Sequence[LabelledWindow]) -> Iterator[tuple[NDArray[np.uint8], list[LabelledWindow]]]:
+        """Yield the frames of windows, uint8 [H, W, 3] RGB, each with its windows."""
         return frames_of(self.inputs, self.settings, windows)
 
 
