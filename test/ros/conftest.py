@@ -7,6 +7,7 @@ that does so defines a fixture `processes` of module scope, and its tests use `s
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -28,6 +29,10 @@ ROOT = Path(__file__).parents[2]
 # Before any node is created: nothing of the tests leaves this machine, and wrong types in messages are errors.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+
+
+#: Number of participants and of failures before a test.
+BEFORE = pytest.StashKey[tuple[int, int]]()
 
 
 class Processes:
@@ -195,6 +200,41 @@ class Graph:
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
+
+
+def participants() -> int:
+    """Number of DDS participants in this process. Each has a thread for its events."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            names.append((task / "comm").read_text())
+    return sum(name.startswith("dds.ev.") for name in names)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what a test begins with, for the check after it."""
+    item.stash[BEFORE] = (participants(), item.session.testsfailed)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Check that each test leaves no participant in this process.
+
+    A node that is destroyed stays in the graph as long as anything refers to it. It never answers, and it would be a
+    second node of its name for the next test in its domain, which may run in another process.
+    """
+    result = yield
+    item.funcargs.clear()  # pytest refers to fixtures until after this hook
+    before, failed = item.stash[BEFORE]
+    deadline = time.monotonic() + 60
+    # A test that has failed is kept for its report, with all that it refers to.
+    while participants() > before and item.session.testsfailed == failed:
+        gc.collect()
+        assert time.monotonic() < deadline, "the test leaves a participant: let nothing refer to its nodes and context"
+        time.sleep(0.01)
+    return result
 
 
 @pytest.fixture
