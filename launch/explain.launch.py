@@ -26,6 +26,8 @@ def node(context: LaunchContext) -> list[Any]:
     given: dict[str, Any] = {"image_transport": transport} if transport else {}
     if value("detections"):
         given["regions"] = "detections"
+    if value("live"):
+        given["live"] = value("live")
     given |= {name: value(name) == "true" for name in ("use_sim_time", "autostart") if value(name)}
     # RViz and image_transport look for the calibration there as well: beside the image, in its namespace.
     camera_info = value("camera_info") or "/".join([*image.split("/")[:-1], "camera_info"])
@@ -37,6 +39,8 @@ def node(context: LaunchContext) -> list[Any]:
             namespace=value("namespace"),
             name=value("name"),
             output="screen",
+            respawn=value("respawn") == "true",
+            respawn_delay=2.0,
             parameters=[value("params_file") or config, *([given] if given else [])],
             # The remapping of a topic does not apply to topics below it: the compressed one has its own rule.
             remappings=[
@@ -74,6 +78,12 @@ def generate_launch_description() -> LaunchDescription:
                 description="Topic of a detector's boxes. If it is given, the parameter regions is detections: the "
                 "node decides and explains in these boxes. Default: the value of regions in params_file.",
             ),
+            DeclareLaunchArgument(
+                "live",
+                default_value="",
+                choices=["", "none", "influence"],
+                description="Whether every decision is explained live. Default: the value in params_file.",
+            ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
             DeclareLaunchArgument("name", default_value="explain_node", description="Name of the node."),
             DeclareLaunchArgument(
@@ -93,6 +103,12 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["", "true", "false"],
                 description="Whether the node configures and activates itself at the start. Default: the value in "
                 "params_file.",
+            ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                choices=["true", "false"],
+                description="Whether the node is started again, after 2 s, if its process ends.",
             ),
             DeclareLaunchArgument(
                 "dds_profile",

@@ -2,8 +2,9 @@
 
     python tools/document.py [--check]
 
-It writes config/explain.yaml and docs/parameters.md from the parameters of the node, and the lines about metrics in
-msg/ from the registry of metrics. With --check it changes nothing, and fails if a file is out of date.
+It writes config/explain.yaml, config/black_box.yaml and docs/parameters.md from the parameters of the node and of the
+black box, and the lines about metrics in msg/ from the registry of metrics. With --check it changes nothing, and fails
+if a file is out of date.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from explain_cnn_ros.explain.metrics.registry import SIMILARITY_METRICS, Selects
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import replace_text
 from explain_cnn_ros.options import Option
+from explain_cnn_ros.ros.black_box.parameters import declared as declared_of_black_box
 from explain_cnn_ros.ros.parameters import declared
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,8 +55,15 @@ if `explain.perturbations` is 0. Metrics that read gradients are then computed f
 
 """
 
+BLACK_BOX_SECTION = """
+## Parameters of the black box
+
+[field_test.md](field_test.md) describes the black box. `config/black_box.yaml` is the same list as a file.
+
+"""
+
 CONFIGURATION_HEAD = """\
-# All parameters of the node with their defaults, written by tools/document.py. Copy this file, and delete the
+# All parameters of the {name} with their defaults, written by tools/document.py. Copy this file, and delete the
 # parameters that you do not change. Parameters that are marked as live can be changed while the node runs.
 /**:
   ros__parameters:
@@ -100,12 +109,17 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def configuration() -> str:
-    """Return the text of config/explain.yaml."""
+def configuration(name: str, parameters: dict[str, tuple[Any, Option]]) -> str:
+    """Return the text of a parameter file.
+
+    Args:
+        name: Name of the node in the first line.
+        parameters: Default and option of each parameter.
+    """
     lines = []
     group = ""
-    for name, (default, option) in declared().items():
-        prefix, _, leaf = name.rpartition(".")
+    for parameter, (default, option) in parameters.items():
+        prefix, _, leaf = parameter.rpartition(".")
         if prefix != group:
             lines.append(f"    {prefix}:")
             group = prefix
@@ -115,19 +129,36 @@ def configuration() -> str:
             about += f" [{text}]"
         lines += textwrap.wrap(about, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
         lines.append(f"{indent}{leaf}: {literal(default)}")
-    return CONFIGURATION_HEAD + "\n".join(lines) + "\n"
+    return CONFIGURATION_HEAD.format(name=name) + "\n".join(lines) + "\n"
 
 
 def parameters_page() -> str:
     """Return the text of docs/parameters.md."""
+    return (
+        PARAMETERS_PAGE
+        + parameters_table(declared())
+        + METRICS_SECTION
+        + "\n".join(metrics_table())
+        + "\n"
+        + BLACK_BOX_SECTION
+        + parameters_table(declared_of_black_box())
+    )
+
+
+def parameters_table(parameters: dict[str, tuple[Any, Option]]) -> str:
+    """Return a table of parameters.
+
+    Args:
+        parameters: Default and option of each parameter.
+    """
     lines = ["| parameter | default | allowed | live | meaning |", "|---|---|---|---|---|"]
-    for name, (default, option) in declared().items():
+    for name, (default, option) in parameters.items():
         # A list of all choices says no more than "all".
         everything = isinstance(default, list) and choices(option) == default
         shown = "all" if everything else f"`{literal(default)}`"
         live = "" if option.read_only else "yes"
         lines.append(f"| `{name}` | {shown} | {allowed(default, option)} | {live} | {option.description} |")
-    return PARAMETERS_PAGE + "\n".join(lines) + "\n" + METRICS_SECTION + "\n".join(metrics_table()) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def metrics_table() -> list[str]:
@@ -199,7 +230,11 @@ def with_block(text: str, title: str, lines: list[str]) -> str:
 
 def documents() -> dict[Path, str]:
     """Return the text that each file should have."""
-    texts = {ROOT / "config/explain.yaml": configuration(), ROOT / "docs/parameters.md": parameters_page()}
+    texts = {
+        ROOT / "config/explain.yaml": configuration("node", declared()),
+        ROOT / "config/black_box.yaml": configuration("black box", declared_of_black_box()),
+        ROOT / "docs/parameters.md": parameters_page(),
+    }
     for (name, title), lines in BLOCKS.items():
         path = ROOT / name
         texts[path] = with_block(texts.get(path) or path.read_text(encoding="utf-8"), title, lines())

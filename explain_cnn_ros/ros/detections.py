@@ -19,9 +19,10 @@ from explain_cnn_ros.bags.detection_types import DETECTION_TYPES, OWN, ROI, VISI
 from explain_cnn_ros.ros import detection_problems
 from explain_cnn_ros.ros.detection_problems import Matching, WatchedDetections
 from explain_cnn_ros.ros.matching import DetectedImage, DetectionMatcher
+from explain_cnn_ros.ros.offers import offered, profile
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import Problem
-from explain_cnn_ros.ros.source import SILENCE, ImageSource, nanoseconds, offered, profile
+from explain_cnn_ros.ros.source import SILENCE, ImageSource, nanoseconds
 from explain_cnn_ros.scan.decider import DETECTIONS
 from explain_cnn_ros.scan.detections import boxes_from
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -16,6 +16,7 @@ from explain_cnn_ros.explain.live import SMOOTHING
 from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, option, options
+from explain_cnn_ros.ros.descriptors import descriptor
 from explain_cnn_ros.scan.decider import DETECTIONS, REGIONS, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 
@@ -196,45 +197,6 @@ def replaced(values: dict[str, Any]) -> list[str]:
         if given not in (value, getattr(ExplainSettings(), leaf)):
             found.append(name)
     return found
-
-
-def descriptor(default: Any, described: Option) -> ParameterDescriptor:
-    """Return the ROS description of an option, with its range.
-
-    Args:
-        default: Default of the parameter, whose type determines the kind of range.
-        described: The option.
-    """
-    message = ParameterDescriptor(
-        description=described.description,
-        additional_constraints=constraints(default, described),
-        read_only=described.read_only,
-    )
-    low, high = described.minimum, described.maximum
-    if low is not None and high is not None:
-        if isinstance(default, float):
-            message.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
-        elif isinstance(default, int):
-            message.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-    return message
-
-
-def constraints(default: Any, described: Option) -> str:
-    """Return what ROS's ranges cannot express, in words; "" if there is nothing else.
-
-    ROS has no choices, and no ranges of arrays. They are checked when the settings are built.
-
-    Args:
-        default: Default of the parameter.
-        described: The option.
-    """
-    several = isinstance(default, list)
-    if described.choices:
-        names = ", ".join(choice or "'' (empty)" for choice in described.choices)
-        return f"{'At least one of' if several else 'One of'}: {names}."
-    if several and described.minimum is not None and described.maximum is not None:
-        return f"Each number from {described.minimum:g} to {described.maximum:g}, without repetition."
-    return ""
 
 
 def unchecked(_: NodeParameters) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 
 from explain_cnn_ros.ros import problems
 from explain_cnn_ros.ros.boxes import is_calibrated
+from explain_cnn_ros.ros.offers import offered, profile
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
 from explain_cnn_ros.ros.statistics import Statistics
@@ -46,35 +47,6 @@ def steady_seconds() -> float:
 def nanoseconds(header: Header) -> int:
     """Return the stamp of a header in nanoseconds."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
-def offered(publishers: Sequence[TopicEndpointInfo]) -> tuple[str, bool]:
-    """Return the reliability, and whether earlier messages are received, of a subscription that loses least.
-
-    A best-effort subscription loses large messages. A reliable one receives from reliable publishers only, and one that
-    receives earlier messages only from publishers that store them.
-
-    Args:
-        publishers: The publishers; at least one.
-    """
-    reliable = all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
-    latched = all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
-    return "reliable" if reliable else "best_effort", latched
-
-
-def profile(depth: int, reliability: str, latched: bool) -> QoSProfile:
-    """Return the QoS of a subscription.
-
-    Args:
-        depth: Number of messages that wait.
-        reliability: "reliable" or "best_effort".
-        latched: Whether messages are received that were published before.
-    """
-    return QoSProfile(
-        depth=depth,
-        reliability=ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
 
 
 class ImageSource:

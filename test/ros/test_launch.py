@@ -174,6 +174,7 @@ class Description:
 
 
 EXPLAIN, REPLAY = ROOT / "launch/explain.launch.py", ROOT / "launch/replay.launch.py"
+FIELD_TEST = ROOT / "launch/field_test.launch.py"
 
 
 def explained(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Call:
@@ -184,6 +185,13 @@ def explained(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Call:
 
 def replayed(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Description:
     return Description(REPLAY, {"bag": "sample/street", **given}, monkeypatch)
+
+
+def in_the_field(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[Call, Call]:
+    """Return the node and the black box of a field test."""
+    description = Description(FIELD_TEST, given, monkeypatch)
+    (black_box,) = description.of("Node")
+    return node_of(description, monkeypatch), black_box
 
 
 def node_of(replay: Description, monkeypatch: pytest.MonkeyPatch) -> Call:
@@ -200,6 +208,12 @@ def remappings(node: Call) -> dict[str, str]:
 def test_arguments_are_described_and_used(monkeypatch):
     replay = replayed({"rviz": "true"}, monkeypatch)
     explain = Description(EXPLAIN, replay.values, monkeypatch)
+    test = Description(FIELD_TEST, {}, monkeypatch)
+    assert test.environment == {"FASTRTPS_DEFAULT_PROFILES_FILE": test.values["dds_profile"]}
+    included = Description(EXPLAIN, test.values, monkeypatch)
+    for argument in test.of("DeclareLaunchArgument"):
+        assert argument.kwargs["description"].endswith("."), argument.args
+        assert argument.args[0] in test.used | included.used
     for description in (replay, explain):
         for argument in description.of("DeclareLaunchArgument"):
             assert argument.kwargs["description"].endswith("."), argument.args
@@ -240,6 +254,7 @@ def test_the_calibration_is_beside_the_image(given, expected, monkeypatch):
         ({"params_file": "my.yaml", "use_sim_time": "true"}, ["my.yaml", {"use_sim_time": True}]),
         ({"params_file": "my.yaml", "image": "/a/compressed"}, ["my.yaml", {"image_transport": "compressed"}]),
         ({"params_file": "my.yaml", "detections": "/yolo/boxes"}, ["my.yaml", {"regions": "detections"}]),
+        ({"params_file": "my.yaml", "live": "influence"}, ["my.yaml", {"live": "influence"}]),
     ],
 )
 def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, parameters, monkeypatch):
@@ -252,13 +267,18 @@ def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, para
 def test_arguments_with_few_values_refuse_others(path, monkeypatch):
     """launch itself compares values with the choices; without them, a node ends with a traceback."""
     arguments = {a.args[0]: a.kwargs for a in Description(path, {"bag": ""}, monkeypatch).of("DeclareLaunchArgument")}
-    for name in {"image_transport", "use_sim_time", "autostart", "log_level", "rviz"} & set(arguments):
+    few = {"image_transport", "use_sim_time", "autostart", "log_level", "rviz", "live", "respawn"}
+    for name in few & set(arguments):
         assert arguments[name]["default_value"] in arguments[name]["choices"]
     if path == EXPLAIN:
         assert arguments["log_level"]["choices"] == ["debug", "info", "warn", "error", "fatal"]
 
 
-@pytest.mark.parametrize("launched", [explained, lambda g, m: node_of(replayed(g, m), m)], ids=["explain", "replay"])
+@pytest.mark.parametrize(
+    "launched",
+    [explained, lambda g, m: node_of(replayed(g, m), m), lambda g, m: in_the_field(g, m)[0]],
+    ids=["explain", "replay", "field_test"],
+)
 def test_a_topic_of_detections_is_remapped(launched, monkeypatch):
     assert remappings(launched({"detections": "/yolo/boxes"}, monkeypatch))["detections"] == "/yolo/boxes"
     assert "detections" not in remappings(launched({}, monkeypatch))
@@ -347,3 +367,49 @@ def test_a_failed_replay_is_an_error(monkeypatch):
             exited(action, status)
     replay.is_shutdown = True
     assert exited(player, 1) is None, "Ctrl-C"
+
+
+def test_the_node_is_started_again_in_a_field_test_only(monkeypatch):
+    node, black_box = in_the_field({}, monkeypatch)
+    assert node.kwargs["respawn"] is black_box.kwargs["respawn"] is True
+    assert node.kwargs["respawn_delay"] == black_box.kwargs["respawn_delay"] > 0
+    assert explained({}, monkeypatch).kwargs["respawn"] is False
+
+
+def test_the_black_box_has_the_topics_of_the_node(monkeypatch):
+    given = {"image": "/front/image_raw/compressed", "name": "eyes", "namespace": "robot", "use_sim_time": "true"}
+    node, black_box = in_the_field(given, monkeypatch)
+    assert remappings(black_box) == remappings(node)
+    assert (black_box.kwargs["namespace"], black_box.kwargs["name"]) == ("robot", "black_box")
+    assert node.kwargs["parameters"][1] == {"image_transport": "compressed", "use_sim_time": True}
+    assert black_box.kwargs["parameters"][1] == {
+        "node": "eyes", "image_transport": "compressed", "use_sim_time": True
+    }  # fmt: skip
+
+
+def test_the_black_box_gets_the_arguments_that_are_given(monkeypatch):
+    _, black_box = in_the_field({}, monkeypatch)
+    description = Description(FIELD_TEST, {}, monkeypatch)
+    assert description.text(black_box.kwargs["parameters"][0]) == "share/explain_cnn_ros/config/black_box.yaml"
+    assert black_box.kwargs["parameters"][1] == {"node": "explain_node"}
+    given = {
+        "black_box_params_file": "my.yaml", "folder": "/data", "before": "20", "after": "2.5", "topics": "/odom",
+        "trigger_topics": "/bumper,/stop", "actions": "navigate_to_pose",
+    }  # fmt: skip
+    _, black_box = in_the_field(given, monkeypatch)
+    parameters = black_box.kwargs["parameters"]
+    assert parameters[0] == "my.yaml"
+    assert parameters[1] == {
+        "node": "explain_node", "folder": "/data", "before": 20.0, "after": 2.5, "topics": "/odom",
+        "trigger_topics": "/bumper,/stop", "actions": "navigate_to_pose",
+    }  # fmt: skip
+    # ROS refuses a whole number for a parameter that is a real one.
+    assert all(isinstance(parameters[1][name], float) for name in ("before", "after"))
+
+
+def test_parameter_files_name_every_parameter_with_a_value_of_its_type():
+    declared = importlib.import_module("explain_cnn_ros.ros.black_box.parameters").declared()
+    (node,) = yaml.safe_load((ROOT / "config/black_box.yaml").read_text()).values()
+    assert {name: (type(value), value) for name, value in node["ros__parameters"].items()} == {
+        name: (type(default), default) for name, (default, _) in declared.items()
+    }
