@@ -49,7 +49,7 @@ setup(
     ],
     extras_require={
         "bags": BAGS,  # read recordings
-        "analysis": ANALYSIS,  # explain-cnn analyze and compare
+        "analysis": ANALYSIS,  # explain-cnn analyze, review, causes, repair and compare
         "cluster": [*ANALYSIS, "ray"],  # explain-cnn analyze --ray
         "experiments": EXPERIMENTS,  # explain-cnn experiments: figures, LIME and Grad-CAM
         "networks": ["torchvision"],  # networks of torchvision: explain-cnn import-weights, and its weights files

@@ -88,3 +88,9 @@ def reason(error: OSError) -> str:
 def visible(text: str | os.PathLike[str]) -> str:
     r"""Return a text whose control characters and changes of direction are escapes such as \u202e."""
     return MISLEADING.sub(lambda found: f"\\u{ord(found[0]):04x}", os.fspath(text))
+
+
+def quoted(value: object, length_max: int = 100) -> str:
+    """Return a value of a file or a message as Python spells it, cut if it is long, for an error message."""
+    text = repr(value)
+    return text if len(text) <= length_max else f"{text[:length_max]} ..."

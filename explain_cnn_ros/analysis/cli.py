@@ -40,6 +40,7 @@ from explain_cnn_ros.analysis.report import NAME
 from explain_cnn_ros.analysis.run import run
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.silencing import effect_lines
+from explain_cnn_ros.bags.recording_folder import recordings_in
 from explain_cnn_ros.explain.metrics import metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.files import visible
@@ -80,7 +81,13 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="explain-cnn analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("inputs", metavar="BAG", nargs="+", type=Path, help="Recordings, folders of images, videos.")
+    result.add_argument(
+        "inputs",
+        metavar="BAG",
+        nargs="+",
+        type=Path,
+        help="Recordings, folders of images, videos, the folder of a black box.",
+    )
     result.add_argument("--output", metavar="DIR", type=Path, required=True, help="Folder for the results.")
     result.add_argument("--resume", action="store_true", help="Continue the analysis in DIR.")
     result.add_argument(
@@ -195,7 +202,8 @@ def job_of(arguments: argparse.Namespace) -> Job:
         explain=ExplainSettings.preset(arguments.preset, **explain),
     )
     labels = tuple(read_labels(arguments.labels)) if arguments.labels else ()
-    return Job(distinct(arguments.inputs), arguments.output, settings, labels, arguments.weights, arguments.device)
+    inputs = [recording for path in arguments.inputs for recording in recordings_in(path)]
+    return Job(distinct(inputs), arguments.output, settings, labels, arguments.weights, arguments.device)
 
 
 def distinct(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -222,7 +230,7 @@ def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_en
     try:
         job = job_of(arguments)
     except ValueError as error:
-        command.error(str(error))
+        command.error(visible(str(error)))
     times = Counter(path.absolute() for path in arguments.inputs)
     for path in job.inputs:
         if (count := times[path.absolute()]) > 1:

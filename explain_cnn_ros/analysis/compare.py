@@ -25,7 +25,7 @@ from explain_cnn_ros.analysis.legend import legend, target_texts
 from explain_cnn_ros.analysis.pages import render
 from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
-from explain_cnn_ros.files import reason, replace_text, require_folder
+from explain_cnn_ros.files import reason, replace_text, require_folder, visible
 
 #: Maximum numbers of changed frames, of points of the scatter plot, and of neurons of a metric that are shown.
 CHANGED, POINTS, NEURONS = 300, 2000, 12
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = compare(arguments.a, arguments.b)
         replace_text(arguments.output, render("compare", f"{arguments.a.name} and {arguments.b.name}", found))
     except (CompareError, OSError) as error:
-        print(f"compare: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"compare: {visible(reason(error) if isinstance(error, OSError) else str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("compare: interrupted", file=sys.stderr)
@@ -218,8 +218,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
     if found["incomparable"]:
-        print(f"compare: {found['incomparable']}", file=sys.stderr)
-    print(f"{counts['common']} frames in common, {counts['changed']} decisions changed: open {arguments.output}")
+        print(f"compare: {visible(found['incomparable'])}", file=sys.stderr)
+    print(
+        f"{counts['common']} frames in common, {counts['changed']} decisions changed: open {visible(arguments.output)}"
+    )
     return 0
 
 

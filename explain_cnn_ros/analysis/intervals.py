@@ -74,3 +74,38 @@ def share_interval(counts: Sequence[tuple[int, int]], seed: int = 0) -> tuple[fl
         ends = np.percentile(sums[:, 0] / sums[:, 1], (2.5, 97.5))
         low, high = min(low, float(ends[0])), max(high, float(ends[1]))
     return low, high
+
+
+def mean_interval(shares: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Compute the 95 % confidence interval of the mean of independent shares, from Wilson's (Zou & Donner 2008).
+
+    Args:
+        shares: Number of frames of a kind, and number of all frames, of each group; no group is empty.
+
+    Returns:
+        The lower and the upper end.
+    """
+    means, ends = [count / total for count, total in shares], [wilson(*pair) for pair in shares]
+    mean = sum(means) / len(means)
+    below = math.sqrt(sum((one - low) ** 2 for one, (low, _) in zip(means, ends, strict=True)))
+    above = math.sqrt(sum((high - one) ** 2 for one, (_, high) in zip(means, ends, strict=True)))
+    return mean - below / len(means), mean + above / len(means)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Compute the p value of McNemar's exact test (1947): how probable a difference at least as large is by chance.
+
+    Args:
+        better: Number of windows whose decision becomes right.
+        worse: Number of windows whose decision becomes wrong.
+
+    Returns:
+        The two-sided p value; 1 if no decision changes.
+    """
+    total = better + worse
+    tail = ways = 1
+    for k in range(min(better, worse)):
+        ways = ways * (total - k) // (k + 1)
+        tail += ways
+    # The whole numbers are exact. They may be too large for a float, but their ratio is not.
+    return min(1.0, 2 * tail / 2**total)

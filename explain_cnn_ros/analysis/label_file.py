@@ -7,10 +7,11 @@ import io
 import math
 import re
 from datetime import datetime, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from explain_cnn_ros.analysis.labels import RELATIVE_MAX, Box, Label
+from explain_cnn_ros.files import quoted
 
 #: Optional columns of a box, in pixels of the image.
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -89,8 +90,10 @@ def _label(place: str, row: dict[str, str], delimiter: str) -> Label:
     try:
         start = _seconds(texts[0], delimiter) if texts[0] else -math.inf
         end = _seconds(texts[1], delimiter) if texts[1] else math.inf
-    except (ValueError, InvalidOperation, OverflowError):
-        raise ValueError(f"{place}: start and end are {texts[0]!r}, {texts[1]!r}: each must be {_FORMS}") from None
+    except (ValueError, ArithmeticError):  # also those of Decimal
+        raise ValueError(
+            f"{place}: start and end are {quoted(texts[0])}, {quoted(texts[1])}: each must be {_FORMS}"
+        ) from None
     if not start < end:
         raise ValueError(f"{place}: end ({end:.10g}) must lie after start ({start:.10g})")
     if start < RELATIVE_MAX <= end < math.inf and start > -math.inf:
@@ -102,7 +105,9 @@ def _label(place: str, row: dict[str, str], delimiter: str) -> Label:
     box = _box(place, row, delimiter)
     if word not in _YES + _NO + (_IGNORE if box else ()):
         of_boxes = "; ignore is for boxes only" if word in _IGNORE else ""
-        raise ValueError(f"{place}: person is {row.get('person', '')!r}: use person or background, or 1 or 0{of_boxes}")
+        raise ValueError(
+            f"{place}: person is {quoted(row.get('person', ''))}: use person or background, or 1 or 0{of_boxes}"
+        )
     return Label(start, end, word in _YES, row.get("source", ""), box, word in _IGNORE)
 
 
@@ -116,7 +121,7 @@ def _box(place: str, row: dict[str, str], delimiter: str) -> Box | None:
         values = [math.nan]
     if not all(map(math.isfinite, values)) or min(values[2:]) <= 0:
         raise ValueError(
-            f"{place}: x, y, width and height are {', '.join(map(repr, texts))}: they must be numbers of pixels, and "
+            f"{place}: x, y, width and height are {', '.join(map(quoted, texts))}: they must be numbers of pixels, and "
             "width and height more than 0; leave all of them empty for the whole frame"
         )
     x, y, width, height = values
@@ -128,7 +133,7 @@ def _seconds(text: str, delimiter: str) -> float:
 
     Raises:
         ValueError: The text is no time.
-        InvalidOperation: The text is no number.
+        ArithmeticError: The text is no number, or too large.
     """
     if re.fullmatch(r"[+-]?inf(inity)?", text.lower()):
         return float(text)

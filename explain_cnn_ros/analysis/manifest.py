@@ -34,6 +34,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "threshold": (int, float),
     "status": str,
     "fingerprints": dict,
+    "network": dict,
     "summary": dict,
     "problems": list,
     "wrong_way": dict,

@@ -24,7 +24,7 @@ def render(name: str, title: str, data: dict[str, Any], scripts: Sequence[str] =
     In all texts, control characters and changes of the direction of writing become escapes.
 
     Args:
-        name: "report" or "compare".
+        name: "report", "compare" or "repair".
         title: Title of the page.
         data: Data for the script, as plain values for JSON.
         scripts: Names of further scripts, which run before that of the page.
@@ -55,7 +55,12 @@ def page_data(page: str) -> dict[str, Any]:
     found = _DATA.search(page)
     if found is None:
         raise ValueError("the report has no data of this package: analyse the recording again")
-    data: dict[str, Any] = json.loads(found[2])
+    try:
+        data: dict[str, Any] = json.loads(found[2])
+    except RecursionError as error:
+        raise ValueError("the data of the report are nested too deeply") from error
+    if not isinstance(data, dict):
+        raise ValueError("the data of the report are no list of entries")
     return data
 
 

@@ -270,18 +270,30 @@ def wrong_way_summary(store: PartStore, count_max: int) -> dict[str, Any]:
         count_max: Maximum number of neurons of each kind of wrong decisions.
 
     Returns:
-        Under "explained", the number of explained wrong and right frames by kind; under "neurons", the neurons by kind;
-        under "effects", the effect of each set; under "frames", the number of frames that were decided again.
+        Under "explained", the number of explained wrong and right frames by kind; under "windows", the number of wrong
+        windows by kind, of which a frame may have several; under "neurons", the neurons by kind; under "effects", the
+        effect of each set; under "frames", the number of frames that were decided again.
     """
     found = wrong_ways(store)
     measured = [asdict(effect) for effect in effects(store.tables("silencing"))]
     base = sum(table["kind"].null_count for table in store.tables("silencing"))
     return {
         "explained": {kind: {"wrong": found.frames[kind, True], "right": found.frames[kind, False]} for kind in KINDS},
+        "windows": _wrong_windows(store),
         "neurons": {kind: [asdict(neuron) for neuron in found.neurons(kind, count_max)] for kind in KINDS},
         "effects": measured,
         "frames": base,
     }
+
+
+def _wrong_windows(store: PartStore) -> dict[str, int]:
+    """Return the number of wrong windows of each kind, in all frames."""
+    counts = dict.fromkeys(KINDS, 0)
+    for table in store.tables("regions"):
+        for label, wrong in zip(table["label"].to_pylist(), table["wrong"].to_pylist(), strict=True):
+            if wrong:
+                counts[MISSED if label else FALSE_ALARM] += 1
+    return counts
 
 
 def effect_lines(found: Iterable[Mapping[str, Any]]) -> list[str]:

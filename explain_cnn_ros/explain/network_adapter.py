@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from explain_cnn_ros.files import quoted
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.output import margin, probability
 
@@ -146,8 +147,8 @@ class NetworkAdapter(ABC):
             if not matching:
                 near = difflib.get_close_matches(pattern, names, n=3) or [*names][:2] + [*names][-1:]
                 raise ValueError(
-                    f"layer_names is {patterns!r}: no layer of {self.classifier.info.architecture} has a name like "
-                    f"{pattern!r}. Layers are, for instance, {', '.join(dict.fromkeys(near))}"
+                    f"layer_names is {quoted(patterns)}: no layer of {self.classifier.info.architecture} has a name like "
+                    f"{quoted(pattern)}. Layers are, for instance, {', '.join(dict.fromkeys(near))}"
                 )
             found.update(names[name] for name in matching)
         return tuple(sorted(found))
@@ -176,8 +177,10 @@ class NetworkAdapter(ABC):
         names = [part.strip() for part in classes.split(",") if part.strip()] or list(person)
         unknown = [name for name in names if name not in known]
         if unknown or len(set(names)) == len(known):
-            reason = f"there is no class {unknown[0]!r}" if unknown else "these are all classes"
-            raise ValueError(f"target is {classes!r}: {reason}. The classes of the weights are {', '.join(known)}")
+            reason = f"there is no class {quoted(unknown[0])}" if unknown else "these are all classes"
+            raise ValueError(
+                f"target is {quoted(classes)}: {reason}. The classes of the weights are {', '.join(known)}"
+            )
         names = list(dict.fromkeys(names))
         name = PERSON if set(names) == set(person) else ",".join(names)
         return name, tuple(known.index(each) for each in names)
@@ -255,6 +258,21 @@ class NetworkAdapter(ABC):
         Returns:
             Logits [K, classes].
         """
+
+    def damped(self, neurons: Collection[Neuron], factor: float = 0.0) -> nn.Module:
+        """Return a copy of the network whose weights damp neurons: their activations are multiplied by a factor.
+
+        Args:
+            neurons: The neurons.
+            factor: The factor, 0 to 1; 0 silences the neurons exactly as `silence` does.
+
+        Raises:
+            ValueError: The weights of this network cannot do it. The message names the cause.
+        """
+        raise ValueError(
+            f"the neurons of {self.classifier.info.architecture} cannot be silenced in its weights: its adapter "
+            f"({type(self).__name__}) does not support it"
+        )
 
     def output(self, logits: Tensor, kind: str = "logit") -> Tensor:
         """Return the output o of logits [N, classes], which the explanation is about: [N].

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from explain_cnn_ros.analysis.intervals import RECORDINGS_MIN, lift, share_interval, wilson
+from explain_cnn_ros.analysis.intervals import (
+    RECORDINGS_MIN,
+    lift,
+    mcnemar,
+    mean_interval,
+    share_interval,
+    wilson,
+)
 
 
 def test_by_hand() -> None:
@@ -79,3 +87,30 @@ def test_recordings_that_differ_widen_the_interval() -> None:
 def test_recordings_that_are_alike_leave_it_as_it_is() -> None:
     alike = [(30, 100)] * 8
     assert share_interval(alike) == wilson(240, 800)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_the_binomial_test(better: int, worse: int) -> None:
+    expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert mcnemar(better, worse) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_of_large_numbers() -> None:
+    assert mcnemar(20_000, 0) == 0.0
+    assert mcnemar(3000, 3100) == pytest.approx(binomtest(3000, 6100).pvalue, rel=1e-6)
+
+
+def test_the_interval_of_a_mean_of_shares() -> None:
+    assert mean_interval([(30, 100)]) == pytest.approx(wilson(30, 100))
+    # Twice the same group: the width falls by the square root of 2.
+    low, high = wilson(30, 100)
+    assert mean_interval([(30, 100)] * 2) == pytest.approx((0.3 - (0.3 - low) / 2**0.5, 0.3 + (high - 0.3) / 2**0.5))
+
+
+def test_the_interval_of_a_mean_contains_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    inside = []
+    for a, b in zip(rng.binomial(264, 0.98, 1500), rng.binomial(593, 0.9, 1500), strict=True):
+        low, high = mean_interval([(int(a), 264), (int(b), 593)])
+        inside.append(low <= 0.94 <= high)
+    assert 0.93 <= np.mean(inside) <= 0.98

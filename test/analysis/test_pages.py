@@ -13,6 +13,7 @@ import pytest
 
 from explain_cnn_ros.analysis.compare import main as compare
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.pages import page_data, with_data
 from explain_cnn_ros.analysis.rows import proof_of
 from explain_cnn_ros.draw.captions import proof_text
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -223,6 +224,28 @@ def test_the_neurons_that_pushed_the_wrong_way(report, output) -> None:
             assert cells[2].startswith(f"{effect['turned_wrong']} of {effect['right']} ")
             assert cells[3] == f"{effect['changed']} of {effect['unlabelled']}"
             assert ("random" in cells[0]) == effect["random"]
+
+
+def test_the_neurons_table_says_which_windows_it_covers(browser, studio, output) -> None:
+    """Only the best window of each frame counts in the table. Here, each frame has a single window."""
+    manifest = json.loads((output / "out/analysis.json").read_text())
+    wrong = [row["label"] for row in studio.rows(output / "out", "regions") if row["wrong"]]
+    windows = manifest["wrong_way"]["windows"]
+    assert windows == {"missed": wrong.count(True), "false_alarm": wrong.count(False)}
+    browser.get((output / "out/report.html").as_uri())
+    kind = Select(browser.find_element(By.ID, "kind")).first_selected_option.get_attribute("value")
+    assert "best window" not in text(browser, "kind-note")
+    page = (output / "out/report.html").read_text()
+    data = page_data(page)
+    explained = data["manifest"]["wrong_way"]["explained"][kind]["wrong"]
+    data["manifest"]["wrong_way"]["windows"][kind] = explained + 5
+    (output / "several.html").write_text(with_data(page, data))
+    browser.get((output / "several.html").as_uri())
+    name = {"missed": "missed persons", "false_alarm": "false alarms"}[kind]
+    told = (
+        f"Only the best window of each frame counts here: {explained} of the {explained + 5} windows that are {name}."
+    )
+    assert told in text(browser, "kind-note")
 
 
 @pytest.mark.parametrize(

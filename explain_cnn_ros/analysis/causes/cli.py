@@ -100,14 +100,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         for line in run(arguments.output, arguments.name):
-            print(line)
+            print(visible(line))
     except OSError as error:
-        print(f"causes: {reason(error)}", file=sys.stderr)
+        print(f"causes: {visible(reason(error))}", file=sys.stderr)
         return 1
     except (ResultsError, ValueError, LookupError, TypeError) as error:
         known = isinstance(error, ResultsError | ValueError)
         cause = error if known else f"{arguments.output / MANIFEST} has causes of another form"
-        print(f"causes: {cause}", file=sys.stderr)
+        print(f"causes: {visible(str(cause))}", file=sys.stderr)
         return 1
     return 0
 

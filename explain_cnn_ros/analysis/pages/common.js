@@ -52,8 +52,8 @@ function ticks(end, most) {
   return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
 }
 
-/** Draw the axes of a chart, and return functions that convert values to coordinates. */
-function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200, end, label, unit = " s" }) {
+/** Draw the axes of a chart, and return functions that convert values to coordinates: shares of `most`, the upper end. */
+function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200, end, label, unit = " s", most = 1 }) {
   const left = 44, right = width - 12, top = 10, bottom = height - 26;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -61,9 +61,10 @@ function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200,
   svg.setAttribute("aria-label", label);
   const x = (t) => left + ((right - left) * t) / (end || 1);
   const y = (v) => bottom - (bottom - top) * v;
-  for (const v of [0, 0.25, 0.5, 0.75, 1]) {
+  for (const value of most === 1 ? [0, 0.25, 0.5, 0.75, 1] : ticks(most, 4)) {
+    const v = value / most;
     svg.append(draw("line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: "var(--line)" }));
-    svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(v)));
+    svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(+value.toPrecision(3))));
   }
   for (const t of ticks(end, width < 500 ? 4 : 8)) {
     svg.append(draw("text", { x: x(t), y: height - 8, "text-anchor": "middle" }, t >= 120 ? clock(t) : `${+t.toFixed(2)}${unit}`));

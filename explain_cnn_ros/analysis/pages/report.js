@@ -185,11 +185,12 @@ function gallery(images, name) {
 
 /** Show the neurons that pushed wrong decisions of the chosen kind, and what silencing them does. */
 function wrongWay() {
-  const kind = $("kind").value, { explained, neurons, effects } = manifest.wrong_way;
+  const kind = $("kind").value, { explained, windows, neurons, effects } = manifest.wrong_way;
   const { wrong, right } = explained[kind];
-  $("kind-note").textContent = kind === "missed"
+  $("kind-note").textContent = (kind === "missed"
     ? `In ${wrong} explained frames with a person, the decision was “no person”. These neurons argued against the person.`
-    : `In ${wrong} explained frames without a person, the decision was “person”. These neurons argued for a person.`;
+    : `In ${wrong} explained frames without a person, the decision was “person”. These neurons argued for a person.`)
+    + (windows[kind] > wrong ? ` Only the best window of each frame counts here: ${wrong} of the ${windows[kind]} windows that are ${KINDS[kind]}. The causes at the top of the report are about all of these windows.` : "");
   $("right-head").textContent = `right frames ${kind === "missed" ? "with a person" : "without a person"}`;
   $("wrong-way").replaceChildren(...neurons[kind].map((n, i) => {
     const name = `${n.layer_name}, ${n.channel}`;

@@ -5,9 +5,10 @@
 OUT is the output of `analyze` with labels. The last third of each recording is held out. The network learns for some
 minutes from the windows of the other part, wrong and right ones, beside the data that it was trained on. With
 --silence, the neurons of a cause are silenced for good instead, which needs no data; each cure is proved by itself.
-DIR gets the weights (training.safetensors, silencing.safetensors), repair.json, and an analysis of the same recordings
-by the new weights, which `explain-cnn compare` compares with OUT. A repair that was interrupted continues with the same
-command.
+DIR gets the weights (training.safetensors, silencing.safetensors), a page with the proof (repair.html), its numbers
+(repair.json), and an analysis of the same recordings by the new weights, which `explain-cnn compare` compares with OUT.
+A repair that was interrupted continues with the same command. With --page, only the page is written again, for instance
+after `explain-cnn causes` has named the causes.
 
 Exit status: 0 the repair fixes more than it breaks; 4 a cure breaks more than it fixes, or fixes nothing; 1 the repair
 is not possible; 2 wrong arguments; 130 interrupted.
@@ -23,13 +24,13 @@ from pathlib import Path
 from explain_cnn_ros.analysis.cli import TerminalProgress
 from explain_cnn_ros.analysis.finished import ResultsError
 from explain_cnn_ros.analysis.json_text import json_text
+from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
 from explain_cnn_ros.analysis.repair.labelled import RepairError
-from explain_cnn_ros.analysis.repair.repair import RepairJob, repair
-from explain_cnn_ros.analysis.repair.text import lines, plain
+from explain_cnn_ros.analysis.repair.page import PAGE, RECORD, read_record, write_page
+from explain_cnn_ros.analysis.repair.record import record_of
+from explain_cnn_ros.analysis.repair.repair import RepairJob, RepairResult, repair
+from explain_cnn_ros.analysis.repair.text import duration, lines
 from explain_cnn_ros.files import reason, replace_text, require_folder, visible
-
-#: Name of the file with the result.
-RESULT = "repair.json"
 
 #: Exit status of a repair without a benefit.
 NO_BENEFIT = 4
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--seed", type=int, default=default.seed, help="Seed of the training [%(default)s].")
     result.add_argument("--device", default=default.device, help="auto, cpu, cuda and so on [%(default)s].")
+    result.add_argument("--page", action="store_true", help=f"Only write {PAGE} again, from {RECORD} in DIR.")
     return result
 
 
@@ -109,10 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not fine:
             command.error(f"--{name} is out of range: see --help")
     values = vars(given) | {"unseen": tuple(given.unseen), "silence": tuple(given.silence)}
+    page_only = values.pop("page")
     try:
         require_folder(given.output)
-        result = repair(RepairJob(**values), TerminalProgress(), _say)
-        replace_text(given.output / RESULT, json_text(plain(result), indent=1) + "\n")
+        if page_only:
+            write_page(given.output, read_record(given.output), LabelledAnalysis(given.analysis))
+            print(f"page: {visible(given.output / PAGE)}")
+            return 0
+        result = _repair(RepairJob(**values))
     except (RepairError, ResultsError, ValueError, RuntimeError, OSError) as error:
         print(f"repair: {visible(reason(error) if isinstance(error, OSError) else str(error))}", file=sys.stderr)
         return 1
@@ -123,8 +129,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number, line in enumerate(lines(result, cure)):
             print(visible(line) if number == 0 else f"  {visible(line)}")
         print(f"  weights: {visible(cure.weights)}")
+    print(duration(result.phases))
+    print(f"page: {visible(given.output / PAGE)}")
     useless = any(cure.proof.harms or not cure.proof.fixed.count for cure in result.cures)
     return NO_BENEFIT if useless else 0
+
+
+def _repair(job: RepairJob) -> RepairResult:
+    """Run a repair, and write its record and its page."""
+    result = repair(job, TerminalProgress(), _say)
+    record = record_of(result)
+    replace_text(job.output / RECORD, json_text(record, indent=1) + "\n")
+    write_page(job.output, record, LabelledAnalysis(job.analysis))
+    return result
 
 
 def _say(text: str) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.intervals import wilson
+from explain_cnn_ros.analysis.intervals import mcnemar, wilson
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
 from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, probabilities, scan_maxima
+
+#: Maximum p value of a difference that counts as proved.
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class WindowProof:
         broken: Windows that become wrong, of those that were right.
         fixed_alarms: The same as `fixed`, of false alarms only.
         fixed_missed: The same, of missed persons only.
+        broken_alarms: The same as `broken`, of windows without a person only: they become false alarms.
+        broken_missed: The same, of windows with a person only: they become missed persons.
         by_cause: The same as `fixed` for each cause, by its number.
     """
 
@@ -76,12 +81,24 @@ class WindowProof:
     broken: Count
     fixed_alarms: Count
     fixed_missed: Count
+    broken_alarms: Count
+    broken_missed: Count
     by_cause: dict[int, Count]
 
     @property
     def harms(self) -> bool:
         """Whether more windows are broken than fixed."""
         return self.broken.count > self.fixed.count
+
+    @property
+    def p_value(self) -> float:
+        """The probability of a difference at least as large by chance; see `intervals.mcnemar`."""
+        return mcnemar(self.fixed.count, self.broken.count)
+
+    @property
+    def proves_benefit(self) -> bool:
+        """Whether more windows are fixed than broken, and chance is an improbable reason."""
+        return self.fixed.count > self.broken.count and self.p_value < SIGNIFICANT
 
 
 def judge(
@@ -111,41 +128,44 @@ def window_proof(judged: Sequence[Judged], thresholds: tuple[float, float]) -> W
         thresholds: Thresholds of the network before and after the repair.
     """
     wrong: list[tuple[LabelledWindow, bool]] = []
-    broken: list[bool] = []
+    right: list[tuple[LabelledWindow, bool]] = []
     for one in judged:
         before, after = (
             (p >= threshold) == one.window.person
             for p, threshold in zip((one.before, one.after), thresholds, strict=True)
         )
         if before:
-            broken.append(not after)
+            right.append((one.window, not after))
         else:
             wrong.append((one.window, after))
     causes = sorted({window.cause for window, _ in wrong if window.cause is not None})
     return WindowProof(
         fixed=Count.from_flags(fixed for _, fixed in wrong),
-        broken=Count.from_flags(broken),
+        broken=Count.from_flags(broken for _, broken in right),
         fixed_alarms=Count.from_flags(fixed for window, fixed in wrong if not window.person),
         fixed_missed=Count.from_flags(fixed for window, fixed in wrong if window.person),
+        broken_alarms=Count.from_flags(broken for window, broken in right if not window.person),
+        broken_missed=Count.from_flags(broken for window, broken in right if window.person),
         by_cause={n: Count.from_flags(fixed for window, fixed in wrong if window.cause == n) for n in causes},
     )
 
 
-def old_figures(classifier: PersonClassifier, data: TrainingData) -> dict[str, Any]:
+def old_figures(classifier: PersonClassifier, data: TrainingData, threshold: float) -> dict[str, Any]:
     """Return the figures of a network on the held-out part of the data that it was trained on.
 
     Args:
         classifier: The network.
         data: The data of its training.
+        threshold: The decision is "person" if P(person) is at least this.
 
     Returns:
         The accuracy on windows of persons and of backgrounds at the threshold and their mean, and the share of
         person-free photos with an alarm; all with their numbers.
     """
     persons, backgrounds = (probabilities(classifier, images) for images in (data.persons, data.backgrounds))
-    figures: dict[str, Any] = dict(accuracy(persons, backgrounds, classifier.threshold))
+    figures: dict[str, Any] = dict(accuracy(persons, backgrounds, threshold))
     figures |= {"persons": len(persons), "backgrounds": len(backgrounds)}
     if data.test_photos:
         maxima = scan_maxima(classifier, data.test_photos, "held-out photos")
-        figures |= {"photos_with_alarm": float((maxima >= classifier.threshold).mean()), "photos": len(maxima)}
+        figures |= {"photos_with_alarm": float((maxima >= threshold).mean()), "photos": len(maxima)}
     return figures

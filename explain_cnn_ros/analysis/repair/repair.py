@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from explain_cnn_ros.analysis.finished import read_results
 from explain_cnn_ros.analysis.job import ProgressReporter
-from explain_cnn_ros.analysis.repair.crops import frames_of, write_windows
-from explain_cnn_ros.analysis.repair.frames import FrameCounts, analyse_again, count
-from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, Split, labelled_windows, split
-from explain_cnn_ros.analysis.repair.proof import Judged, WindowProof, judge, old_figures, window_proof
-from explain_cnn_ros.analysis.settings import AnalysisSettings
-from explain_cnn_ros.bags.sources import SourceSettings
+from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
+from explain_cnn_ros.analysis.repair.crops import write_windows
+from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
+from explain_cnn_ros.analysis.repair.labelled import RepairError, Split, split
+from explain_cnn_ros.analysis.repair.phases import Phase, Phases
+from explain_cnn_ros.analysis.repair.prover import Cure, Prover, Say
+from explain_cnn_ros.explain.damping import damped
+from explain_cnn_ros.explain.network_adapter import Neuron
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -32,8 +30,6 @@ WARM_UP = 20
 
 #: Steps from one checkpoint to the next.
 CHECKPOINT_EVERY = 25
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,65 +70,32 @@ class RepairJob:
 
 
 @dataclass(frozen=True)
-class Cure:
-    """A changed network and its proof.
-
-    Attributes:
-        name: "training" or "silencing".
-        weights: Its weights file.
-        held_out: The held-out windows, decided before and after.
-        proof: The changes of the decisions about them.
-        unseen: The same for the labelled windows of recordings that took no part, by the folder of their analysis.
-        old: Figures on the held-out old data after the change; empty without old data.
-        frames: Decisions about the held-out frames after the change; None if they were not analysed again.
-    """
-
-    name: str
-    weights: Path
-    held_out: tuple[Judged, ...]
-    proof: WindowProof
-    unseen: dict[str, WindowProof]
-    old: dict[str, Any]
-    frames: FrameCounts | None
-
-
-@dataclass(frozen=True)
 class RepairResult:
     """The result of a repair.
 
     Attributes:
+        job: The repair.
+        before: The network before the repair.
+        threshold: Its decision is "person" if P(person) is at least this.
         causes: The causes in the analysis, as plain values.
         split: The windows that the network learned from, and those that are held out.
         old: Figures on the held-out old data before the repair; empty without old data.
         frames: Decisions about the held-out frames before the repair.
         cures: The changed networks.
+        history: Loss and accuracy on held-out old windows at each checkpoint of the training; empty without training.
+        phases: The time of each phase.
     """
 
+    job: RepairJob
+    before: PersonClassifier
+    threshold: float
     causes: list[dict[str, Any]]
     split: Split
     old: dict[str, Any]
     frames: FrameCounts
     cures: tuple[Cure, ...]
-
-
-class _Analysis:
-    """An analysis of labelled recordings: its manifest, its windows, and the part of the recordings that was read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.manifest = read_results(folder)
-        self.causes: list[dict[str, Any]] = self.manifest.get("causes", {}).get("causes", [])
-        self.windows = labelled_windows(folder, self.causes)
-        if not self.windows:
-            raise RepairError(f"{folder}: no decision has a label: analyse the recording with labels")
-        try:
-            self.settings: SourceSettings = AnalysisSettings.from_dict(self.manifest["settings"])
-        except (LookupError, ValueError) as error:
-            raise RepairError(f"{folder}: {error}: run `analyze` again, with another --output") from error
-        self.inputs = [Path(path) for path in self.manifest["inputs"]]
-
-    def frames(self, windows: Sequence[LabelledWindow]) -> Iterator[tuple[NDArray[np.uint8], list[LabelledWindow]]]:
-        """Yield the frames of windows, uint8 [H, W, 3] RGB, each with its windows."""
-        return frames_of(self.inputs, self.settings, windows)
+    history: list[dict[str, float]]
+    phases: list[Phase]
 
 
 def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult:
@@ -153,8 +116,8 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         OSError: A file cannot be read or written.
         KeyboardInterrupt: The repair was interrupted.
     """
-    analysis = _Analysis(job.analysis)
-    others = {str(folder): _Analysis(folder) for folder in job.unseen}
+    analysis = LabelledAnalysis(job.analysis)
+    others = {str(folder): LabelledAnalysis(folder) for folder in job.unseen}
     before = PersonClassifier.load(job.weights, job.device)
     for folder, one in {str(job.analysis): analysis, **others}.items():
         if one.manifest.get("model") != before.model_hash:
@@ -167,27 +130,36 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         raise RepairError("nothing to do: give --inria for a training, --silence for silencing the neurons of causes")
     parts = split(analysis.windows, job.held_out)
     _check(parts)
+    changed = _silenced(before, silenced, job.damping) if silenced else None
     job.output.mkdir(parents=True, exist_ok=True)
+    phases = Phases()
     cures: dict[str, PersonClassifier] = {}
     data: TrainingData | None = None
+    history: list[dict[str, float]] = []
     if job.inria is not None:
         own = job.output / "windows"
-        written = write_windows(analysis.inputs, analysis.settings, parts.training, own)
+        with phases.measure("writing the windows for the training"):
+            written = write_windows(analysis.inputs, analysis.settings, parts.training, own)
         wrong = sum(window.wrong for window in written)
         say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
-        data, cures["training"] = _train(job, job.inria, own)
-    if silenced:
-        cures["silencing"] = before.damped(_neurons_of(silenced), job.damping)
-    starts = _starts(parts.held_out)
+        data, cures["training"], history = _train(job, job.inria, own, phases)
+    if changed is not None:
+        cures["silencing"] = changed
     say("measuring the network before the repair")
-    old = old_figures(before, data) if data is not None else {}
-    prove = _Prover(job, before, analysis, others, parts.held_out, data, starts, progress, say)
+    prover = Prover(
+        *(job.output, job.device, job.again, before, analysis, others, parts.held_out, data, progress, say, phases)
+    )
     return RepairResult(
+        job,
+        before,
+        prover.threshold(before),
         analysis.causes,
         parts,
-        old,
-        count(analysis.windows, starts),
-        tuple(prove(name, network) for name, network in cures.items()),
+        prover.old_figures(before, "before the repair"),
+        count(analysis.windows, prover.starts),
+        tuple(prover.prove(name, network) for name, network in cures.items()),
+        history,
+        phases.done,
     )
 
 
@@ -199,9 +171,17 @@ def _chosen_causes(causes: Sequence[dict[str, Any]], numbers: Sequence[int]) -> 
     return [causes[number - 1] for number in numbers]
 
 
-def _neurons_of(causes: Sequence[dict[str, Any]]) -> set[tuple[int, int]]:
-    """Return layer and channel of the neurons of causes."""
-    return {(neuron["layer"], neuron["channel"]) for cause in causes for neuron in cause["neurons"]}
+def _silenced(before: PersonClassifier, causes: Sequence[dict[str, Any]], factor: float) -> PersonClassifier:
+    """Return a network whose neurons of some causes are damped.
+
+    Raises:
+        RepairError: The weights of the network cannot do it.
+    """
+    neurons = {Neuron(neuron["layer"], neuron["channel"]) for cause in causes for neuron in cause["neurons"]}
+    try:
+        return damped(before, neurons, factor)
+    except ValueError as error:
+        raise RepairError(f"--silence: {error}") from error
 
 
 def _check(parts: Split) -> None:
@@ -218,16 +198,14 @@ def _check(parts: Split) -> None:
             )
 
 
-def _starts(held_out: Sequence[LabelledWindow]) -> dict[str, int]:
-    """Return the log time at which the held-out part of each recording begins, in ns."""
-    starts: dict[str, int] = {}
-    for window in held_out:
-        starts[window.source] = min(window.log_time, starts.get(window.source, window.log_time))
-    return starts
+def _train(
+    job: RepairJob, inria: Path, own: Path, phases: Phases
+) -> tuple[TrainingData, PersonClassifier, list[dict[str, float]]]:
+    """Fine-tune the network on the old data and on own windows.
 
-
-def _train(job: RepairJob, inria: Path, own: Path) -> tuple[TrainingData, PersonClassifier]:
-    """Fine-tune the network on the old data and on own windows; return the old data as well."""
+    Returns:
+        The old data, the network, and the loss and the accuracy at each checkpoint.
+    """
     start = read_weights(job.weights or DEFAULT_WEIGHTS)
     settings = dataclasses.replace(
         default_settings(start.info.architecture, start),
@@ -240,56 +218,17 @@ def _train(job: RepairJob, inria: Path, own: Path) -> tuple[TrainingData, Person
         proposer_steps=0,
         checkpoint_every=CHECKPOINT_EVERY,
     )
-    data = read_data(inria, job.background, settings, own)
+    with phases.measure("reading the old data"):
+        data = read_data(inria, job.background, settings, own)
     folder = job.output / "training"
     folder.mkdir(exist_ok=True)
     # The held-out photos are searched afterwards, by both networks.
     without_photos = dataclasses.replace(data, threshold_photos=[], test_photos=[])
-    trainer = Trainer(without_photos, settings, folder, choose_device(job.device), start)
-    resume(trainer)
-    trained = trainer.run()
+    with phases.measure("training") as phase:
+        trainer = Trainer(without_photos, settings, folder, choose_device(job.device), start)
+        resume(trainer)
+        phase.continued = trainer.step > 0
+        trained = trainer.run()
     command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed}"
     trained.info = dataclasses.replace(trained.info, command="; ".join(filter(None, [start.info.command, command])))
-    return data, trained
-
-
-@dataclass(frozen=True)
-class _Prover:
-    """Proves the effect of a cure; see `repair`."""
-
-    job: RepairJob
-    before: PersonClassifier
-    analysis: _Analysis
-    others: dict[str, _Analysis]
-    held_out: Sequence[LabelledWindow]
-    data: TrainingData | None
-    starts: dict[str, int]
-    progress: ProgressReporter
-    say: Say
-
-    def __call__(self, name: str, network: PersonClassifier) -> Cure:
-        weights = self.job.output / f"{name}.safetensors"
-        network.save(weights)
-        # The figures are those of the file, in half precision.
-        after = PersonClassifier.load(weights, self.job.device)
-        self.say(f"measuring the network after the {name}")
-        networks, thresholds = (self.before, after), (self.before.threshold, after.threshold)
-        judged = judge(networks, self.analysis.frames(self.held_out))
-        unseen = {
-            folder: window_proof(judge(networks, one.frames(one.windows)), thresholds)
-            for folder, one in self.others.items()
-        }
-        frames = None
-        if self.job.again:
-            folder = self.job.output / f"analysis_after_{name}"
-            windows = analyse_again(self.analysis.manifest, weights, folder, self.job.device, self.progress)
-            frames = count(windows, self.starts)
-        return Cure(
-            name,
-            weights,
-            tuple(judged),
-            window_proof(judged, thresholds),
-            unseen,
-            old_figures(after, self.data) if self.data is not None else {},
-            frames,
-        )
+    return data, trained, trainer.history

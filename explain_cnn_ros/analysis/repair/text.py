@@ -1,13 +1,18 @@
-"""The result of a repair in words, and as plain values."""
+"""The result of a repair in words."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
+from explain_cnn_ros.analysis.intervals import mcnemar
 from explain_cnn_ros.analysis.repair.frames import FrameCounts
-from explain_cnn_ros.analysis.repair.proof import WindowProof
-from explain_cnn_ros.analysis.repair.repair import Cure, RepairResult
+from explain_cnn_ros.analysis.repair.phases import Phase
+from explain_cnn_ros.analysis.repair.proof import SIGNIFICANT
+from explain_cnn_ros.analysis.repair.prover import Cure
+from explain_cnn_ros.analysis.repair.repair import RepairResult
+
+#: Maximum number of phases whose time is printed.
+PHASES = 3
 
 #: Names of the figures on the old data, by their keys.
 OLD = {
@@ -32,10 +37,42 @@ def verdict(cure: Cure) -> str:
     return f"{cure.name}: {counted}"
 
 
+def judgement(fixed: int, broken: int) -> str:
+    """Return whether the windows prove a benefit.
+
+    Args:
+        fixed: Number of windows that become right.
+        broken: Number of windows that become wrong.
+    """
+    if not fixed + broken:
+        return "no decision changes"
+    p_value = mcnemar(fixed, broken)
+    clear = p_value < SIGNIFICANT
+    p = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    if fixed > broken and clear:
+        return f"this proves a benefit on these windows (McNemar's exact test, {p})"
+    if broken > fixed and clear:
+        return f"this proves harm on these windows (McNemar's exact test, {p})"
+    return f"this does not prove a benefit: the difference may be chance (McNemar's exact test, {p})"
+
+
+def duration(phases: Sequence[Phase]) -> str:
+    """Return the time of a repair in words: the sum, and the longest phases."""
+    total = sum(phase.seconds for phase in phases)
+    longest = sorted(phases, key=lambda phase: -phase.seconds)[:PHASES]
+    named = ", ".join(f"{phase.name} {_minutes(phase.seconds)}" for phase in longest)
+    continued = "; the time before the interruption is not included" if any(p.continued for p in phases) else ""
+    return f"time: {_minutes(total)} ({named}{continued})"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
+
+
 def lines(result: RepairResult, cure: Cure) -> list[str]:
     """Return the proof of a cure, a sentence a line, the verdict first."""
     proof = cure.proof
-    found = [verdict(cure)]
+    found = [verdict(cure), judgement(proof.fixed.count, proof.broken.count)]
     found += [f"false alarms fixed: {proof.fixed_alarms.text}; missed persons fixed: {proof.fixed_missed.text}"]
     for number, counted in proof.by_cause.items():
         name = result.causes[number]["name"]
@@ -44,7 +81,10 @@ def lines(result: RepairResult, cure: Cure) -> list[str]:
         before, after = result.frames, cure.frames
         found += [f"held-out frames, searched again: {_frames(before)} before; {_frames(after)} after"]
     for folder, unseen in cure.unseen.items():
-        found += [f"{folder}: {unseen.fixed.text} wrong windows fixed, {unseen.broken.text} right ones broken"]
+        found += [
+            f"{folder}: {unseen.fixed.text} wrong windows fixed, {unseen.broken.text} right ones broken; "
+            f"{judgement(unseen.fixed.count, unseen.broken.count)}"
+        ]
     if cure.old:
         figures = [f"{text} {_change(result.old[key], cure.old[key])}" for key, text in OLD.items() if key in cure.old]
         found += [f"held-out old data: {', '.join(figures)}"]
@@ -59,46 +99,3 @@ def _frames(counts: FrameCounts) -> str:
     persons = counts.found + counts.missed
     alarms = counts.false_alarms / counts.frames if counts.frames else 0.0
     return f"{counts.found} of {persons} persons found and {alarms:.2f} false alarms a frame"
-
-
-def plain(result: RepairResult) -> dict[str, Any]:
-    """Convert a result to plain values for JSON."""
-    return {
-        "training_windows": _sides(result.split.training),
-        "held_out_windows": _sides(result.split.held_out),
-        "old": result.old,
-        "frames": dataclasses.asdict(result.frames),
-        "cures": [
-            {
-                "name": cure.name,
-                "weights": cure.weights.name,
-                "verdict": verdict(cure),
-                "harms": cure.proof.harms,
-                "held_out": _proof(cure.proof),
-                "unseen": {folder: _proof(proof) for folder, proof in cure.unseen.items()},
-                "old": cure.old,
-                "frames": None if cure.frames is None else dataclasses.asdict(cure.frames),
-                "windows": [
-                    {"source": one.window.source, "frame": one.window.frame, "region": one.window.number}
-                    | {"person": one.window.person, "cause": one.window.cause}
-                    | {"before": one.before, "after": one.after}
-                    for one in cure.held_out
-                ],
-            }
-            for cure in result.cures
-        ],
-    }
-
-
-def _proof(proof: WindowProof) -> dict[str, Any]:
-    values = dataclasses.asdict(proof)
-    values["by_cause"] = {str(number): count for number, count in values["by_cause"].items()}
-    return values
-
-
-def _sides(windows: Any) -> dict[str, int]:
-    return {
-        "missed": sum(w.wrong and w.person for w in windows),
-        "false_alarms": sum(w.wrong and not w.person for w in windows),
-        "right": sum(not w.wrong for w in windows),
-    }

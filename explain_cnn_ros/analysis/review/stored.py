@@ -63,7 +63,7 @@ def _of_report(path: Path) -> Iterator[tuple[FrameKey, StoredPicture]]:
         for frame in shown:
             jpeg = base64.b64decode(frame["image"].removeprefix(_URI))
             yield (frame["source"], frame["frame"]), StoredPicture(jpeg, frame["size"][0], 0.0)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # A report of another version, or a damaged one, has no pictures.
         return
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from explain_cnn_ros.explain.general.damping import damped_network
 from explain_cnn_ros.explain.general.interception import Interception, Tap, Unit
 from explain_cnn_ros.explain.general.outgoing import outgoing_weights
 from explain_cnn_ros.explain.general.structure import convolutions, default_layers
@@ -15,6 +16,7 @@ from explain_cnn_ros.explain.network_adapter import (
     Channels,
     Layer,
     NetworkAdapter,
+    Neuron,
     Reconstructions,
     Start,
     Trace,
@@ -181,6 +183,9 @@ class GeneralAdapter(NetworkAdapter):
                 with self._intercepted(layers, _silencer(chosen, values or {})):
                     logits.append(_wide(network(window.expand(len(chosen), -1, -1, -1).contiguous())))
         return torch.cat(logits)
+
+    def damped(self, neurons: Collection[Neuron], factor: float = 0.0) -> nn.Module:
+        return damped_network(self.classifier.network, self._image, self._found, neurons, factor)
 
 
 def _silencer(silenced: Sequence[Channels], values: Mapping[int, Tensor]) -> Tap:

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-#: Functions that set negative values to zero. The deconvnet's and guided backpropagation's rules apply to them.
+#: Functions that set negative values to zero. The deconvnet's and guided backpropagation's rules apply to them, and to
+#: hardtanh with a minimum of 0, which `nn.ReLU6` calls.
 RECTIFIERS: dict[Any, Callable[..., Tensor]] = {
     functional.relu: functional.relu,
     functional.relu6: functional.relu6,
@@ -110,8 +111,9 @@ class Interception(TorchFunctionMode):
 
     def _activate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         before = argument(func, args, kwargs, "input", 0)
-        if func in RECTIFIERS and self._rule:
-            after = _Rectifier.apply(before, RECTIFIERS[func], self._rule == "guided")
+        if self._rule and is_rectifier(func, args, kwargs):
+            rest = {name: value for name, value in kwargs.items() if name != "input"}
+            after = _Rectifier.apply(before, lambda x: out_of_place(func, (x, *args[1:]), rest), self._rule == "guided")
         else:
             after = out_of_place(func, args, kwargs)
         unit, _ = self._pending.pop(id(before), (None, None))
@@ -133,6 +135,11 @@ class _Rectifier(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         passed = gradient.clamp(min=0)
         return (passed * context.saved_tensors[0] if context.guided else passed), None, None
+
+
+def is_rectifier(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a call of an activation function sets negative values to zero."""
+    return func in RECTIFIERS or (func is functional.hardtanh and argument(func, args, kwargs, "min_val", 1) == 0)
 
 
 def argument(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, position: int) -> Any:

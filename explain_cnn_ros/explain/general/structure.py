@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ class Convolution:
         module: The convolution.
         size: Size (height, width) of its maps.
         scale: Factor of each channel by the batch norm, [C]; None without batch norm.
+        norm: Name of the batch norm in the module tree; "" without batch norm, or if it has no weight.
+        function: The activation function; None without one.
     """
 
     unit: Unit
@@ -36,6 +38,8 @@ class Convolution:
     module: nn.Conv2d
     size: tuple[int, int]
     scale: Tensor | None
+    norm: str = ""
+    function: Any = None
 
 
 @dataclass
@@ -46,7 +50,8 @@ class _Found:
     module: nn.Conv2d
     size: tuple[int, int]
     scale: Tensor | None = None
-    activation: bool = False
+    norm: str = ""
+    function: Any = None
 
 
 def convolutions(network: nn.Module, image: Tensor) -> list[Convolution]:
@@ -59,16 +64,18 @@ def convolutions(network: nn.Module, image: Tensor) -> list[Convolution]:
         network: The network, in eval mode.
         image: A normalised image [1, 3, H, W].
     """
-    modules = network.named_modules()
+    modules = [(name, module) for name, module in network.named_modules()]
     names = {id(module.weight): (name, module) for name, module in modules if isinstance(module, nn.Conv2d)}
-    search = _Search(names)
+    norms = {id(module.weight): name for name, module in modules if isinstance(module, nn.BatchNorm2d)}
+    search = _Search(names, norms)
     with torch.inference_mode(False), torch.no_grad(), search:
         network(image.clone())
     counts = Counter(found.name for found in search.found)
     spatial = [found for found in search.found if max(found.size) > 1 and counts[found.name] == 1]
     return [
         Convolution(
-            Unit(number, found.scale is not None, found.activation), found.name, found.module, found.size, found.scale
+            Unit(number, found.scale is not None, found.function is not None),
+            **{field.name: getattr(found, field.name) for field in fields(_Found)},
         )
         for number, found in enumerate(spatial, start=1)
     ]
@@ -77,10 +84,10 @@ def convolutions(network: nn.Module, image: Tensor) -> list[Convolution]:
 class _Search(TorchFunctionMode):
     """Records the convolutions of a pass, and the operations that follow them directly."""
 
-    def __init__(self, names: Mapping[int, tuple[str, Any]]) -> None:
+    def __init__(self, names: Mapping[int, tuple[str, Any]], norms: Mapping[int, str]) -> None:
         super().__init__()
         self.found: list[_Found] = []
-        self._names = names
+        self._names, self._norms = names, norms
         # The tensors are kept, because the id of a tensor that is gone may be used again. The version tells whether a
         # tensor was changed in place in the meantime, for instance by a residual addition.
         self._last: dict[int, tuple[_Found, Tensor, int]] = {}
@@ -92,7 +99,7 @@ class _Search(TorchFunctionMode):
         input = args[0] if args else kwargs.get("input")
         found = self._followed(input)
         if found is not None and func in ACTIVATIONS:
-            found.activation = True
+            found.function = func
             del self._last[id(input)]
         result = func(*args, **kwargs)
         if func is torch.conv2d:
@@ -102,6 +109,8 @@ class _Search(TorchFunctionMode):
                 self._last[id(result)] = (self.found[-1], result, result._version)
         elif func is functional.batch_norm and found is not None and found.scale is None:
             found.scale = batch_norm_scale(func, args, kwargs, found.module.out_channels)
+            weight = argument(func, args, kwargs, "weight", 3)
+            found.norm = "" if weight is None else self._norms.get(id(weight), "")
             del self._last[id(input)]
             self._last[id(result)] = (found, result, result._version)
         return result

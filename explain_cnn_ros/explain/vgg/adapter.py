@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explain_cnn_ros.explain.network_adapter import Channels, Layer, NetworkAdapter, Reconstructions, Start, Trace
+from explain_cnn_ros.explain.filters import scale_channel
+from explain_cnn_ros.explain.network_adapter import (
+    Channels,
+    Layer,
+    NetworkAdapter,
+    Neuron,
+    Reconstructions,
+    Start,
+    Trace,
+)
 from explain_cnn_ros.explain.settings import DEFAULT_LAYERS
 from explain_cnn_ros.explain.vgg.deconvnet import deconvolve
 from explain_cnn_ros.explain.vgg.deconvnet_crops import deconvolve_crops
@@ -98,6 +109,15 @@ class VGGAdapter(NetworkAdapter):
         with in_precision(precision, self.classifier.device):
             logits = silenced_logits(self.classifier.prepared(precision), window, silenced, values or {})
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def damped(self, neurons: Collection[Neuron], factor: float = 0.0) -> nn.Module:
+        # The ReLU commutes with factors that are not negative.
+        network: nn.Module = copy.deepcopy(self.classifier.network)
+        features: Any = network.features
+        for neuron in neurons:
+            filters = _convolution(features[self._convolutions[neuron.layer - 1].convolution])
+            scale_channel(filters, neuron.channel, factor)
+        return network
 
 
 def _convolution(module: nn.Module) -> nn.Conv2d:

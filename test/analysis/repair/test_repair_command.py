@@ -10,10 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from training_kit import draw_data, same_tensors
 
+from explain_cnn_ros.analysis.causes.cli import main as causes
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.manifest import MANIFEST
+from explain_cnn_ros.analysis.pages import page_data
 from explain_cnn_ros.analysis.repair import repair as module
 from explain_cnn_ros.analysis.repair.cli import main
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -94,6 +97,7 @@ def test_both_cures_are_proved(studio, analysed: Path, repaired: tuple[Path, int
         assert (held_out["fixed"]["count"], held_out["fixed"]["of"]) == (fixed, wrong)
         assert (held_out["broken"]["count"], held_out["broken"]["of"]) == (broken, len(cure["windows"]) - wrong)
         assert cure["harms"] == (broken > fixed)
+        assert held_out["p_value"] == pytest.approx(binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1)
         assert cure["verdict"].startswith("THE ") == cure["harms"]
         useless |= cure["harms"] or not fixed
         assert set(cure["old"]) == set(found["old"])
@@ -141,6 +145,8 @@ def test_an_interrupted_repair_goes_on(
         patch.setattr(trainer, "prepared", original)
         assert main(arguments) in (0, 4)
         assert "continuing from step 2" in capsys.readouterr().err
+    (phase,) = (phase for phase in result(tmp_path / "out")["phases"] if phase["name"] == "training")
+    assert phase["continued"]
     one, other = (PersonClassifier.load(f / "training.safetensors", "cpu") for f in (output, tmp_path / "out"))
     assert same_tensors(one.network, other.network)
 
@@ -157,7 +163,69 @@ def test_silencing_needs_no_data(studio, analysed: Path, repaired: tuple[Path, i
     assert cure["old"] == {}
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == cure["verdict"]
-    assert lines[-1].endswith("silencing.safetensors")
+    assert any(line.endswith("silencing.safetensors") for line in lines)
+    assert lines[-2].startswith("time: ")
+    assert lines[-1] == f"page: {tmp_path / 'out' / 'repair.html'}"
+
+
+def test_the_time_and_the_training_are_recorded(repaired: tuple[Path, int]) -> None:
+    found = result(repaired[0])
+    names = [phase["name"] for phase in found["phases"]]
+    assert names[:4] == [
+        "writing the windows for the training",
+        "reading the old data",
+        "training",
+        "deciding the old data, before the repair",
+    ]
+    assert names.count("analysing the recordings, after the silencing") == 1
+    assert all(phase["seconds"] > 0 and not phase["continued"] for phase in found["phases"])
+    assert [point["step"] for point in found["history"]] == [4]
+    assert found["settings"]["steps"] == 4 and found["settings"]["silence"] == [1]
+    assert found["model"] != found["cures"][0]["model"] != found["cures"][1]["model"]
+
+
+def test_the_page_is_written_again_with_names(
+    studio, analysed: Path, repaired: tuple[Path, int], tmp_path, capsys
+) -> None:
+    named, output = tmp_path / "named", tmp_path / "out"
+    shutil.copytree(analysed, named)
+    output.mkdir()
+    shutil.copy(repaired[0] / "repair.json", output)
+    before = page_data((repaired[0] / "repair.html").read_text())
+    assert causes([str(named), "--name", "1=lamp posts"]) == 0
+    assert main([str(named), "--output", str(output), "--page"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"page: {output / 'repair.html'}"
+    after = page_data((output / "repair.html").read_text())
+    assert (before["causes"][0]["name"], after["causes"][0]["name"]) == ("", "lamp posts")
+    assert after["pictures"] == before["pictures"] != []
+    assert after["cures"] == before["cures"]
+    assert [path.name for path in sorted(output.iterdir())] == ["repair.html", "repair.json"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"cures": []}', '{"cures": [{"windows": []}]}', '{"cures": [{}]}'])
+def test_a_page_without_a_record(analysed: Path, tmp_path: Path, capsys, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "repair.json").write_text(text)
+    assert main([str(analysed), "--output", str(tmp_path), "--page"]) == 1
+    assert "give the --output of a finished repair" in capsys.readouterr().err
+
+
+def test_a_record_of_another_analysis(analysed: Path, repaired: tuple[Path, int], tmp_path: Path, capsys) -> None:
+    record = result(repaired[0])
+    record["settings"]["silence"] = [99]
+    (tmp_path / "repair.json").write_text(json.dumps(record))
+    assert main([str(analysed), "--output", str(tmp_path), "--page"]) == 1
+    assert "give the analysis that was repaired" in capsys.readouterr().err
+
+
+def test_neurons_that_the_weights_cannot_silence(studio, analysed: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    def refuses(*args: object) -> None:
+        raise ValueError("its activation function (softplus) is not 0 for an input of 0")
+
+    monkeypatch.setattr(module, "damped", refuses)
+    assert main(command(studio, analysed, tmp_path / "out", "--silence", "1")) == 1
+    assert "repair: --silence: its activation function (softplus) is not 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,15 +11,20 @@ import torch
 
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.intervals import wilson
+from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, split
+from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.proof import Count, Judged, judge, window_proof
+from explain_cnn_ros.analysis.repair.prover import Prover
+from explain_cnn_ros.analysis.repair.text import duration, judgement
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.sources import SourceSettings, open_source
-from explain_cnn_ros.model.classifier import WindowClassifier
+from explain_cnn_ros.explain.damping import damped
+from explain_cnn_ros.explain.network_adapter import Neuron
+from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.model.network import convolution_layers
-from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.model.windows import Region, crop
 from explain_cnn_ros.training.datasets import read_own
 
@@ -104,12 +110,12 @@ class TestWindows:
 class TestSilencing:
     """Silencing and damping in the weights."""
 
-    NEURONS = ((3, 1), (3, 7), (5, 2), (8, 0))
+    NEURONS = tuple(Neuron(*pair) for pair in ((3, 1), (3, 7), (5, 2), (8, 0)))
 
     def test_it_is_the_silencing_of_the_analysis(self, studio) -> None:
         """The oracle silences activations in the pass."""
         analyzer = Analyzer(studio.classifier, AnalysisSettings(threads=1))
-        changed = studio.classifier.damped(self.NEURONS)
+        changed = damped(studio.classifier, self.NEURONS)
         for seed in range(3):
             window = studio.classifier.resize(studio.picture(seed))
             (expected,) = analyzer.silence(window, [{3: [1, 7], 5: [2], 8: [0]}])
@@ -117,7 +123,7 @@ class TestSilencing:
             assert expected != pytest.approx(float(studio.classifier.probability(window[None])[0]), abs=1e-5)
 
     def test_damping_multiplies_activations(self, studio) -> None:
-        changed = studio.classifier.damped([(3, 1)], 0.25)
+        changed = damped(studio.classifier, [Neuron(3, 1)], 0.25)
         pixels = studio.classifier.to_pixels(studio.classifier.resize(studio.picture(0))[None])
         layer = convolution_layers(studio.classifier.network.features)[2]
         with torch.inference_mode():
@@ -129,7 +135,7 @@ class TestSilencing:
         torch.testing.assert_close(after[others], before[others], rtol=0, atol=0)
 
     def test_the_file_names_the_neurons(self, studio, tmp_path: Path) -> None:
-        changed = studio.classifier.damped(self.NEURONS, 0.5)
+        changed = damped(studio.classifier, self.NEURONS, 0.5)
         changed.save(tmp_path / "silenced.safetensors")
         loaded = type(studio.classifier).load(tmp_path / "silenced.safetensors", "cpu")
         assert loaded.info.command.endswith("neurons damped to 0.5 (layer:channel): 3:1, 3:7, 5:2, 8:0")
@@ -137,10 +143,10 @@ class TestSilencing:
         window = studio.classifier.resize(studio.picture(0))[None]
         np.testing.assert_allclose(loaded.probability(window), changed.probability(window), atol=1e-3)
 
-    def test_other_networks_are_refused(self) -> None:
-        other = WindowClassifier(torch.nn.Identity(), ModelInfo("resnet18", source="torchvision"), "cpu")
-        with pytest.raises(ValueError, match="the neurons of resnet18 cannot be silenced in its weights"):
-            other.damped([(1, 1)])
+    def test_an_adapter_without_it_refuses(self, studio, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(VGGAdapter, "damped")
+        with pytest.raises(ValueError, match=r"the neurons of vgg11 cannot be silenced in its weights.*VGGAdapter"):
+            damped(studio.classifier, [Neuron(1, 1)])
 
 
 class TestProof:
@@ -162,16 +168,49 @@ class TestProof:
         assert proof.broken == Count(1, 3, *wilson(1, 3))
         assert (proof.fixed_alarms.count, proof.fixed_alarms.of) == (2, 3)
         assert (proof.fixed_missed.count, proof.fixed_missed.of) == (1, 1)
+        assert (proof.broken_alarms.count, proof.broken_alarms.of) == (0, 1)
+        assert (proof.broken_missed.count, proof.broken_missed.of) == (1, 2)
         assert {number: (c.count, c.of) for number, c in proof.by_cause.items()} == {0: (1, 2), 1: (1, 1)}
+        # Of four changes, three are for the better: by chance, 2 (1 + 4) / 16.
+        assert proof.p_value == 0.625
+        assert not proof.proves_benefit
         assert not proof.harms
         assert window_proof(judged[4:], (0.5, 0.6)).harms
+
+    def test_a_benefit_is_proved_if_chance_is_improbable(self) -> None:
+        """Six changes, all for the better: 2 / 64. Five are not enough: 2 / 32."""
+        fixed = [Judged(window(i, person=False), 0.7, 0.1) for i in range(6)]
+        assert window_proof(fixed, (0.5, 0.5)).proves_benefit
+        assert not window_proof(fixed[:5], (0.5, 0.5)).proves_benefit
+        broken = [Judged(window(i), 0.7, 0.1) for i in range(6)]
+        assert not window_proof(broken, (0.5, 0.5)).proves_benefit
+
+    @pytest.mark.parametrize(
+        ("fixed", "broken", "text"),
+        [
+            (23, 1, "this proves a benefit on these windows (McNemar's exact test, p < 0.001)"),
+            (6, 0, "this proves a benefit on these windows (McNemar's exact test, p = 0.031)"),
+            (10, 4, "this does not prove a benefit: the difference may be chance (McNemar's exact test, p = 0.18)"),
+            (1, 4, "this does not prove a benefit: the difference may be chance (McNemar's exact test, p = 0.38)"),
+            (0, 6, "this proves harm on these windows (McNemar's exact test, p = 0.031)"),
+            (0, 0, "no decision changes"),
+        ],
+    )
+    def test_the_judgement_in_words(self, fixed: int, broken: int, text: str) -> None:
+        assert judgement(fixed, broken) == text
+
+    def test_the_time_in_words(self) -> None:
+        phases = [Phase("reading", 3), Phase("training", 240), Phase("deciding", 50), Phase("writing", 1)]
+        assert duration(phases) == "time: 4.9 minutes (training 4.0 minutes, deciding 50.0 s, reading 3.0 s)"
+        phases[1].continued = True
+        assert duration(phases).endswith("; the time before the interruption is not included)")
 
     def test_counts_in_words(self) -> None:
         assert Count.from_flags([True, True, False]).text == "2 of 3 (21% to 94%)"
         assert Count.from_flags([]).text == "none"
 
     def test_windows_are_judged_by_both_networks(self, studio) -> None:
-        other = studio.classifier.damped([(3, 1), (5, 2), (8, 0)])
+        other = damped(studio.classifier, TestSilencing.NEURONS)
         image = studio.picture(3)
         windows = [window(0), window(1, person=False)]
         judged = judge((studio.classifier, other), [(image, windows)])
@@ -185,3 +224,39 @@ class TestProof:
         windows = [window(t, wrong=t % 2 == 0, person=t % 4 < 2) for t in range(8)]
         windows += [window(9, source="b"), window(9, source="c", wrong=True)]
         assert count(windows, {"a": 2 * SECOND, "b": 0}) == FrameCounts(frames=7, found=2, missed=1, false_alarms=2)
+
+
+def test_phases_are_measured_even_if_they_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 12.5, 20.0, 21.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    phases = Phases()
+    with phases.measure("training") as phase:
+        phase.continued = True
+    with pytest.raises(KeyboardInterrupt), phases.measure("deciding"):
+        raise KeyboardInterrupt
+    assert phases.done == [Phase("training", 2.5, True), Phase("deciding", 1.0)]
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0.0, 0.7), (0.2, 0.2)])
+def test_decisions_use_the_threshold_of_the_analysis(own: float, expected: float) -> None:
+    """The threshold of the settings comes first; without one, it is that of the weights."""
+    analysis = SimpleNamespace(settings=AnalysisSettings(threshold=own))
+    held_out = [window(30), window(20), window(40, source="b")]
+    prover = Prover(
+        output=Path(),
+        device="cpu",
+        again=False,
+        before=SimpleNamespace(threshold=0.7),
+        analysis=analysis,
+        others={},
+        held_out=held_out,
+        data=None,
+        progress=ProgressReporter(),
+        say=print,
+        phases=Phases(),
+    )
+    assert prover.threshold(prover.before) == expected
+    assert prover.starts == {"a": 20 * SECOND, "b": 40 * SECOND}
+    # Without old data, there are no figures, and no time is spent.
+    assert prover.old_figures(prover.before, "before") == {}
+    assert prover.phases.done == []

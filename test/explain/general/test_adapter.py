@@ -13,6 +13,7 @@ import pytest
 import torch
 from networks_kit import CLASSES, KINDS, SIZE, small_classifier, small_network, whole
 from torch import Tensor, nn
+from torch.nn import functional
 
 from explain_cnn_ros.explain import explainer as explainer_module
 from explain_cnn_ros.explain.adapters import adapt
@@ -384,6 +385,36 @@ class TestReconstructions:
         torch.testing.assert_close(captums, expected, rtol=1e-9, atol=1e-12)
         activation = trace.activations[2][0, 3].flatten()[37]
         torch.testing.assert_close(part.pixels, expected * activation, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("method", ["deconvnet", "guided"])
+    @pytest.mark.parametrize(
+        "rectifier", [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(0, 100), functional.relu6], ids=str
+    )
+    def test_relu6_is_a_rectifier(self, picture, rectifier: Callable[[Tensor], Tensor], method: str) -> None:
+        """Below 6, the reconstructions are those of a network with ReLUs."""
+
+        class Two(nn.Module):
+            def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+                super().__init__()
+                self.act = act
+                with torch.random.fork_rng():
+                    torch.manual_seed(0)
+                    self.one, self.two, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 5, 3), nn.Linear(5, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.head(self.act(self.two(self.act(self.one(x)))).mean((2, 3)))
+
+        def reconstruction(act: Callable[[Tensor], Tensor]) -> Tensor:
+            adapter = adapt(small_classifier(Two(act).double().eval().requires_grad_(False)))
+            trace = adapter.trace(pixels_of(adapter, picture, 1), adapter.layers, record=method)
+            maps = trace.activations[2][0]
+            assert trace.activations[1].amax() < 6
+            channel = int(maps.amax((1, 2)).argmax())
+            start = Start(Neuron(2, channel), int(maps[channel].argmax()))
+            (part,) = adapter.reconstruct(trace, [start], method)
+            return part.pixels
+
+        torch.testing.assert_close(reconstruction(rectifier), reconstruction(nn.ReLU()), rtol=0, atol=0)
 
     @staticmethod
     def assert_captum(network: nn.Module, kind: str, picture, method: str, attribution: type) -> None:
