@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"model", "scan", "explain", "draw", "bags", "training"},
     "experiments": {"model", "scan", "explain", "draw", "bags", "training"},
     "ros": {"model", "scan", "explain", "draw", "bags"},
-    "cli": {"analysis", "ros", "scan"},
+    "cli": {"model", "analysis", "ros", "scan"},
 }
 
 #: Distributions of ROS begin with this; so do modules of the generated messages of this package.

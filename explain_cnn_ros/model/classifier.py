@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from explain_cnn_ros.model import int8
 from explain_cnn_ros.model.device import choose_device, fast_low_precision
-from explain_cnn_ros.model.network import OFFSET_UNITS, VGGClassifier, convolution_layers, fold_batch_norm
+from explain_cnn_ros.model.network import OFFSET_UNITS, VGGClassifier, fold_batch_norm
 from explain_cnn_ros.model.output import margin, probability
 from explain_cnn_ros.model.precision import PRECISIONS, prepare
 from explain_cnn_ros.model.proposer import Proposer
@@ -127,35 +126,13 @@ class WindowClassifier:
                 network = VGGClassifier(architecture, size, self.info.hidden, classes)
         return type(self)(network, self.info, self.device)
 
-    def damped(self, neurons: Iterable[tuple[int, int]], factor: float = 0.0) -> Self:
-        """Return a classifier whose neurons are damped: their activations are multiplied by a factor.
-
-        The weights and the bias of the neuron's filter are multiplied by it. The ReLU commutes with positive factors,
-        so the activations are exactly those of the damped neuron.
+    def changed(self, network: nn.Module, note: str) -> Self:
+        """Return a classifier whose network was changed. The accuracy of the old network is removed from the metadata.
 
         Args:
-            neurons: The neurons: number of the layer, counted from 1, and channel.
-            factor: The factor, 0 to 1; 0 silences the neurons.
-
-        Raises:
-            ValueError: The network is no VGG of this package. In other networks, batch norm and other units than ReLU
-                may follow the filter.
+            network: The changed network, of the same architecture.
+            note: Description of the change, for the metadata.
         """
-        if not isinstance(self.network, VGGClassifier):
-            raise ValueError(
-                f"the neurons of {self.info.architecture} cannot be silenced in its weights, which is only possible "
-                "for VGGs of this package"
-            )
-        network = copy.deepcopy(self.network)
-        layers = {layer.number: layer for layer in convolution_layers(network.features)}
-        chosen = sorted(set(neurons))
-        with torch.no_grad():
-            for number, channel in chosen:
-                filters: Any = network.features[layers[number].convolution]
-                filters.weight[channel] *= factor
-                filters.bias[channel] *= factor
-        listed = ", ".join(f"{number}:{channel}" for number, channel in chosen)
-        note = f"neurons damped to {factor:g} (layer:channel): {listed}"
         command = "; ".join(filter(None, [self.info.command, note]))
         info = dataclasses.replace(self.info, accuracy={}, command=command)
         return type(self)(network, info, self.device, proposer=self.proposer)

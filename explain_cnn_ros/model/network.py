@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explain_cnn_ros.files import quoted
+
 #: Stride of the last map, in pixels: a VGG has five max poolings, and each halves the map.
 TOTAL_STRIDE = 32
 
@@ -71,7 +73,7 @@ def vgg_features(architecture: str) -> nn.Sequential:
         ValueError: There is no such architecture.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}: use one of {', '.join(ARCHITECTURES)}")
+        raise ValueError(f"unknown architecture {quoted(architecture)}: use one of {', '.join(ARCHITECTURES)}")
     layers: list[nn.Module] = []
     before = 3
     with torch.device("meta"):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from explain_cnn_ros.files import quoted
 from explain_cnn_ros.model.network import OFFSET_UNITS
 
 #: Size (width, height) of the input that the architectures are made for, in pixels, and that of exceptions.
@@ -92,7 +93,7 @@ class TorchvisionClassifier(nn.Module):
     def __init__(self, architecture: str, input_size: tuple[int, int] = (224, 224), classes: int = 2) -> None:
         super().__init__()
         if reason := unsupported(architecture):
-            raise ValueError(f"unknown architecture {architecture!r}: {reason}")
+            raise ValueError(f"unknown architecture {quoted(architecture)}: {reason}")
         self.architecture, self.input_size, self.classes = architecture, input_size, classes
         self.network = _build(architecture, classes)
         self.to(memory_format=torch.channels_last)

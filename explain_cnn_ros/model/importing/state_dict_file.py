@@ -128,6 +128,9 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            # torch.save compresses nothing.
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its files are compressed, or lie within each other: torch.save has not written it")
             # torch.load does not compare the checksums. torch.save may be told to write none: then all are wrong.
             wrong = [name for name in names if not _has_its_checksum(archive, name)]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
