@@ -1,11 +1,11 @@
-# Everything that people type. `make` lists it.
+# Everything that people type. `make` lists it. ROS_DISTRO selects another ROS 2 than Jazzy: `ROS_DISTRO=kilted make test`.
 
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test coverage lint train repair-demo mutations bench bench-gpu soak clean distclean
+.PHONY: help setup build demo test coverage lint train repair-demo mutations bench bench-gpu fuzz soak clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ repair-demo: setup ## wrong decisions on the street video, their causes, repair 
 mutations: setup ## break the explainer in many small ways, and check that the tests fail each time
 	@$(ENV) && python tools/mutate.py
 
+fuzz: setup ## feed malformed input to the package: a million messages, recordings, weights, tables (FUZZ_ARGS=...)
+	@$(ENV) && python -m tools.fuzz $(FUZZ_ARGS)
+
 soak: setup ## run the node for an hour and watch what it needs (SOAK_ARGS=...); a day's frames; life cycles; killed analyses
 	@$(ENV) && LIFECYCLE_CYCLES=50 ANALYSIS_KILLS=10 ROS_PYTHON_CHECK_FIELDS=1 \
 		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST \
@@ -52,9 +55,9 @@ bench: setup ## measure the cost of explanations, and the stability of rankings;
 bench-gpu: ## measure decisions and explanations on a GPU, within four minutes and without ROS (GPU_ARGS=...)
 	@$(if $(wildcard .venv/bin/python),.venv/bin/python,python3) bench/gpu.py $(GPU_ARGS)
 
-clean: ## remove what was built and cached, but not .venv
-	rm -rf build install log .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+clean: ## remove what was built and cached for all distributions, but not .venv
+	rm -rf build build-* install install-* log .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv and results as well
-	rm -rf .venv demo_output bench_output
+	rm -rf .venv .venv-* demo_output fuzz_output bench_output

@@ -349,6 +349,34 @@ def test_a_leak_is_found(day: Any, monkeypatch: pytest.MonkeyPatch, leak: str) -
     assert not passed["elements"]
 
 
+@pytest.mark.parametrize(("interrupted", "passed"), [(3, None), (9, True)])
+def test_an_interrupted_day_has_a_verdict_if_it_was_long_enough(
+    day: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interrupted: int,
+    passed: Any,
+) -> None:
+    measure, numbers = day.DayOfFrames._measure, itertools.count(1)
+
+    def interrupt(self: Any, number: int) -> Any:
+        if next(numbers) > interrupted:
+            raise KeyboardInterrupt
+        return measure(self, number)
+
+    monkeypatch.setattr(day.DayOfFrames, "_measure", interrupt)
+    findings = day.simulate(tmp_path, SHORT)
+    assert [finding.passed for finding in findings] == [passed] * 3
+    figures = json.loads((tmp_path / "soak_day.json").read_text())
+    assert figures["frames"] == SHORT // day.MEASUREMENTS * (interrupted + 1)
+    assert len(figures["measurements"]) == interrupted
+    printed = capsys.readouterr().out
+    assert "interrupted: the verdict is about the frames until now" in printed
+    assert f"{figures['frames']:,} frames in" in printed
+    assert time.monotonic() < day.BEGIN, "the clock is that of the system again"
+
+
 def test_elements_of_containers_are_counted(day: Any) -> None:
     from explain_cnn_ros.ros.requests import RequestQueue
 

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Creates everything that the tests, the demo and the node need: the virtual environment .venv, and the built package in
-# install/. It returns at once if nothing has changed.
+# install/. It returns at once if nothing has changed. For a ROS 2 other than Jazzy, the folders are .venv-NAME,
+# build-NAME and install-NAME.
 #
 #   tools/setup.sh            create what is missing or out of date
 #   tools/setup.sh --build    the same, and build the package even if it seems to be up to date
 #
-# If ROS 2 is installed from apt (a sourced ROS 2, or /opt/ros/jazzy), .venv is based on the system's Python and has only
-# the packages that the system lacks. Otherwise ROS 2 Jazzy is installed from wheels, and .venv has everything.
+# If ROS 2 is installed from apt (a sourced ROS 2, or one in /opt/ros), .venv is based on the system's Python and has only
+# the packages that the system lacks. Otherwise ROS 2 is installed from wheels, and .venv has everything.
+# ROS_DISTRO=NAME selects the distribution; tools/distribution.sh says which one is taken without it.
 # PYTHON=/path/to/python3 selects the interpreter.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
-venv="$root/.venv"
 log="$root/log/setup.log"
+. tools/distribution.sh
 mkdir -p "$root/log"
 
 say() { echo "setup: $*"; }
@@ -58,25 +60,6 @@ step() {
     fi
 }
 
-# Print the folder of ROS 2 from apt or built from source; print nothing if there is none.
-system_ros() {
-    local prefix world
-    local IFS=:
-    for prefix in ${AMENT_PREFIX_PATH:-}; do
-        [ -d "$prefix/share/rclpy" ] || continue
-        [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
-        # ROS 2 built from source has a folder for each package.
-        [ -f "$prefix/../setup.bash" ] && dirname "$prefix" && return
-    done
-    # If ROS is not sourced in this shell, use the one that .venv was created for.
-    if [ -f "$venv/.world" ]; then
-        IFS=' ' read -r world prefix <"$venv/.world"
-        [ "$world" = apt ] && [ -f "$prefix/setup.bash" ] && echo "$prefix" && return
-    fi
-    [ -f /opt/ros/jazzy/setup.bash ] && echo /opt/ros/jazzy
-    return 0
-}
-
 # Run a command in the environment of the ROS 2 that was found, with the Python of the virtual environment.
 with_ros() (
     if [ "$world" = apt ]; then
@@ -108,7 +91,7 @@ choose_python() {
             with_ros "$candidate" -c 'import rclpy' 2>/dev/null && command -v "$candidate" && return
         done
         die "ROS 2 is in $ros, but ${PYTHON:-python3} cannot import rclpy." \
-            "Install ros-jazzy-ros-base, or name the Python that belongs to this ROS 2: PYTHON=... make setup."
+            "Install ros-$distribution-ros-base, or name the Python that belongs to this ROS 2: PYTHON=... make setup."
     fi
     for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13 python3.10}; do
         has_wheels "$candidate" && command -v "$candidate" && return
@@ -126,7 +109,7 @@ check_machine() {
         die "the C headers of $python are missing (Python.h)." "Install them: sudo apt install python3-dev."
     [ "$world" = apt ] && return
     [ "$(uname -sm)" = "Linux x86_64" ] || die "ROS 2 wheels exist for Linux on x86-64, and this is $(uname -sm)." \
-        "Install ROS 2 Jazzy itself (docs.ros.org, on Ubuntu 24.04 from apt), source it and try again."
+        "Install ROS 2 $title itself (docs.ros.org, on Ubuntu 24.04 from apt), source it and try again."
     getconf GNU_LIBC_VERSION >/dev/null 2>&1 || die "ROS 2 wheels need glibc 2.28 or newer, and this system has none." \
         "Use a distribution with glibc, for instance Ubuntu or Debian, or a container of one."
 }
@@ -136,7 +119,10 @@ make_venv() {
     [ "$world" = wheels ] || options=(--system-site-packages)
     # Without pyvenv.cfg it is not a virtual environment, and must not be deleted.
     if [ -e "$venv" ]; then
-        [ -f "$venv/pyvenv.cfg" ] || { echo ".venv exists but is not a virtual environment: move it away" && return 1; }
+        if [ ! -f "$venv/pyvenv.cfg" ]; then
+            echo "${venv##*/} exists but is not a virtual environment: move it away"
+            return 1
+        fi
         rm -rf "$venv"
     fi
     "$python" -m venv "${options[@]}" "$venv"
@@ -154,8 +140,7 @@ venv_fits() {
 install_packages() {
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet --no-compile)
     if [ "$world" = wheels ]; then
-        "${pip[@]}" -r requirements/build.txt -r requirements/ros-wheels.txt -r requirements/runtime.txt \
-            -r requirements/dev.txt
+        "${pip[@]}" -r requirements/build.txt -r "$wheels" -r requirements/runtime.txt -r requirements/dev.txt
         "$venv/bin/python" tools/repair_wheels.py "$venv"
         return
     fi
@@ -171,6 +156,7 @@ build_package() {
     # With links instead of copies, edited Python, launch and config files take effect without a build.
     # colcon's own options for make start fewer jobs while the machine is busy.
     MAKEFLAGS="-j$(nproc)" with_ros colcon build --base-paths "$root" --symlink-install \
+        --build-base "$build" --install-base "$install" \
         --event-handlers console_cohesion+ console_start_end- status- \
         --cmake-args -DBUILD_TESTING=OFF "-DPython3_EXECUTABLE=$venv/bin/python"
 }
@@ -183,11 +169,23 @@ if command -v flock >/dev/null; then
     flock -n 9 || { say "another setup is running; waiting for it" && flock 9; }
 fi
 
-ros="$(system_ros)"
+_explain_choose || die "the ROS 2 distribution is not known." "The line above shows the cause and the cure."
+_explain_drop_others
+distribution="$_explain_distribution" ros="$_explain_ros"
+title="$(echo "${distribution:0:1}" | tr a-z A-Z)${distribution:1}"
+venv="$root/.venv$_explain_suffix" build="build$_explain_suffix" install="install$_explain_suffix"
+wheels="requirements/ros-wheels$_explain_suffix.txt"
 world=wheels
 [ -z "$ros" ] || world=apt
+if [ "$world" = wheels ] && [ ! -f "$wheels" ]; then
+    die "ROS 2 $title ($_explain_why) is not in $_explain_opt, and there is no list of its wheels ($wheels)." \
+        "Install and source it, or take another one: ROS_DISTRO=jazzy and ROS_DISTRO=kilted need no installed ROS 2."
+fi
 place="$world ${ros:-wheels} $root"
-packages_wanted="$place $(cat requirements/*.txt tools/repair_wheels.py tools/missing.py | hash_of)"
+packages_wanted="$place $({
+    cat requirements/build.txt requirements/dev.txt "$wheels" requirements/runtime.txt
+    cat tools/repair_wheels.py tools/missing.py
+} | hash_of)"
 if [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version "$venv/bin/python")" ]; then
     rm -f "$venv/.packages"
 fi
@@ -200,11 +198,11 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.packages" 2>/dev/null)" != "$
     fi
     check_machine
     if [ "$world" = apt ]; then
-        say "ROS 2 from $ros, Python $(python_version "$python")"
+        say "ROS 2 $title from $ros ($_explain_why), Python $(python_version "$python")"
     else
-        say "ROS 2 Jazzy from wheels (none is sourced, and none in /opt/ros/jazzy), Python $(python_version "$python")"
+        say "ROS 2 $title from wheels ($_explain_why), Python $(python_version "$python")"
     fi
-    venv_fits || step "creating the virtual environment .venv" make_venv
+    venv_fits || step "creating the virtual environment ${venv##*/}" make_venv
     rm -f "$venv/.packages"
     step "installing packages (up to 3 GB the first time, mostly torch with CUDA)" install_packages
     echo "$world ${ros:-$venv}" >"$venv/.world"
@@ -217,14 +215,16 @@ build_wanted="$place $({
     cat CMakeLists.txt package.xml msg/*.msg srv/*.srv
     find explain_cnn_ros scripts launch config rviz -type f ! -name '*.pyc' ! -path '*/.*' | LC_ALL=C sort
 } | hash_of)"
-if [ "${1:-}" = --build ] || [ ! -d install/explain_cnn_ros ] ||
-    [ "$(cat build/.wanted 2>/dev/null)" != "$build_wanted" ]; then
+if [ "${1:-}" = --build ] || [ ! -d "$install/explain_cnn_ros" ] ||
+    [ "$(cat "$build/.wanted" 2>/dev/null)" != "$build_wanted" ]; then
     # CMake's caches contain absolute paths, so they are useless for another environment or folder.
-    case "$(cat build/.wanted 2>/dev/null)" in
+    case "$(cat "$build/.wanted" 2>/dev/null)" in
     "$place "*) ;;
-    *) rm -rf build install ;;
+    *) rm -rf "$build" "$install" ;;
     esac
     step "building the package (the messages are compiled, which takes about a minute the first time)" build_package
-    echo "$build_wanted" >build/.wanted
-    say "ready: \`source tools/env.sh\` activates it in this shell"
+    echo "$build_wanted" >"$build/.wanted"
+    select=""
+    [ -z "$_explain_suffix" ] || select="export ROS_DISTRO=$distribution && "
+    say "ready: \`${select}source tools/env.sh\` activates it in this shell"
 fi

@@ -4,6 +4,8 @@
 simulated clock. As in a real day, the camera pauses and restarts, stamps jitter and jump, frames are rejected,
 decisions and explanations are counted, and a report is made every second. Resident memory, the sizes of containers and
 the number of allocated objects are measured 24 times, and must not grow.
+
+Ctrl-C ends the day with the verdict until then.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ FRAMES = 24 * 3600 * RATE
 
 #: Number of measurements.
 MEASUREMENTS = 24
+
+#: Minimum number of measurements for a verdict, if the day was interrupted.
+MEASUREMENTS_MIN = 6
 
 #: Maximum growth from the first third of the measurements to the last one: of the number of objects that Python has
 #: allocated, and of resident memory in MB. One object per second would be 86,400 objects in a day; the containers with
@@ -174,11 +179,13 @@ class Day:
     """The results of a day.
 
     Attributes:
+        frames: Number of frames; fewer than intended if the day was interrupted.
         seconds: Duration of the simulation.
         counts: Counts of the node's statistics, and of reports and log messages.
         measurements: The measurements.
     """
 
+    frames: int = 0
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
@@ -237,25 +244,26 @@ class DayOfFrames:
         self._reports = 0
 
     def run(self, progress: Callable[[str], object]) -> Day:
-        """Pass the frames through; return the results.
+        """Pass the frames through; return the results, also if Ctrl-C ends it.
 
         Args:
             progress: Called with a line of text after each measurement.
         """
         day, begin = Day(), time.perf_counter()
-        with self._simulated_clock():
+        with self._simulated_clock(), contextlib.suppress(KeyboardInterrupt):
             self._source.reset()
             for number in range(1, self._frames + 1):
                 self._happen(number)
                 self._receive(number)
                 if number % RATE == 0:
                     self._report()
+                day.frames = number
                 if number % self._hour == 0:
                     day.measurements.append(self._measure(number))
                     measured = day.measurements[-1]
                     progress(
-                        f"{number:,} frames: {measured.objects:,} objects, {measured.elements:,} elements, RSS "
-                        f"{measured.memory:.1f} MB"
+                        f"{number:,} frames ({number / self._frames:.0%}) in {time.perf_counter() - begin:.0f} s: "
+                        f"{measured.objects:,} objects, {measured.elements:,} elements, RSS {measured.memory:.1f} MB"
                     )
         day.seconds = time.perf_counter() - begin
         day.counts = self._statistics.counts | {
@@ -386,8 +394,12 @@ class DayOfFrames:
 def judge(day: Day) -> list[Finding]:
     """Return the verdict: whether objects, elements of containers, or memory grow.
 
-    Growth is the difference between the medians of the last and of the first third of the measurements.
+    Growth is the difference between the medians of the last and of the first third of the measurements. There is no
+    verdict if an interrupted day has too few of them.
     """
+    if len(day.measurements) < MEASUREMENTS_MIN:
+        text = f"{len(day.measurements)} of {MEASUREMENTS} measurements, which is too few"
+        return [Finding(name, None, text) for name in ("objects", "elements", "memory in MB")]
     third = len(day.measurements) // 3
     first, last = day.measurements[:third], day.measurements[-third:]
     findings = []
@@ -409,11 +421,14 @@ def simulate(output: Path, frames: int = 0) -> list[Finding]:
         output: Folder of the file.
         frames: Number of frames; 0 for those of a day.
     """
-    day = DayOfFrames(frames or FRAMES).run(lambda line: print(line, flush=True))
+    frames = frames or FRAMES
+    day = DayOfFrames(frames).run(lambda line: print(line, flush=True))
+    if day.frames < frames:
+        print("interrupted: the verdict is about the frames until now")
     findings = judge(day)
     output.mkdir(parents=True, exist_ok=True)
     verdict = {finding.name: {"passed": finding.passed, "text": finding.text} for finding in findings}
     (output / "soak_day.json").write_text(json.dumps(asdict(day) | {"verdict": verdict}, indent=1) + "\n")
     counts = ", ".join(f"{count} {name}" for name, count in day.counts.items())
-    print(f"{frames or FRAMES:,} frames in {day.seconds:.0f} s: {counts}")
+    print(f"{day.frames:,} frames in {day.seconds:.0f} s: {counts}")
     return findings

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from explain_cnn_ros.bags.detection_types import DETECTION_TYPES, OWN, VISION
+from explain_cnn_ros.files import quoted
+from explain_cnn_ros.ros.distribution import apt_package
 from explain_cnn_ros.ros.problems import IMAGES, NAMED, Problem, node_name
 
 
@@ -81,7 +83,7 @@ def unavailable(about: WatchedDetections) -> Problem | None:
             IMAGES,
             "no vision_msgs",
             f"{begin} has the type {VISION}, which is not installed here: install the package vision_msgs "
-            f"(ros-jazzy-vision-msgs) and start the node again, or publish {OWN}",
+            f"({apt_package('vision_msgs')}) and start the node again, or publish {OWN}",
         )
     return Problem(
         IMAGES,
@@ -141,7 +143,7 @@ def other_frame(about: WatchedDetections, frame_id: str, image_frame_id: str) ->
     return Problem(
         IMAGES,
         "frame_id of detections",
-        f"the frame_id on {about.topic} is {frame_id!r}, that of the images {image_frame_id!r}: if the detector "
+        f"the frame_id on {about.topic} is {quoted(frame_id)}, that of the images {quoted(image_frame_id)}: if the detector "
         "searches the images of another camera, its boxes do not fit these images",
         note=True,
     )

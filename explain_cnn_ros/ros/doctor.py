@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from explain_cnn_ros.ros import transport
+from explain_cnn_ros.files import visible
+from explain_cnn_ros.ros import security, transport
+from explain_cnn_ros.ros.distribution import apt_package, distribution
 
 #: Free shared memory that camera images need, in bytes: the segment of config/fastdds.xml, for two processes.
 SHARED_MEMORY = 2 * 33_554_432
@@ -97,7 +99,8 @@ def check_detections() -> Finding:
     except ImportError:
         return Finding(
             "ok",
-            "vision_msgs is not installed; only detectors that publish it need it (apt install ros-jazzy-vision-msgs)",
+            "vision_msgs is not installed; only detectors that publish it need it (apt install "
+            f"{apt_package('vision_msgs')})",
         )
     return Finding("ok", "vision_msgs is installed")
 
@@ -184,8 +187,22 @@ def check_domain() -> Finding:
     return Finding("ok", f"ROS_DOMAIN_ID {domain}, discovery {reach}: the camera and the node must have the same")
 
 
+def check_security() -> Finding:
+    """Check whether commands can run with the settings of SROS 2."""
+    if not security.enabled():
+        return Finding("ok", "ROS_SECURITY_ENABLE is not true: topics are neither encrypted nor restricted")
+    refusal = security.refusal()
+    if refusal:
+        return Finding("missing", *refusal.split(": ", 1))
+    return Finding("ok", f"ROS_SECURITY_ENABLE, keystore {os.environ.get('ROS_SECURITY_KEYSTORE', '')!r}")
+
+
 def check_graph() -> list[Finding]:
     """Report the problems of the nodes and cameras that are running."""
+    if security.refusal():
+        return [
+            Finding("warning", "not examined: ROS_SECURITY_ENABLE cannot be used here", "install what is missing above")
+        ]
     try:
         graph = importlib.import_module("explain_cnn_ros.ros.graph")
     except ImportError as error:
@@ -196,10 +213,13 @@ def check_graph() -> list[Finding]:
 
 CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
     "python": check_python,
-    "rclpy": module_check("rclpy", "install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash; or run `make setup`"),
+    "rclpy": module_check(
+        "rclpy",
+        f"install ROS 2 {distribution().title()} and source /opt/ros/{distribution()}/setup.bash; or run `make setup`",
+    ),
     "messages": check_messages,
     "detections": check_detections,
-    "cv_bridge": module_check("cv_bridge", "apt install ros-jazzy-cv-bridge", needed=False),
+    "cv_bridge": module_check("cv_bridge", f"apt install {apt_package('cv_bridge')}", needed=False),
     "numpy": module_check("numpy", "apt install python3-numpy"),
     "opencv": check_opencv,
     "torch": module_check("torch", "pip install torch, in the environment that ROS's Python uses"),
@@ -214,6 +234,7 @@ CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
     "middleware": check_middleware,
     "shared memory": check_shared_memory,
     "domain": check_domain,
+    "security": check_security,
     "graph": check_graph,
 }
 
@@ -233,9 +254,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         for finding in result if isinstance(result, list) else [result]:
             findings.append(finding)
-            print(f"{finding.level:>8}  {name:<14} {finding.text}", flush=True)
+            # Nodes and cameras that are running may have sent any text.
+            print(f"{finding.level:>8}  {name:<14} {visible(finding.text)}", flush=True)
             if finding.cure:
-                print(f"{'':>8}  {'':<14} -> {finding.cure}")
+                print(f"{'':>8}  {'':<14} -> {visible(finding.cure)}")
     missing = sum(finding.level == "missing" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     print(f"{missing} missing, {warnings} warnings")

@@ -21,6 +21,7 @@ from rclpy.node import Node
 
 from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.reader import BagError, BagReader, Message, Topic
+from explain_cnn_ros.ros import security
 from explain_cnn_ros.ros.playback.arguments import parse_arguments, split_arguments
 from explain_cnn_ros.ros.playback.progress import ProgressLine, say
 from explain_cnn_ros.ros.playback.publishers import Publishers
@@ -225,6 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 rclpy.init(args=for_ros, context=context)
             except Exception as error:  # rclpy's C++ part raises several kinds
+                if failure := security.failure(error):
+                    say(failure)
+                    return 1
                 cause = "the arguments after --ros-args are not valid" if for_ros else "ROS cannot be initialised"
                 say(f"{cause}: {error}")
                 return 2 if for_ros else 1

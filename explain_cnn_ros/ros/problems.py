@@ -14,6 +14,8 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
+from explain_cnn_ros.files import quoted
+
 #: Parts of the report on /diagnostics that problems belong to.
 IMAGES, CLASSIFICATION, EXPLANATIONS = "images", "classification", "explanations"
 
@@ -281,7 +283,7 @@ def several_cameras(topic: str, frame_ids: Sequence[str], publishers: Sequence[s
     return Problem(
         IMAGES,
         "several cameras",
-        f"images with the frame_ids {', '.join(map(repr, sorted(frame_ids)))} arrive in turn on {topic}, from "
+        f"images with the frame_ids {', '.join(map(quoted, sorted(frame_ids)))} arrive in turn on {topic}, from "
         f"{', '.join(sorted(publishers))}: remap the topic of all cameras except one",
     )
 
@@ -306,8 +308,8 @@ def calibration(topic: str, images: str, frame_id: str, calibrated: dict[str, bo
         return Problem(
             EXPLANATIONS,
             "frame_ids differ",
-            f"no markers, since frame_ids differ: {frame_id!r} on {images}, "
-            f"{', '.join(map(repr, sorted(calibrated)))} on {topic}; let the driver use one frame_id, or "
+            f"no markers, since frame_ids differ: {quoted(frame_id)} on {images}, "
+            f"{', '.join(map(quoted, sorted(calibrated)[:NAMED]))} on {topic}; let the driver use one frame_id, or "
             "remap camera_info to the calibration of this camera",
         )
     if not calibrated[frame_id]:

@@ -35,7 +35,7 @@ from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.files import replace_text, visible
 from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 from explain_cnn_ros.ros.signals import start
@@ -263,7 +263,7 @@ def main(args: Sequence[str] | None = None) -> int:
         recorder = Recorder(options.output, options.node, options.image, memory=options.memory)
     except OSError as error:
         reason = error.strerror or error
-        print(f"record_explanations: cannot write to {printable(options.output)}: {reason}", file=sys.stderr)
+        print(f"record_explanations: cannot write to {visible(printable(options.output))}: {reason}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
     try:

@@ -17,8 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from explain_cnn_ros.model.kernels import limit_kernels
+from explain_cnn_ros.ros import security
 
 Handler = Callable[[int, FrameType | None], object]
 
@@ -39,6 +43,9 @@ def start(module: str) -> int:
     the process ends at once. It also ends at once when `main` has returned, because Python needs seconds to dispose of
     PyTorch's modules. `main` therefore destroys the nodes that it has created.
 
+    If ROS_SECURITY_ENABLE is set and this machine or the keystore does not allow the command to run, it ends with one
+    line and status 1.
+
     Args:
         module: Dotted name of the module. Its `main()` returns the exit status, or None for 0.
 
@@ -48,6 +55,9 @@ def start(module: str) -> int:
     # Python itself sets the default handlers again before it ends. This runs right before that.
     atexit.register(_handle, SIGNALS, signal.SIG_IGN)
     _handle(SIGNALS, _exit_with(0))
+    if not {"-h", "--help"} & set(sys.argv) and (refusal := security.refusal()):
+        _refuse(module, refusal)
+    limit_kernels()
     main: Callable[[], int | None] = importlib.import_module(module).main
     sys.unraisablehook = _report_unraisable
     try:
@@ -61,6 +71,8 @@ def start(module: str) -> int:
             _exit(status or 0)
         except Exception as error:
             if not (interrupted() and _of_interruption(error)):
+                if failure := security.failure(error):
+                    _refuse(module, failure)
                 raise
     except KeyboardInterrupt:
         pass
@@ -96,6 +108,13 @@ def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """Report an exception in a destructor, unless a signal caused it: it is raised wherever Python is at the moment."""
     if not _interrupted:
         sys.__unraisablehook__(unraisable)
+
+
+def _refuse(module: str, text: str) -> NoReturn:
+    """Print one line with the name of the command, and end the process with status 1."""
+    name = Path(sys.argv[0]).name
+    print(f"{module.rpartition('.')[2] if name in ('', '-c') else name}: {text}", file=sys.stderr)
+    _exit(1)
 
 
 def _exit_with(status: int) -> Handler:

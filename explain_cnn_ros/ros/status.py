@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from explain_cnn_ros import msg
 from explain_cnn_ros.draw.captions import decision_text, probability_text, target_probability
+from explain_cnn_ros.files import visible
 from explain_cnn_ros.ros.signals import start
 from explain_cnn_ros.ros.spinning import until_stopped
 
@@ -115,7 +116,7 @@ def screen(watcher: Watcher, colour: bool) -> list[str]:
     """
 
     def paint(text: str, code: str) -> str:
-        return f"{code}{text}{PLAIN}" if colour and code else text
+        return f"{code}{visible(text)}{PLAIN}" if colour and code else visible(text)
 
     lines = [paint(f"{watcher.watched}  {time.strftime('%H:%M:%S')}", BOLD)]
     if not watcher.alive:
@@ -130,7 +131,7 @@ def screen(watcher: Watcher, colour: bool) -> list[str]:
         values = {item.key: item.value for item in status.values}
         shown = [f"{key} {values[key]}" for key in SHOWN.get(part, ()) if values.get(key, "-") != "-"]
         if shown:
-            lines.append(f"{'':<18}" + ", ".join(shown))
+            lines.append(f"{'':<18}" + visible(", ".join(shown)))
     if watcher.classification is not None:
         c = watcher.classification
         lines.append(
@@ -140,7 +141,7 @@ def screen(watcher: Watcher, colour: bool) -> list[str]:
         )
     explained = [] if watcher.explanation is None else explanation_lines(watcher.explanation)
     for i, line in enumerate([*explained, *watcher.summary]):
-        lines.append(f"  {'' if i else 'explanation':<15} {line}")
+        lines.append(f"  {'' if i else 'explanation':<15} {visible(line)}")
     return lines
 
 

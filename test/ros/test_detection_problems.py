@@ -53,13 +53,17 @@ def test_no_publisher(topics: dict[str, list[str]], remedy: str) -> None:
     assert remedy in found
 
 
+@pytest.mark.parametrize(("distribution", "named"), [("", "jazzy"), ("jazzy", "jazzy"), ("kilted", "kilted")])
+def test_a_type_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, distribution: str, named: str) -> None:
+    """The remedy names the package of the ROS distribution that is in use."""
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    without = text(unavailable(about(VISION, installed=(OWN, ROI))))
+    assert f"which is not installed here: install the package vision_msgs (ros-{named}-vision-msgs)" in without
+
+
 def test_types() -> None:
     assert unavailable(about(OWN)) is None
     assert unavailable(about("std_msgs/msg/String", OWN)) is None
-    without = about(VISION, installed=(OWN, ROI))
-    assert "which is not installed here: install the package vision_msgs (ros-jazzy-vision-msgs)" in text(
-        unavailable(without)
-    )
     assert unavailable(about(VISION, OWN, installed=(OWN, ROI))) is None
     other = text(unavailable(about("std_msgs/msg/String", "std_msgs/msg/Bool")))
     assert f"has the type std_msgs/msg/Bool, std_msgs/msg/String: publish {VISION} or {OWN}" in other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch, capsys) -> None:
     assert doctor.main([]) == 1
     said = capsys.readouterr().out
     assert "missing  rclpy          rclpy: ImportError: No module named 'rclpy'" in said
-    assert "-> install ROS 2 Jazzy and source /opt/ros/jazzy/setup.bash" in said
+    name = os.environ.get("ROS_DISTRO") or "jazzy"
+    assert f"-> install ROS 2 {name.title()} and source /opt/ros/{name}/setup.bash" in said
     # A library that only some commands need is no reason to fail.
     assert "warning  rosbags" in said
     assert "warning  torchvision" in said

@@ -18,7 +18,7 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.decider import Decider, DecisionSettings
 from tools.all_encodings import Encoded, compressed_frames, raw_frames
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(600)]
 
 FRAMES = {"raw": (Image, "/image", raw_frames), "compressed": (CompressedImage, "/image/compressed", compressed_frames)}
 
@@ -55,7 +55,7 @@ def test_same_pixels_and_the_same_decision(graph: Any, transport: str) -> None:
     def all_there() -> bool:
         return {m.header.frame_id for m in images} == {m.header.frame_id for m in decisions} == set(expected)
 
-    graph.wait_for(all_there, "a decision for each encoding", 120)
+    graph.wait_for(all_there, "a decision for each encoding", 500)
     assert "rejected" not in graph.log
     for arrived in images:
         check_pixels(arrived, expected[arrived.header.frame_id])

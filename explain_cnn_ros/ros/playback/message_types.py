@@ -9,6 +9,7 @@ from typing import Any
 from ament_index_python.resources import get_resource
 
 from explain_cnn_ros.bags.storage import message_type
+from explain_cnn_ros.ros.distribution import apt_package
 
 #: A message type: package, kind of the interface file, and message. Messages of services and actions have a suffix,
 #: for instance `Trigger_Event`.
@@ -35,7 +36,7 @@ def message_class(name: str) -> Any:
         interfaces, _ = get_resource("rosidl_interfaces", package)
     except (LookupError, OSError) as error:
         raise LookupError(
-            f"the type {name} is not installed. Install ros-jazzy-{package.replace('_', '-')}, "
+            f"the type {name} is not installed. Install {apt_package(package)}, "
             f"or source the workspace that holds {package}"
         ) from error
     if not {f"{kind}/{interface}.{suffix}" for suffix in ("idl", kind)} & set(interfaces.split()):

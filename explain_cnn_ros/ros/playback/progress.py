@@ -6,10 +6,12 @@ import math
 import sys
 import time
 
+from explain_cnn_ros.files import visible
+
 
 def say(text: str) -> None:
     """Print to stderr, because ROS logs to stdout."""
-    print(f"play_bag: {text}", file=sys.stderr, flush=True)
+    print(f"play_bag: {visible(text)}", file=sys.stderr, flush=True)
 
 
 class ProgressLine:
