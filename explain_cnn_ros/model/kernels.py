@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-#: Number of kernels that are kept. Searching a frame of 640 x 480 and its live explanation need 175 of them together,
-#: so that these are compiled once. An explanation with all metrics compiles about 100, which takes 3 % of its time.
+#: Number of kernels that are kept. The search of frames of 640 x 480 and live explanations need 175 of them, which are
+#: compiled once. An explanation with all metrics compiles about 100, which takes a few percent of its time.
 KERNELS = 256
 
 #: The variables from which oneDNN reads the number.

@@ -388,7 +388,9 @@ class TestReconstructions:
 
     @pytest.mark.parametrize("method", ["deconvnet", "guided"])
     @pytest.mark.parametrize(
-        "rectifier", [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(0, 100), functional.relu6], ids=str
+        "rectifier",
+        [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(0, 100), functional.relu6],
+        ids=["ReLU6", "in place", "Hardtanh", "function"],
     )
     def test_relu6_is_a_rectifier(self, picture, rectifier: Callable[[Tensor], Tensor], method: str) -> None:
         """Below 6, the reconstructions are those of a network with ReLUs."""
