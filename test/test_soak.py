@@ -35,10 +35,16 @@ def samples(own: Callable[[float], float], threads: Callable[[float], int] = lam
     return [Sample(s, own(s) + 400, own(s) + 100, own(s), threads(s), 25) for s in HOUR]
 
 
+def rests(own: Callable[[float], float]) -> list[Sample]:
+    """A cleanup every five minutes for an hour."""
+    return [Sample(s, own(s) + 400, own(s) + 100, own(s), 20, 25) for s in range(300, 3600, 300)]
+
+
 def good_record() -> Record:
     """The record of a run in which everything is as it should be."""
     return Record(
         samples=samples(lambda _: 1000.0),
+        rest=rests(lambda s: 576.0 + 2 * (s % 600 > 0) - 90 * (s < 600)),
         warm_up=600.0,
         asked={"explain": 3},
         accepted={"explain": 2},
@@ -120,6 +126,7 @@ def test_a_good_run_passes() -> None:
         ({"status": -9}, {"end"}),
         ({"end_seconds": 3.5}, {"end"}),
         ({"samples": samples(lambda s: 1000 + 30 * s / 3600)}, {"memory"}),
+        ({"rest": rests(lambda s: 562 + 119 * s / 3600)}, {"memory at rest"}),
         ({"samples": samples(lambda s: 1000.0, lambda s: 24 + int(s // 180))}, {"threads"}),
     ],
 )
@@ -155,6 +162,11 @@ def test_short_runs_have_no_verdict_about_memory() -> None:
     assert findings_of(record)["memory"] is None
     record = dataclasses.replace(good_record(), samples=[])
     assert [findings_of(record)[name] for name in ("memory", "threads", "descriptors")] == [None] * 3
+
+
+def test_few_cleanups_give_no_verdict() -> None:
+    record = dataclasses.replace(good_record(), rest=good_record().rest[: soak_verdict.REST_MIN])
+    assert findings_of(record)["memory at rest"] is None
 
 
 def test_the_figures_are_json() -> None:

@@ -46,8 +46,9 @@ ROOT = Path(__file__).resolve().parent.parent
 #: that comes later counts as well. On a busy machine, the explanations that wait take minutes.
 START_MAX, ANSWER_MAX = 120.0, 300.0
 
-#: Maximum share of the run that is taken for the warm-up, and its maximum duration in seconds.
-WARM_UP_SHARE, WARM_UP_MAX = 1 / 3, 600.0
+#: Maximum share of the run that is taken for the warm-up, and its maximum duration in seconds: an active node takes 20
+#: minutes until the C library has for each thread what it needs at most.
+WARM_UP_SHARE, WARM_UP_MAX = 1 / 3, 1200.0
 
 #: Number of explanations that are requested at once from time to time, and after how many requests.
 BURST, BURST_EVERY = 8, 12
@@ -296,10 +297,12 @@ class Actors:
         frame: A frame with persons, uint8 [H, W, 3] RGB.
         transport: Transport of the images: "raw" or "compressed".
         pace: The periods.
+        at_rest: Called when the node has been cleaned up for a while.
     """
 
-    def __init__(self, partner: Partner, frame: Any, transport: str, pace: Pace) -> None:
+    def __init__(self, partner: Partner, frame: Any, transport: str, pace: Pace, at_rest: Callable[[], None]) -> None:
         self._partner, self._frame, self._transport, self._pace = partner, frame, transport, pace
+        self._at_rest = at_rest
         self._end, self.over = threading.Event(), threading.Event()
         # Held while the node is not active, so that the only transitions then are those of the cycle.
         self._life = threading.Lock()
@@ -376,7 +379,7 @@ class Actors:
             self.sent[name] += 1
 
     def _cycle(self) -> None:
-        from tools.soak_requests import CYCLES, set_parameters, string, transition
+        from tools.soak_requests import CLEANUP, CYCLES, set_parameters, string, transition
 
         def pause(seconds: float) -> bool:
             return self._end.wait(seconds)
@@ -387,7 +390,8 @@ class Actors:
                 for number in next(sequences):
                     self._call(transition(number))
                     # The last transition activates the node, also if the soak ends meanwhile.
-                    pause(self._pace.down)
+                    if not pause(self._pace.down) and number == CLEANUP:
+                        self._at_rest()
             self.cycles += 1
             self._call(set_parameters("live", True, string("live", "influence")))
             pause(self._pace.live)
@@ -508,7 +512,7 @@ class Soak:
         # Ctrl-C in a terminal concerns this process only.
         options: dict[str, Any] = {"env": self._environment, "start_new_session": True}
         partner = Partner(self._ledger, arguments.transport)
-        actors = Actors(partner, frame, arguments.transport, self._pace)
+        actors = Actors(partner, frame, arguments.transport, self._pace, lambda: self._sample_at_rest(node))
         with (
             contextlib.closing(partner),
             contextlib.closing(self._output),
@@ -555,6 +559,10 @@ class Soak:
             sample = measure(node.pid, self._now(), counts)
             self._record.samples.append(sample)
             self._output.write(sample)
+
+    def _sample_at_rest(self, node: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(OSError, KeyError):  # the node has ended
+            self._record.rest.append(measure(node.pid, self._now(), {}))
 
     def _print_line(self, partner: Partner) -> None:
         sample = self._record.samples[-1]

@@ -291,12 +291,15 @@ def _change(kind: str, number: int, label: str = "", good: bool | None = True) -
     return Ask(f"{kind}: {label or number}", "change_state", request, good)
 
 
+#: The transition after which the node has no network.
+CLEANUP = Transition.TRANSITION_CLEANUP
+
 #: Transitions that the state allows, by turns: off and on, and down and up.
 CYCLES: Sequence[Sequence[int]] = (
     (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE),
     (
         Transition.TRANSITION_DEACTIVATE,
-        Transition.TRANSITION_CLEANUP,
+        CLEANUP,
         Transition.TRANSITION_CONFIGURE,
         Transition.TRANSITION_ACTIVATE,
     ),

@@ -23,6 +23,9 @@ COUNT_RISE_MAX = 3
 #: Minimum number of minutes, after the warm-up, for a verdict about the memory.
 MINUTES_MIN = 10
 
+#: Minimum number of cleanups, after the first one, for a verdict about the memory at rest.
+REST_MIN = 3
+
 #: Maximum time from SIGINT to the end of the node, in seconds.
 END_MAX = 3.0
 
@@ -91,6 +94,7 @@ class Record:
 
     Attributes:
         samples: The samples, in the order of time.
+        rest: Samples at rest: the node has been cleaned up for some seconds, so that it has no network and no work.
         warm_up: Time at the beginning that the rise of memory is not fitted to, in seconds.
         asked: Number of requests by kind.
         accepted: Number of requests that were granted, by kind.
@@ -104,6 +108,7 @@ class Record:
     """
 
     samples: list[Sample] = field(default_factory=list)
+    rest: list[Sample] = field(default_factory=list)
     warm_up: float = 0.0
     asked: dict[str, int] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
@@ -165,6 +170,7 @@ def verdict(record: Record) -> list[Finding]:
         Finding("tracebacks", not record.tracebacks, f"{record.tracebacks} tracebacks in the node's log"),
         _end(record),
         memory(record.samples, record.warm_up),
+        at_rest(record.rest),
         counts("threads", record.samples, [sample.threads for sample in record.samples], record.warm_up),
         counts("descriptors", record.samples, [sample.descriptors for sample in record.samples], record.warm_up),
     ]
@@ -210,6 +216,24 @@ def memory(samples: Sequence[Sample], warm_up: float) -> Finding:
     if fit.minutes < MINUTES_MIN:
         return Finding("memory", None, f"{text}; no verdict, since {MINUTES_MIN} minutes after the warm-up are needed")
     return Finding("memory", not (fit.per_hour > RISE_MAX and fit.low > 0), text)
+
+
+def at_rest(samples: Sequence[Sample]) -> Finding:
+    """Return the verdict about what the node keeps when it has been cleaned up.
+
+    The memory of an active node varies by hundreds of MB from minute to minute, so that a slow leak disappears in it.
+    At rest, it varies by some MB. The first sample is left out: libraries keep what they have loaded.
+
+    Args:
+        samples: The samples at rest, in the order of time.
+    """
+    name, late = "memory at rest", samples[1:]
+    if len(late) < REST_MIN:
+        return Finding(name, None, f"no verdict, since {REST_MIN} cleanups after the first one are needed")
+    fit = rise([sample.seconds for sample in late], [sample.own for sample in late])
+    levels = ", ".join(f"{sample.own:.0f}" for sample in samples)
+    text = f"it rises by {fit.per_hour:.1f} MB per hour (limit {RISE_MAX:g}); {levels} MB after the cleanups"
+    return Finding(name, fit.per_hour <= RISE_MAX, text)
 
 
 def counts(name: str, samples: Sequence[Sample], values: Sequence[int], warm_up: float) -> Finding:
