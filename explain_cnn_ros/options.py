@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from explain_cnn_ros.files import quoted
+
 #: Required type of a value and its name, by the type of the default.
 KINDS: dict[type, tuple[type, str]] = {
     bool: (bool, "true or false"),
@@ -107,4 +109,4 @@ def _validate_member(name: str, value: Any, declared: Option) -> None:
 def require(fine: bool, name: str, value: object, expected: str) -> None:
     """Raise a ValueError that names a field unless its value is fine."""
     if not fine:
-        raise ValueError(f"{name} is {value!r}: it must be {expected}")
+        raise ValueError(f"{name} is {quoted(value)}: it must be {expected}")

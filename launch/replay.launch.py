@@ -34,7 +34,7 @@ def file_value(path: str, parameter: str) -> str:
     try:
         nodes = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         found = [node["ros__parameters"][parameter] for node in nodes.values() if parameter in node["ros__parameters"]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError):
         return ""  # the node names the fault of the file
     return str(found[-1]).lower() if found else ""
 

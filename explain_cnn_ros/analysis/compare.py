@@ -95,7 +95,7 @@ def _incomparable(manifests: Sequence[dict[str, Any]], layers: Sequence[Mapping[
         manifests: The manifests of both analyses.
         layers: The names of the layers of the selected neurons by number, of both analyses.
     """
-    architectures = [manifest.get("network", {}).get("architecture", "") for manifest in manifests]
+    architectures = [str(manifest.get("network", {}).get("architecture") or "") for manifest in manifests]
     both = layers[0].keys() & layers[1].keys()
     if (all(architectures) and architectures[0] != architectures[1]) or any(layers[0][n] != layers[1][n] for n in both):
         named = "A and B are different networks"

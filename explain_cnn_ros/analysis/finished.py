@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from explain_cnn_ros.analysis.manifest import MANIFEST, read_manifest
-from explain_cnn_ros.files import reason
+from explain_cnn_ros.files import reason, visible
 
 
 class ResultsError(Exception):
@@ -60,5 +60,5 @@ def read_table(output: Path, name: str, columns: Sequence[str]) -> pa.Table:
             table = pq.read_table(file, columns=list(columns))
         return table.select(list(columns))
     except (OSError, KeyError, pa.ArrowException) as error:
-        cause = reason(error) if isinstance(error, OSError) else error
+        cause = reason(error) if isinstance(error, OSError) and error.errno else visible(str(error)[:500])
         raise ResultsError(f"{path} cannot be read ({cause}): run `analyze` again, with another --output") from error

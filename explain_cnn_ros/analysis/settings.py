@@ -10,6 +10,7 @@ from typing import Any
 
 from explain_cnn_ros.bags.sources import SourceSettings
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.files import visible
 from explain_cnn_ros.options import option, require
 from explain_cnn_ros.scan.decider import DecisionSettings
 
@@ -113,7 +114,7 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         try:
             settings: AnalysisSettings = _from_plain(cls, plain)
         except (TypeError, AttributeError, LookupError) as error:
-            raise ValueError(f"the settings are those of another version ({error})") from error
+            raise ValueError(f"the settings are those of another version ({visible(str(error)[:200])})") from error
         return settings
 
 

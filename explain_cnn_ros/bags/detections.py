@@ -15,7 +15,7 @@ from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.reader import BagError, BagReader, Topic
 
 #: Maximum size of a message with detections, in bytes. A thousand boxes of vision_msgs take half of a MiB.
-BYTES_MAX = 4 * MIB
+BYTES_MAX = 2 * MIB
 
 #: Maximum number of other topics that an error names.
 NAMED = 5

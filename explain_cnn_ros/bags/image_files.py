@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.bags.image_headers import ImageHead, image_head
-from explain_cnn_ros.bags.limits import DEFAULT_LIMITS
+from explain_cnn_ros.bags.limits import DEFAULT_LIMITS, plausible_bytes
 from explain_cnn_ros.bags.pixels import Pixels, demosaic, grey_to_rgb, stretch, to_8_bits
+from explain_cnn_ros.files import quoted
 
 #: The pixels as they are stored: orientation and depth are applied here, since OpenCV's versions differ.
 _FLAGS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+
+#: Number of bytes of a decoded pixel up to which the limit of pixels holds: three colours of 16 bits.
+_DEPTH = 6
+
+#: Encodings of Bayer mosaics, with the colours of the first row and of the second row.
+_MOSAIC = re.compile(r"bayer_(rggb|bggr|gbrg|grbg)(8|16)")
 
 #: Mirroring of the columns, and clockwise quarter turns after that, by orientation tag.
 _TURNS = {1: (0, 0), 2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 3), 6: (0, 1), 7: (1, 1), 8: (0, 3)}
@@ -64,7 +73,15 @@ def decode_image(data: bytes, form: str = "", megapixels_max: float = DEFAULT_LI
         ImageError: The image cannot be decoded; its text says why.
     """
     head = _head(data, form)
-    require_size(head.width, head.height, megapixels_max)
+    # Deeper pixels take more memory, so that fewer of them are allowed.
+    require_size(head.width, head.height, megapixels_max * _DEPTH / max(_DEPTH, head.depth))
+    size = 3 * head.width * head.height
+    if len(data) < head.least or size > plausible_bytes(len(data), size):
+        raise ImageError(
+            "truncated",
+            f"the compressed image is truncated: its {len(data)} bytes cannot hold the {head.width} x {head.height} "
+            "pixels that it declares",
+        )
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     except (cv2.error, MemoryError) as error:
@@ -72,7 +89,7 @@ def decode_image(data: bytes, form: str = "", megapixels_max: float = DEFAULT_LI
     if decoded is None:
         raise ImageError(
             "undecodable",
-            f"the compressed image cannot be decoded: its {len(data)} bytes are damaged (format {form!r})",
+            f"the compressed image cannot be decoded: its {len(data)} bytes are damaged (format {quoted(form)})",
         )
     return _upright(_colours(decoded, form.split(";")[0].strip()), head.orientation)
 
@@ -89,7 +106,8 @@ def _head(data: bytes, form: str) -> ImageHead:
     if head is None:
         raise ImageError(
             "undecodable",
-            f"the compressed image (format {form!r}, {len(data)} bytes) is not JPEG or PNG, nor BMP, TIFF or WebP",
+            f"the compressed image (format {quoted(form)}, {len(data)} bytes) is not JPEG or PNG, nor BMP, TIFF or "
+            "WebP",
         )
     if not head.whole:
         raise ImageError("truncated", f"the compressed image is truncated: its {len(data)} bytes lack the end")
@@ -104,8 +122,9 @@ def _colours(decoded: Pixels, encoding: str) -> Pixels:
         encoding: Encoding of the original image, if it is known.
     """
     if decoded.ndim == 2:
-        if encoding.startswith("bayer_") and decoded.dtype in (np.uint8, np.uint16):
-            return demosaic(decoded, encoding[6:10])
+        mosaic = _MOSAIC.match(encoding)
+        if mosaic and decoded.dtype in (np.uint8, np.uint16):
+            return demosaic(decoded, mosaic[1])
         linear = decoded.dtype == np.uint8 or (decoded.dtype == np.uint16 and encoding == "mono16")
         return grey_to_rgb(to_8_bits(decoded) if linear else stretch(decoded))
     colours = to_8_bits(decoded) if decoded.dtype in (np.uint8, np.uint16) else stretch(decoded)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.bags.image_files import ImageError, decode_image
 from explain_cnn_ros.bags.limits import DEFAULT_LIMITS
 from explain_cnn_ros.bags.pixels import Pixels, demosaic, grey_to_rgb, stretch, to_8_bits
+from explain_cnn_ros.files import quoted
 
 __all__ = ["LAYOUTS", "CompressedImage", "Image", "ImageError", "to_rgb"]
 
@@ -86,7 +87,7 @@ def _from_raw(message: Image) -> NDArray[np.uint8]:
     if message.encoding not in LAYOUTS:
         raise ImageError(
             "encoding",
-            f"encoding {message.encoding!r} is unknown: publish one of {', '.join(LAYOUTS)}",
+            f"encoding {quoted(message.encoding)} is unknown: publish one of {', '.join(LAYOUTS)}",
         )
     dtype, channels = LAYOUTS[message.encoding]
     kind = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
@@ -156,6 +157,6 @@ def _from_compressed(message: CompressedImage, megapixels_max: float) -> NDArray
     if "compressedDepth" in message.format:
         raise ImageError(
             "encoding",
-            f"format {message.format!r} is depth with a header of its own: publish it raw, or as JPEG or PNG",
+            f"format {quoted(message.format)} is depth with a header of its own: publish it raw, or as JPEG or PNG",
         )
     return decode_image(bytes(message.data), message.format, megapixels_max)

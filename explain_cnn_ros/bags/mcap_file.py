@@ -32,7 +32,7 @@ from explain_cnn_ros.bags.storage import (
 )
 
 #: Maximum number of bytes of chunks that overlap in time, which are unpacked at the same time.
-OVERLAP_MAX = 1024**3
+OVERLAP_MAX = 512 * MIB
 
 #: Log time, position in the file, position in the block, number of the channel, data.
 _Found = tuple[int, int, int, int, memoryview]
@@ -93,11 +93,12 @@ class McapFile:
             if plain:
                 yield plain
         if start <= self.start and stop > self.end:
+            found: Counter[tuple[str, str]] = Counter()
+            for number, channel in wanted.items():
+                found[channel.topic, channel.type] += given[number]
             for topic in self.topics:
-                numbers = [number for number, c in wanted.items() if (c.topic, c.type) == (topic.name, topic.type)]
-                if numbers:
-                    found = sum(given[number] for number in numbers)
-                    report_missing(self._path, topic.name, found, topic.count, self._report)
+                if topic.name in topics:
+                    report_missing(self._path, topic.name, found[topic.name, topic.type], topic.count, self._report)
 
     def _merged(self, wanted: Collection[int], start: int, stop: int) -> Iterator[_Found]:
         """Yield the messages of some channels by log time. Chunks that overlap in time are read together."""

@@ -157,11 +157,11 @@ def unpack_chunk(content: bytes, whole: bool, limit: int) -> bytes:
 
 
 def records_of(content: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield opcode and content of each complete record."""
+    """Yield opcode and content of each complete record. No record has the opcode 0, so there are none behind it."""
     view, at = memoryview(content), 0
     while at + HEAD <= len(view):
         opcode, length = struct.unpack_from("<BQ", view, at)
-        if at + HEAD + length > len(view):
+        if opcode == 0 or at + HEAD + length > len(view):
             return
         yield opcode, view[at + HEAD : at + HEAD + length]
         at += HEAD + length

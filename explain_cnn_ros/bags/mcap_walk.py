@@ -34,6 +34,9 @@ from explain_cnn_ros.bags.mcap_records import (
 #: Consecutive messages outside of chunks form blocks of about this number of bytes.
 LOOSE_BYTES = 4 * 1024**2
 
+#: Maximum number of channels of a block. A set of them is copied for each new one.
+LOOSE_CHANNELS = 256
+
 #: An uncompressed chunk of more bytes than this is read message by message.
 LONG_CHUNK = 64 * 1024**2
 
@@ -145,12 +148,16 @@ class _Walk:
         number, _, stamp = struct.unpack_from("<HIQ", head, HEAD)
         blocks, length = self._layout.blocks, HEAD + length
         last = blocks[-1] if blocks else None
-        if last and not last.chunk and last.offset + last.length == at and last.length + length <= LOOSE_BYTES:
+        channels = last.channels or frozenset() if last else frozenset[int]()
+        if number not in channels:
+            channels |= {number}
+        joined = last and not last.chunk and last.offset + last.length == at and last.length + length <= LOOSE_BYTES
+        if last and joined and len(channels) <= LOOSE_CHANNELS:
             blocks[-1] = last._replace(
                 start=min(last.start, stamp),
                 end=max(last.end, stamp),
                 length=last.length + length,
-                channels=(last.channels or frozenset()) | {number},
+                channels=channels,
             )
         else:
             blocks.append(Block(stamp, at, stamp, length, False, True, frozenset({number})))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Qos
-from ruamel.yaml import YAML
 
 from explain_cnn_ros.bags.qos import parse_qos
+from explain_cnn_ros.bags.yaml_text import read_yaml
 
 #: Files of more bytes than this are no metadata.
-SIZE_MAX = 64 * 1024**2
+SIZE_MAX = 4 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ def read_metadata(file: Path) -> Metadata:
     if file.stat().st_size > SIZE_MAX:
         raise ValueError("it is too large")
     text = file.read_bytes().decode("utf-8-sig", "replace")
-    try:
-        content = YAML(typ="safe").load(text)
-    except Exception as error:  # texts that are no YAML raise all kinds
-        raise ValueError(" ".join(str(error).split())) from error
+    content = read_yaml(text)
     information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
     if not isinstance(information, dict):
         raise ValueError("it has no entry rosbag2_bagfile_information")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from explain_cnn_ros.bags.compression import zstd
+from explain_cnn_ros.bags.compression import unpacked_pieces, zstd
 from explain_cnn_ros.bags.limits import GIB, LimitError, plausible_bytes
 from explain_cnn_ros.bags.storage import Report
 
@@ -41,9 +41,9 @@ def unpack_file(packed: Path, target: Path, limit: int, report: Report) -> None:
             raise too_large
         require_space(target.parent, declared, packed)
     size = 0
-    with zstd.open(packed, "rb") as source, target.open("wb") as unpacked:
+    with packed.open("rb") as source, target.open("wb") as unpacked:
         try:
-            while piece := source.read1(PIECE):
+            for piece in unpacked_pieces(source, PIECE):
                 size += len(piece)
                 if size > limit:
                     raise too_large

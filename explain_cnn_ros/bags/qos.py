@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from typing import Any, TypeVar
 
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from ruamel.yaml import YAML
+
+from explain_cnn_ros.bags.yaml_text import read_yaml
 
 #: Maximum depth that is believed. Recorders write numbers up to 2^64 - 1 where there is no depth.
 DEPTH_MAX = 10_000
+
+#: Maximum length of the QoS of a topic, as text. That of one publisher has 300 characters.
+TEXT_MAX = 30_000
 
 _Policy = TypeVar("_Policy", bound=Enum)
 
@@ -23,13 +28,21 @@ def parse_qos(profiles: Any) -> tuple[Qos, ...]:
     Returns:
         A QoS for each publisher; none if the profiles are malformed.
     """
+    if isinstance(profiles, str):
+        return _of_text(profiles)
+    if not isinstance(profiles, list):
+        return ()
+    return tuple(_qos(item) for item in profiles if isinstance(item, dict))
+
+
+@functools.lru_cache(1024)
+def _of_text(text: str) -> tuple[Qos, ...]:
+    # Many topics have the same QoS, and reading YAML takes milliseconds.
     try:
-        items = YAML(typ="safe").load(profiles) if isinstance(profiles, str) else profiles
-    except Exception:  # texts that are no YAML raise all kinds
+        items = read_yaml(text) if len(text) <= TEXT_MAX else None
+    except ValueError:
         return ()
-    if not isinstance(items, list):
-        return ()
-    return tuple(_qos(item) for item in items if isinstance(item, dict))
+    return parse_qos(items) if isinstance(items, list) else ()
 
 
 def _qos(item: dict[str, Any]) -> Qos:

@@ -27,11 +27,22 @@ from explain_cnn_ros.bags.sqlite_file import SqliteFile
 from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, StorageFile, Topic
 from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, storage_files
 from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES, ImageTopic, Look, classify, preferred
+from explain_cnn_ros.files import visible
 
 __all__ = ["IMAGE_TYPES", "BagError", "BagReader", "Message", "Topic"]
 
 #: Log times below this, in ns, are not counted from 1970: the clock was not set yet, or it is simulated.
 CLOCK_UNSET = 10**8 * 10**9
+
+
+#: Maximum number of problems that are listed, and of the characters of each.
+PROBLEMS_MAX, PROBLEM_LENGTH = 100, 500
+
+#: Maximum number of image topics among which one is preferred.
+CLASSIFIED = 100
+
+#: Maximum number of topics that a sentence names, and of the characters of each.
+NAMED, NAME_LENGTH = 12, 100
 
 
 class BagReader:
@@ -124,19 +135,22 @@ class BagReader:
             if topic.name == name:
                 return topic
         if images:
-            have = ", ".join(topic.name for topic in images)
+            have = _listed([topic.name for topic in images])
             raise BagError(f"{printable(self.path)}: no images on {name}. Image topics: {have}.")
-        have = ", ".join(f"{topic.name} ({topic.type})" for topic in self.topics) or "no topics at all"
+        have = _listed([f"{topic.name} ({topic.type})" for topic in self.topics]) or "no topics at all"
         raise BagError(
             f"{printable(self.path)}: no image topic (sensor_msgs/Image or CompressedImage) with messages. "
             f"It holds {have}. Record the camera's topic as well."
         )
 
     def image_kinds(self) -> list[ImageTopic]:
-        """Return the image topics with the kinds of their images. The first message of each is read for that."""
+        """Return the image topics with the most messages, and the kinds of their images.
+
+        The first message of each is read for that.
+        """
         if self._image_topics is None:
             self._image_topics = [
-                classify(topic, next(self.messages([topic.name]), None)) for topic in self.image_topics
+                classify(topic, next(self.messages([topic.name]), None)) for topic in self.image_topics[:CLASSIFIED]
             ]
         return self._image_topics
 
@@ -144,14 +158,16 @@ class BagReader:
         """Return a sentence about the choice of the preferred image topic; "" if it is the only one and no depth."""
         kinds = self.image_kinds()
         chosen = preferred(kinds)
-        others = ", ".join(
-            f"{found.topic.name} ({found.encoding or 'unknown encoding'}, {found.topic.count} images)"
-            for found in kinds
-            if found is not chosen
+        others = _listed(
+            [
+                f"{found.topic.name} ({found.encoding or 'unknown encoding'}, {found.topic.count} images)"
+                for found in kinds
+                if found is not chosen
+            ]
         )
         if not others and chosen.look != Look.DEPTH:
             return ""
-        what = f"{chosen.topic.name} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
+        what = f"{_listed([chosen.topic.name])} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
         return f"{what}; --topics selects others: {others}" if others else f"{what}; there are no other images"
 
     def messages(
@@ -173,9 +189,7 @@ class BagReader:
         names = {topic.name for topic in self.topics}
         unknown = sorted(set(topics or ()) - names)
         if unknown:
-            raise BagError(
-                f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {', '.join(sorted(names))}"
-            )
+            raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {_listed(sorted(names))}")
         wanted = names if topics is None else set(topics)
         return self._messages(wanted, TIME_MIN if start is None else start, TIME_MAX if stop is None else stop)
 
@@ -184,8 +198,11 @@ class BagReader:
             yield from file.messages(topics, start, stop)
 
     def _report(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
+        # Names of topics and files may have any characters, and any length.
+        problem = visible(problem)
+        problem = problem if len(problem) <= PROBLEM_LENGTH else f"{problem[:PROBLEM_LENGTH]} ..."
+        if len(self.problems) <= PROBLEMS_MAX and problem not in self.problems:
+            self.problems.append(problem if len(self.problems) < PROBLEMS_MAX else "there are further problems")
 
     def _open_file(self, path: Path) -> None:
         kind = SqliteFile if is_sqlite(path) else McapFile
@@ -234,6 +251,12 @@ class BagReader:
                 "/clock, or the system's clock was set later): times are counted from the first message after that"
             )
         return start, end
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names of a list, cut if they are long, and how many there are besides."""
+    shown = [visible(name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]} ...") for name in names[:NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:

@@ -34,6 +34,9 @@ VIDEO_SUFFIXES = (
     ".mjpg", ".y4m", ".ivf", ".gif",
 )  # fmt: skip
 
+#: Names of videos that are a series of JPEG files.
+_JPEG_STREAMS = (".mjpeg", ".mjpg")
+
 #: First bytes of video files, and their position.
 _VIDEO_MAGICS = ((b"ftyp", 4), (b"AVI ", 8), (b"\x1a\x45\xdf\xa3", 0), (b"OggS", 0), (b"FLV\x01", 0), (b"GIF8", 0))
 
@@ -64,9 +67,13 @@ def open_source(path: Path, settings: SourceSettings | None = None) -> Source:
     with path.open("rb") as file:
         first = file.read(64 * 1024)
     suffix = path.suffix.lower()
+    # OpenCV reads images as videos as well, but without a look at their sizes. Streams of JPEG begin as an image does.
+    head = image_head(first)
+    if head is not None and (suffix not in _JPEG_STREAMS or path.stat().st_size < head.least or first[:1] != b"\xff"):
+        return FolderSource(path, settings)
     if suffix in VIDEO_SUFFIXES or any(first[at : at + len(magic)] == magic for magic, at in _VIDEO_MAGICS):
         return VideoSource(path, settings)
-    if suffix in IMAGE_SUFFIXES or image_head(first) is not None:
+    if suffix in IMAGE_SUFFIXES:
         return FolderSource(path, settings)
     # This explains what a recording is.
     return BagSource(path, settings)

@@ -36,6 +36,13 @@ JOURNALS = ("-wal", "-journal")
 CACHE_KIB = 4096
 
 
+#: Condition of rows whose numbers are whole. SQLite stores values of any type in any column.
+_NUMBERS = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer'"
+
+#: Marks of computed columns in `PRAGMA table_xinfo`.
+_COMPUTED = (2, 3)
+
+
 class _Row(NamedTuple):
     """A message in the table `messages`."""
 
@@ -117,7 +124,10 @@ class SqliteFile:
                     given.add(row.id)
                     yield row
             except sqlite3.DatabaseError as error:
-                self._salvage(error)
+                try:
+                    self._salvage(error)
+                except ValueError as nothing:
+                    self._report(f"{self._path.name}: no further messages can be read: {nothing}")
         if self._scan is not None:
             for found in self._scan.messages:
                 if found.topic in wanted and start <= found.stamp < stop and found.id not in given:
@@ -130,7 +140,7 @@ class SqliteFile:
         marks = ",".join(str(number) for number in wanted)
         ordered = self._database.execute(
             f"SELECT rowid FROM messages WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
-            "ORDER BY timestamp, rowid",
+            f"AND {_NUMBERS} ORDER BY timestamp, rowid",
             (start, stop),
         )
         for (number,) in ordered:
@@ -153,9 +163,18 @@ class SqliteFile:
         if not {("topics",), ("messages",)} <= set(tables):
             raise ValueError("it has no tables of topics and messages, so it is no recording of ROS 2")
         columns = {row[1] for row in select("PRAGMA table_info(topics)")}
+        # Computed columns could compute messages of any size.
+        if any(
+            row[6] in _COMPUTED for table in ("topics", "messages") for row in select(f"PRAGMA table_xinfo({table})")
+        ):
+            raise ValueError("its tables compute columns, so it is no recording of ROS 2")
         qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
         rows = select(f"SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id").fetchall()
-        counted = select("SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id")
+        rows = [row for row in rows if _is_topic(row)]
+        counted = select(
+            f"SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages WHERE {_NUMBERS} "
+            "GROUP BY topic_id"
+        )
         counts: Counter[int] = Counter()
         firsts, lasts = list[int](), list[int]()
         for number, count, first, last in counted:
@@ -206,3 +225,9 @@ class SqliteFile:
 
     def _beside(self, suffix: str) -> Path:
         return self._path.with_name(self._path.name + suffix)
+
+
+def _is_topic(row: tuple[Any, ...]) -> bool:
+    """Whether the number, the name, the type and the serialization of a topic are of these kinds."""
+    number, name, kind, encoding, _ = row
+    return isinstance(number, int) and all(isinstance(text, str) for text in (name, kind, encoding))

@@ -16,6 +16,9 @@ _MAGICS = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
 _SUFFIXES = (".mcap", ".db3")
 _PACKED = ".zstd"
 
+#: Maximum number of bytes of a file's name.
+NAME_MAX = 255
+
 
 class BagError(Exception):
     """A recording cannot be read, or lacks a topic. The message names the cause and the cure."""
@@ -82,7 +85,7 @@ def storage_files(
         return Metadata(), [path]
     metadata = _metadata_of(path, report)
     present = _without_copies(sorted((p for p in path.iterdir() if _belongs(p)), key=natural), note)
-    names = [name for name in metadata.files if name not in (".", "..")] if metadata else []
+    names = [name for name in metadata.files if _is_name(name)] if metadata else []
     listed = [_present(path / _file_name(name)) for name in names]
     found = [file for file in listed if file.is_file()]
     if found and metadata:
@@ -121,6 +124,11 @@ def _metadata_of(path: Path, report: Callable[[str], None]) -> Metadata | None:
 
 def _belongs(path: Path) -> bool:
     return is_storage_name(path) and path.is_file()
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name in metadata.yaml can be that of a file, packed or not."""
+    return name not in (".", "..") and len(name.encode("utf-8", "replace")) <= NAME_MAX - len(_PACKED)
 
 
 def _file_name(name: str) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.experiments.localization import Box
+from explain_cnn_ros.files import visible
 from explain_cnn_ros.model.windows import PERSON_SHARE, Region, crop, person_box
 from explain_cnn_ros.training.augmentation import cut
 from explain_cnn_ros.training.datasets import Photo, list_images, read_inria, share_of, split
@@ -62,8 +63,12 @@ HEIGHT_MIN = 32
 #: Columns of boxes.csv.
 COLUMNS = ("image", "x", "y", "width", "height")
 
-BOX = re.compile(r"Bounding box for object \d+ .*?:\s*\((-?\d+),\s*(-?\d+)\)\s*-\s*\((-?\d+),\s*(-?\d+)\)")
-COUNT = re.compile(r"Objects with ground truth\s*:\s*(\d+)")
+#: The lines of an annotation. Lengths are limited, because the time of a search would be a square of them.
+BOX = re.compile(
+    r"Bounding box for object \d{1,9} .{0,200}?:\s{0,9}"
+    r"\((-?\d{1,9}),\s{0,9}(-?\d{1,9})\)\s{0,9}-\s{0,9}\((-?\d{1,9}),\s{0,9}(-?\d{1,9})\)"
+)
+COUNT = re.compile(r"Objects with ground truth\s{0,9}:\s{0,9}(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -189,9 +194,11 @@ def _require_pairs(files: dict[str, Path], partners: dict[str, Path], partner: s
 def _listed(root: Path, size: tuple[int, int]) -> list[WindowSource]:
     path = root / "boxes.csv"
     persons, groups = _read_boxes(path)
-    absent = [name for name in persons if not (root / name).is_file()]
+    absent = [name for name in persons if not _is_file(root / name)]
     if absent:
-        raise FileNotFoundError(f"{len(absent)} of {len(persons)} images of {path} are not there (first: {absent[0]})")
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(persons)} images of {path} are not there (first: {visible(absent[0][:200])})"
+        )
     sources = []
     for name, boxes in persons.items():
         photo = Photo(root / name, groups[name])
@@ -203,8 +210,27 @@ def _listed(root: Path, size: tuple[int, int]) -> list[WindowSource]:
     return sources
 
 
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file. No file has a name that the system refuses, for instance because it is long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
-    """Read boxes.csv: the boxes of the persons, and the name of the photo, by image."""
+    """Read boxes.csv: the boxes of the persons, and the name of the photo, by image.
+
+    Raises:
+        ValueError: The file is no table of boxes.
+    """
+    try:
+        return _boxes_of(path)
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _boxes_of(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
     persons: dict[str, list[Box]] = {}
     groups: dict[str, str] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -214,6 +240,8 @@ def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
             raise ValueError(f"{path} has no column {', '.join(absent)}: its first line must be {','.join(COLUMNS)}")
         for row in rows:
             name = row["image"]
+            if not name:
+                raise ValueError(f"{path}, line {rows.line_num}: there is no name of an image")
             groups[name] = row.get("photo") or Path(name).stem
             boxes = persons.setdefault(name, [])
             fields = [(row[column] or "").strip() for column in COLUMNS[1:]]
@@ -222,9 +250,10 @@ def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
             try:
                 x, y, width, height = (float(field) for field in fields)
             except ValueError:
+                found = visible(", ".join(fields)[:100])
                 raise ValueError(
-                    f"{path}, line {rows.line_num}: x, y, width and height are {', '.join(fields) or 'missing'}: give "
-                    "four numbers, or none for an image that shows nobody"
+                    f"{path}, line {rows.line_num}: x, y, width and height are {found}: give four "
+                    "numbers, or none for an image that shows nobody"
                 ) from None
             boxes.append((x, y, width, height))
     return persons, groups

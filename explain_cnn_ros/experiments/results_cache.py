@@ -125,7 +125,7 @@ def read(path: Path, key: str) -> dict[str, Any]:
             os.ftruncate(file.fileno(), len(complete))
     try:
         return dict(json.loads(line) for line in complete.splitlines()[1:])
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}. Move it away to compute its results again") from error
 
 
@@ -137,7 +137,7 @@ def _key_in(path: Path) -> str | None:
         line = file.readline()
     try:
         first = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return first.get("key") if isinstance(first, dict) else None
 

@@ -147,8 +147,8 @@ class NetworkAdapter(ABC):
             if not matching:
                 near = difflib.get_close_matches(pattern, names, n=3) or [*names][:2] + [*names][-1:]
                 raise ValueError(
-                    f"layer_names is {quoted(patterns)}: no layer of {self.classifier.info.architecture} has a name like "
-                    f"{quoted(pattern)}. Layers are, for instance, {', '.join(dict.fromkeys(near))}"
+                    f"layer_names is {quoted(patterns)}: no layer of {self.classifier.info.architecture} has a name "
+                    f"like {quoted(pattern)}. Layers are, for instance, {', '.join(dict.fromkeys(near))}"
                 )
             found.update(names[name] for name in matching)
         return tuple(sorted(found))

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from explain_cnn_ros.files import visible
+
 #: Maximum number of bytes of a header, as in the library safetensors.
 HEADER_MAX = 100_000_000
 
@@ -80,7 +82,7 @@ def _end(name: str, entry: Any) -> int:
     except (LookupError, TypeError):
         fine, end = False, None
     if not fine or not isinstance(end, int):
-        raise ValueError(_damaged(f"the tensor {name} is not described"))
+        raise ValueError(_damaged(f"the tensor {visible(name[:100])} is not described"))
     return end
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from explain_cnn_ros.files import reason, replacing
+from explain_cnn_ros.files import reason, replacing, visible
 from explain_cnn_ros.model.network import VGGClassifier
 from explain_cnn_ros.model.proposer import Proposer
 from explain_cnn_ros.model.safetensors_header import METADATA, read_header
@@ -318,7 +318,7 @@ def _networks(info: ModelInfo, header: Mapping[str, Any]) -> tuple[Network, Prop
 def listed(names: Sequence[str]) -> str:
     """Return at most NAMED names of tensors, and how many there are besides."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"the tensor{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more}"
+    return f"the tensor{'s' if len(names) > 1 else ''} {', '.join(visible(name[:100]) for name in names[:NAMED])}{more}"
 
 
 def _load(network: nn.Module, read: Callable[[str], Tensor]) -> None:

@@ -143,8 +143,8 @@ def other_frame(about: WatchedDetections, frame_id: str, image_frame_id: str) ->
     return Problem(
         IMAGES,
         "frame_id of detections",
-        f"the frame_id on {about.topic} is {quoted(frame_id)}, that of the images {quoted(image_frame_id)}: if the detector "
-        "searches the images of another camera, its boxes do not fit these images",
+        f"the frame_id on {about.topic} is {quoted(frame_id)}, that of the images {quoted(image_frame_id)}: if the "
+        "detector searches the images of another camera, its boxes do not fit these images",
         note=True,
     )
 

@@ -223,3 +223,62 @@ def test_a_wrong_measurement_does_not_make_the_rest_black(kind: type) -> None:
     image[3, 7] = 65_535
     assert np.abs(stretch(image).astype(int) - plain).sum() <= np.abs(255 - int(plain[3, 7])) + 40 * 30
     assert stretch(image)[3, 7] == 255
+
+
+def test_sizes_that_readers_take_from_different_places() -> None:
+    """The size that OpenCV takes is the one that was compared with the limit."""
+    tags = struct.pack("<H", 4)
+    for tag, value in ((0x100, 30000), (0x101, 30000), (0x100, 16), (0x101, 12)):
+        tags += struct.pack("<HHII", tag, 4, 1, value)
+    assert refusal(b"II*\0" + struct.pack("<I", 8) + tags + bytes(4))[0] == "truncated"
+    large, small = (declared_webp(*size)[12:] for size in ((7900, 7900), (40, 30)))
+    head = image_head(b"RIFF" + struct.pack("<I", 4 + len(small + large)) + b"WEBP" + small + large)
+    assert head is not None and (head.width, head.height) == (40, 30)
+
+
+def test_pixels_of_many_bytes_count_for_more() -> None:
+    tags = ((0x100, 4, 7900), (0x101, 4, 7900), (0x102, 3, 64), (0x115, 3, 3))
+    packed = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", t, k, 1, v) for t, k, v in tags) + bytes(4)
+    head = image_head(b"II*\0" + struct.pack("<I", 8) + packed)
+    assert head is not None and head.depth == 24
+    assert refusal(b"II*\0" + struct.pack("<I", 8) + packed)[0] == "too_large"
+
+
+def test_files_that_cannot_hold_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of 8 x 8 pixels takes a bit of a JPEG. Nothing is packed to less than a two-thousandth."""
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("memory was taken"))
+    assert refusal(declared_jpeg(8000, 8000))[0] == "truncated"
+    assert refusal(declared_jpeg(2000, 2000))[0] == "truncated"
+    reason, text = refusal(declared_png(7000, 7000))
+    assert reason == "truncated" and "cannot hold the 7000 x 7000 pixels that it declares" in text
+
+
+def test_jpegs_of_many_scans() -> None:
+    file = io.BytesIO()
+    Pillow.fromarray(RGB).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    assert data.count(b"\xff\xda") > 3 and decode_image(data).shape == RGB.shape
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_image(data[:-2] + last * 20 + data[-2:]).shape == RGB.shape
+    assert refusal(data[:-2] + last * 200 + data[-2:])[0] == "truncated"
+
+
+def test_pngs_that_opencv_reads_beyond_their_end() -> None:
+    """It takes what lies behind them in its memory for a size, and allocates up to 4 GiB."""
+    data = encoded(".png")
+    begin = data.index(b"IDAT")
+    for kind in (b"ID\xf6\0", b"1234"):
+        assert refusal(data[:begin] + kind + data[begin + 4 :])[0] == "truncated"
+    chunk = data[begin - 4 : data.index(b"IEND") - 4]
+    assert refusal(data.replace(chunk, b""))[0] == "truncated"
+
+
+@pytest.mark.parametrize("form", ["bayer_; png", "bayer_zzzz8; png", "bayer_rggb; png"])
+def test_unknown_mosaics_are_grey(form: str) -> None:
+    grey = RGB[..., 0]
+    assert np.array_equal(decode_image(encoded(".png", grey), form), np.repeat(grey[..., None], 3, 2))
+
+
+def test_long_formats_are_cut_in_messages() -> None:
+    reason, text = refusal(b"GIF89a", form="\u202e" * 5000)
+    assert reason == "undecodable" and len(text) < 300 and "\u202e" not in text

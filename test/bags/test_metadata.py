@@ -46,6 +46,22 @@ def test_paths_of_older_versions_and_of_windows(tmp_path: Path) -> None:
     assert read_metadata(file).files == ("run_0.db3", "run_1.db3", "run_2.db3")
 
 
+@pytest.mark.parametrize(
+    "name", ["../other/other.mcap", "{other}/other.mcap", "..\\\\other\\\\other.mcap", "link/other.mcap"]
+)
+def test_a_recording_has_no_files_outside_of_its_folder(kit: Any, tmp_path: Path, name: str) -> None:
+    """A relative or absolute path names a file of the folder, and there is none of this name."""
+    other, path = kit.write(tmp_path / "other", [kit.string(0)]), kit.write(tmp_path / "bag", [kit.string(1)])
+    assert (other / "other.mcap").is_file()
+    metadata = path / "metadata.yaml"
+    text = metadata.read_text()
+    metadata.write_text(text.replace("bag.mcap", name.format(other=other)))
+    assert text != metadata.read_text()
+    with BagReader(path) as bag:
+        assert bag.problems == ["the files that metadata.yaml lists are missing: those beside it are read"]
+        assert list(bag.messages()) == [kit.string(1)]
+
+
 def test_messages_that_metadata_announces_and_that_are_not_there(kit: Any, tmp_path: Path) -> None:
     path = kit.write(tmp_path / "bag", [kit.string(i) for i in range(3)])
     metadata = path / "metadata.yaml"
@@ -106,3 +122,39 @@ def test_malformed_profiles_are_no_error(text: Any) -> None:
 )
 def test_types_as_other_writers_spell_them(name: str, expected: str) -> None:
     assert message_type(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "aliases"),
+        ("[" * 20_000, "nested too deeply"),
+        ("- " * 5000 + "a", "nested too deeply"),
+        ("{a: " * 30 + "1" + "}" * 30, "nested too deeply"),
+    ],
+)
+def test_yaml_that_stands_for_more_than_it_says(kit: Any, tmp_path: Path, text: str, named: str) -> None:
+    path = kit.write(tmp_path / "bag", [kit.string(0)])
+    (path / "metadata.yaml").write_text(text)
+    with BagReader(path) as bag:
+        (problem,) = bag.problems
+        assert named in problem and problem.endswith("the files beside it are read")
+        assert list(bag.messages()) == [kit.string(0)]
+
+
+def test_names_that_no_file_can_have(kit: Any, tmp_path: Path) -> None:
+    path = kit.write(tmp_path / "bag", [kit.string(0)])
+    metadata = path / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("bag.mcap", "x" * 300))
+    with BagReader(path) as bag:
+        assert list(bag.messages()) == [kit.string(0)]
+
+
+def test_problems_are_few_and_short(kit: Any, tmp_path: Path) -> None:
+    """The time for them does not grow with the square of their number."""
+    broken = [kit.string(i)._replace(data=b"\x28\xb5\x2f\xfd" + i.to_bytes(4, "little")) for i in range(500)]
+    named = kit.string(0, "/" + "a" * 5000 + "\u202e")._replace(data=b"\x28\xb5\x2f\xfd\0")
+    with BagReader(kit.write(tmp_path / "bag", [named, *broken])) as bag:
+        assert list(bag.messages()) == []
+        assert len(bag.problems) == 101 and bag.problems[-1] == "there are further problems"
+        assert all(len(problem) < 510 and "\u202e" not in problem for problem in bag.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -180,3 +181,29 @@ def test_no_space_for_a_temporary_copy_is_said(database: Path, monkeypatch) -> N
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(BagError, match="set TMPDIR to a folder on a larger disk"):
         BagReader(database)
+
+
+def test_values_of_other_types(tmp_path: Path) -> None:
+    """SQLite stores any value in any column. Numbers of topics that are texts are no part of a query."""
+    path = tmp_path / "odd.db3"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE topics(id, name, type, serialization_format, offered_qos_profiles)")
+        database.execute("CREATE TABLE messages(id, topic_id, timestamp, data)")
+        rows = [(1, "/log"), ("1) OR 1=1 --", "/b"), (2, None), (3, b"/c"), (None, "/d")]
+        database.executemany("INSERT INTO topics VALUES(?, ?, 'std_msgs/msg/String', 'cdr', NULL)", rows)
+        times = [(1, 5), (1, 0.5), (1, None), (1, "later"), (1, float("inf")), ("1", 6), (2, 7)]
+        database.executemany("INSERT INTO messages VALUES(NULL, ?, ?, x'00010000')", times)
+        database.commit()
+    with BagReader(path) as bag:
+        assert [topic.name for topic in bag.topics] == ["/log"]
+        assert [message.stamp for message in bag.messages()] == [5]
+        assert (bag.start, bag.end) == (5, 7)
+
+
+def test_computed_columns_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "computed.db3"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE topics(id, name, type, serialization_format, offered_qos_profiles)")
+        database.execute("CREATE TABLE messages(id, topic_id, timestamp, data AS (zeroblob(500000000)))")
+    with pytest.raises(BagError, match="compute columns"):
+        BagReader(path)

@@ -62,7 +62,7 @@ def _of_report(path: Path) -> Iterator[tuple[FrameKey, StoredPicture]]:
         shown = json.loads(found[1])["shown"] if found else []
         for frame in shown:
             jpeg = base64.b64decode(frame["image"].removeprefix(_URI))
-            yield (frame["source"], frame["frame"]), StoredPicture(jpeg, frame["size"][0], 0.0)
+            yield (str(frame["source"]), int(frame["frame"])), StoredPicture(jpeg, int(frame["size"][0]), 0.0)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # A report of another version, or a damaged one, has no pictures.
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from explain_cnn_ros.files import visible
 from explain_cnn_ros.model.torchvision_network import AUXILIARY, TorchvisionClassifier, architectures
 from explain_cnn_ros.model.weights_file import ModelInfo, checked, listed
 
@@ -174,7 +175,7 @@ def _problems(found: Mapping[str, Tensor], layout: TensorLayout) -> list[str]:
         first = wrong[0]
         shapes = f"{list(found[first].shape)} instead of {_expected(layout, first)}"
         more = f", and {len(wrong) - 1} more tensors have other shapes" if len(wrong) > 1 else ""
-        problems.append(f"its tensor {first} has the shape {shapes}{more}")
+        problems.append(f"its tensor {visible(first)} has the shape {shapes}{more}")
     heads = {len(found[name]) for name in layout.head if name in found and layout.suits(name, found[name])}
     if len(heads) > 1:
         problems.append(f"its tensors {' and '.join(layout.head)} have different numbers of outputs")

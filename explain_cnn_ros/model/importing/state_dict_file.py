@@ -161,7 +161,7 @@ def _has_its_checksum(archive: zipfile.ZipFile, name: str) -> bool:
 
 
 def _damaged(cause: object) -> str:
-    return f"it is not complete, or damaged ({cause}): copy or download it again"
+    return f"it is not complete, or damaged ({visible(str(cause)[:300])}): copy or download it again"
 
 
 def _load(path: Path) -> Any:
@@ -189,7 +189,7 @@ def _needs_code(message: str) -> str:
     found = re.search(r"GLOBAL (\S+)", message)
     if found is None:
         return f"it was pickled by another function than torch.save, and may run any code: {SAVE_STATE_DICT}"
-    name = found[1]
+    name = visible(found[1][:100])
     if name.startswith(("torch.nn.", "torchvision.models.", "__main__.")):
         return f"it holds a whole pickled network ({name}), which only code can build: {SAVE_STATE_DICT}"
     kind = "numbers of numpy" if name.startswith("numpy") else "an object of Python"
