@@ -50,6 +50,9 @@ START_MAX, ANSWER_MAX = 120.0, 300.0
 #: minutes until the C library has for each thread what it needs at most.
 WARM_UP_SHARE, WARM_UP_MAX = 1 / 3, 1200.0
 
+#: Minimum time from a cleanup until the node has returned its memory to the system, in seconds.
+SETTLE = 3.0
+
 #: Number of explanations that are requested at once from time to time, and after how many requests.
 BURST, BURST_EVERY = 8, 12
 
@@ -390,7 +393,7 @@ class Actors:
                 for number in next(sequences):
                     self._call(transition(number))
                     # The last transition activates the node, also if the soak ends meanwhile.
-                    if not pause(self._pace.down) and number == CLEANUP:
+                    if not pause(max(self._pace.down, SETTLE if number == CLEANUP else 0.0)) and number == CLEANUP:
                         self._at_rest()
             self.cycles += 1
             self._call(set_parameters("live", True, string("live", "influence")))

@@ -222,18 +222,23 @@ def at_rest(samples: Sequence[Sample]) -> Finding:
     """Return the verdict about what the node keeps when it has been cleaned up.
 
     The memory of an active node varies by hundreds of MB from minute to minute, so that a slow leak disappears in it.
-    At rest, it varies by some MB. The first sample is left out: libraries keep what they have loaded.
+    At rest, it varies by some MB. It grows if it rises by more than RISE_MAX per hour and the interval of the rise does
+    not include 0. The first sample is left out: libraries keep what they have loaded.
 
     Args:
         samples: The samples at rest, in the order of time.
     """
     name, late = "memory at rest", samples[1:]
-    if len(late) < REST_MIN:
-        return Finding(name, None, f"no verdict, since {REST_MIN} cleanups after the first one are needed")
+    if len(late) < REST_MIN or late[-1].seconds - late[0].seconds < 60 * MINUTES_MIN:
+        needed = f"{REST_MIN} cleanups after the first one, over {MINUTES_MIN} minutes, are needed"
+        return Finding(name, None, f"no verdict, since {needed}")
     fit = rise([sample.seconds for sample in late], [sample.own for sample in late])
     levels = ", ".join(f"{sample.own:.0f}" for sample in samples)
-    text = f"it rises by {fit.per_hour:.1f} MB per hour (limit {RISE_MAX:g}); {levels} MB after the cleanups"
-    return Finding(name, fit.per_hour <= RISE_MAX, text)
+    text = (
+        f"it rises by {fit.per_hour:.1f} MB per hour (95 %: {fit.low:.1f} to {fit.high:.1f}; limit {RISE_MAX:g}); "
+        f"{levels} MB after the cleanups"
+    )
+    return Finding(name, not (fit.per_hour > RISE_MAX and fit.low > 0), text)
 
 
 def counts(name: str, samples: Sequence[Sample], values: Sequence[int], warm_up: float) -> Finding:
