@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tools.fuzz import __main__ as command
 from tools.fuzz import registry
-from tools.fuzz.kind import CORPUS, Kind, check_text, contents, keep
+from tools.fuzz.kind import CORPUS, check_text, contents, keep
 from tools.fuzz.mutation import Mutation
-from tools.fuzz.runner import Run, run_all
 from tools.fuzz.worker import Figures, Limits, Reader
+
+ROOT = Path(__file__).parents[1]
 
 #: Limits that do not depend on the speed of the machine: these runs look for wrong errors and wrong results.
 GENEROUS = Limits(60.0, 4096.0)
@@ -80,62 +80,48 @@ def test_texts() -> None:
             check_text(text)
 
 
-# A kind whose inputs do everything that a run must notice.
+# Runs, in processes of their own; see fuzz_kit.py.
 
 
-def _misbehave(data: bytes, folder: Path) -> str:
-    if data == b"refused":
-        return "because"
-    if data == b"error":
-        raise KeyError("a wrong error")
-    if data == b"crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if data == b"slow":
-        end = time.process_time() + 0.4
-        while time.process_time() < end:
-            pass
-    if data == b"endless":
-        while True:
-            pass
-    if data == b"memory":
-        bytearray(os.urandom(1) * (80 * 2**20))
-    (folder / "left").write_bytes(data)
-    return ""
-
-
-def _kind(inputs: list[bytes]) -> Kind:
-    return Kind("odd", lambda: (), _misbehave, lambda mutation, seeds: b"", lambda: inputs)
+def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
 
 
 def test_a_run_notices_everything(tmp_path: Path) -> None:
-    inputs = [b"read", b"error", b"refused", b"crash", b"slow", b"endless", b"memory", b"read again"]
-    run = Run({"odd": len(inputs)}, 1, Limits(0.3, 60.0), 2)
-    run_all(run, lambda name: _kind(inputs), tmp_path)
-    figures = run.figures["odd"]
-    assert (figures.tried, figures.read, dict(figures.refused)) == (8, 2, {"because": 1})
-    found = {inputs[failure.number]: failure for failure in figures.failures}
-    assert set(found) == {b"error", b"crash", b"slow", b"endless", b"memory"}
-    assert found[b"error"].text == "KeyError: 'a wrong error'"
-    assert found[b"error"].place.startswith("KeyError at test/test_fuzz.py:")
-    assert found[b"crash"].text == "the process died: SIGSEGV"
-    assert "s of processor time" in found[b"slow"].text
-    assert found[b"endless"].text.startswith("it was killed after")
-    assert found[b"memory"].text.endswith("MiB of memory") and figures.memory[0] >= 80
+    done = run_python("test/fuzz_kit.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["tried"], figures["read"], figures["refused"]) == (8, 2, {"because": 1})
+    found = figures["failures"]
+    assert set(found) == {"error", "crash", "slow", "endless", "memory"}
+    assert found["error"]["text"] == "KeyError: 'a wrong error'"
+    assert found["error"]["place"].startswith("KeyError at test/fuzz_kit.py:")
+    assert found["crash"]["text"] == "the process died: SIGSEGV"
+    assert "s of processor time" in found["slow"]["text"]
+    assert found["endless"]["text"].startswith("it was killed after")
+    assert found["memory"]["text"].endswith("MiB of memory") and figures["memory"] >= 80
 
 
-def test_the_command(tmp_path: Path, capsys: Any) -> None:
+def test_the_command(tmp_path: Path) -> None:
     """Figures of a run, its results as JSON, and the input of a failure repeated by its file."""
     output = tmp_path / "output"
-    assert command.main(["--kinds", "annotations", "--count", "40", "--jobs", "1", "--output", str(output)]) == 0
-    shown = capsys.readouterr().out.splitlines()
+    command = ("-m", "tools.fuzz", "--jobs", 1, "--output", output)
+    # The limits are those of the other tests: they do not depend on the speed of the machine.
+    generous = ("--seconds-max", 60, "--mib-max", 4096)
+    done = run_python(*command, *generous, "--kinds", "annotations", "--count", 40)
+    assert done.returncode == 0, done.stderr
+    shown = [line for line in done.stdout.splitlines() if line.startswith(("kind", "annotations"))]
     assert shown[0].split()[:5] == ["kind", "tried", "read", "refused", "failed"]
     assert shown[1].split()[:2] == ["annotations", "40"]
     results = json.loads((output / "fuzz.json").read_text())
     assert results["kinds"]["annotations"]["tried"] == 40 and results["failures"] == []
     path = keep(tmp_path, "annotations-1-9", b"Objects with ground truth : 1")
-    arguments = ["--repeat", str(path), "--jobs", "1", "--output", str(output), "--mib-max", "-1"]
-    assert command.main(arguments) == 1
-    assert f"--repeat {output / 'failures' / 'annotations-1'}" in capsys.readouterr().out
+    done = run_python(*command, "--repeat", path, "--mib-max", -1)
+    assert done.returncode == 1, done.stderr
+    assert f"--repeat {output / 'failures' / 'annotations-1'}" in done.stdout
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ _HUFFMAN, _PIXELS_PER_BYTE = frozenset((0xC0, 0xC1, 0xC2)), 8 * 8 * 8
 #: Maximum number of scans of a JPEG. Encoders write about ten; each of them goes through the whole image.
 _SCANS_MAX = 100
 
+#: Parts of a PNG with packed texts, and their maximum number: each may unpack to a thousand times its size.
+_PACKED_TEXTS, _TEXTS_MAX = (b"zTXt", b"iTXt", b"iCCP"), 20
+
 #: JPEG markers without content.
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -102,12 +105,15 @@ def _jpeg(data: bytes) -> ImageHead:
 def _png(data: bytes) -> ImageHead:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     depth = (1 if bits <= 8 else 2) * (1 if colour in (0, 4) else 3)
-    orientation, at, pixels = 1, 8, False
+    orientation, at, pixels, texts = 1, 8, False, 0
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         # OpenCV reads on behind the end of a file without pixels, or with a part of another kind, and takes what lies
         # there in its memory for the size of the next part.
         if not kind.isalpha() or (kind == b"IHDR") != (at == 8):
+            break
+        texts += kind in _PACKED_TEXTS
+        if texts > _TEXTS_MAX:
             break
         pixels = pixels or kind == b"IDAT"
         if kind == b"eXIf":

@@ -282,3 +282,12 @@ def test_unknown_mosaics_are_grey(form: str) -> None:
 def test_long_formats_are_cut_in_messages() -> None:
     reason, text = refusal(b"GIF89a", form="\u202e" * 5000)
     assert reason == "undecodable" and len(text) < 300 and "\u202e" not in text
+
+
+def test_pngs_of_many_packed_texts() -> None:
+    data = encoded(".png")
+    content = b"a\0\0" + zlib.compress(b"text")
+    text = struct.pack(">I", len(content)) + b"zTXt" + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
+    begin = data.index(b"IDAT") - 4
+    assert np.array_equal(decode_image(data[:begin] + 3 * text + data[begin:]), RGB)
+    assert refusal(data[:begin] + 50 * text + data[begin:])[0] == "truncated"

@@ -14,6 +14,7 @@ Exit status: 0 no failures; 1 failures; 2 wrong arguments; 130 interrupted, afte
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -138,8 +139,10 @@ def stored(run: Run, output: Path) -> list[dict[str, Any]]:
 
 
 def _input(name: str, seed: int, failure: Failure) -> bytes:
-    """Make the input of a process that has died."""
-    return registry.load(name).input(seed, failure.number) if failure.number >= 0 else b""
+    """Make the input of a process that has died; it is empty if the input cannot be made."""
+    with contextlib.suppress(Exception):
+        return registry.load(name).input(seed, failure.number)
+    return b""
 
 
 def plain(run: Run, failures: list[dict[str, Any]]) -> dict[str, Any]:

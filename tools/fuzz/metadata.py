@@ -101,13 +101,17 @@ def _bombs() -> tuple[bytes, ...]:
     return tuple(text.encode("utf-8", "surrogatepass") for text in found)
 
 
-def _mutated(mutation: Mutation, seeds: Sequence[bytes]) -> bytes:
+def _mutated_text(mutation: Mutation, seeds: Sequence[bytes], plain: dict[str, Any]) -> bytes:
     if mutation.chance(0.5):
         return mutation.mutated(mutation.one(seeds), seeds)
     try:
-        return _text(mutation.value(_plain()))
+        return _text(mutation.value(plain))
     except Exception:  # such a value has no spelling
-        return _text(_plain())[: mutation.below(1000)]
+        return mutation.mutated(_text(plain))
+
+
+def _mutated(mutation: Mutation, seeds: Sequence[bytes]) -> bytes:
+    return _mutated_text(mutation, seeds, _plain())
 
 
 def _read(data: bytes, folder: Path) -> str:
@@ -139,13 +143,8 @@ def _parameters() -> tuple[bytes, ...]:
 
 
 def _mutated_parameters(mutation: Mutation, seeds: Sequence[bytes]) -> bytes:
-    if mutation.chance(0.5):
-        return mutation.mutated(mutation.one(seeds), seeds)
-    return (
-        _mutated(mutation, seeds)
-        if mutation.chance(0.2)
-        else _text(mutation.value({"/**": {"ros__parameters": {"use_sim_time": True, "scan": {"scale_step": 1.4}}}}))
-    )
+    plain = {"/**": {"ros__parameters": {"use_sim_time": True, "scan": {"scale_step": 1.4}}}}
+    return _mutated_text(mutation, seeds, plain)
 
 
 def _read_parameters(data: bytes, folder: Path) -> str:

@@ -141,7 +141,13 @@ class Reader:
             if time.monotonic() >= stop:
                 break
             begins(number)
-            self.read(number, self._kind.input(seed, number), figures)
+            try:
+                data = self._kind.input(seed, number)
+            except Exception as error:  # a fault of the tool
+                figures.tried += 1
+                figures.fail(Failure(number, f"the input cannot be made: {error}", _place(error), _trace(error)))
+                continue
+            self.read(number, data, figures)
         return figures
 
     def read(self, number: int, data: bytes, figures: Figures) -> None:
