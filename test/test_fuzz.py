@@ -119,8 +119,10 @@ def test_the_command(tmp_path: Path) -> None:
     results = json.loads((output / "fuzz.json").read_text())
     assert results["kinds"]["annotations"]["tried"] == 40 and results["failures"] == []
     path = keep(tmp_path, "annotations-1-9", b"Objects with ground truth : 1")
-    done = run_python(*command, "--repeat", path, "--mib-max", -1)
+    other = keep(tmp_path, "annotations-1-10", b"Objects with ground truth : 2")
+    done = run_python(*command, "--repeat", path, other, "--mib-max", -1)
     assert done.returncode == 1, done.stderr
+    assert next(line for line in done.stdout.splitlines() if line.startswith("annotations")).split()[1] == "2"
     assert f"--repeat {output / 'failures' / 'annotations-1'}" in done.stdout
 
 

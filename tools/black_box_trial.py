@@ -19,7 +19,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from ruamel.yaml import YAML
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.bags.storage import Message
 from explain_cnn_ros.bags.writer import write_recording
-from tools.processes import own_domain
+from tools.processes import own_domain, running
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1024**2
@@ -51,18 +50,12 @@ def command(script: str, *arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def process(script: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(script: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run an executable while the body runs, and interrupt it at the end."""
-    output = log.open("ab") if log else None
-    child = subprocess.Popen(command(script, *arguments), stdout=output, stderr=subprocess.STDOUT if output else None)
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGINT)
-            child.wait(30)
-        if output:
-            output.close()
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("a")) if log else None
+        errors = subprocess.STDOUT if log else None
+        yield stack.enter_context(running(*command(script, *arguments), stdout=output, stderr=errors))
 
 
 def flags(**parameters: object) -> list[str]:
@@ -70,7 +63,7 @@ def flags(**parameters: object) -> list[str]:
     return ["--ros-args", *(part for name, value in parameters.items() for part in ("-p", f"{name}:={value}"))]
 
 
-# What was recorded.
+# The recordings of a trial.
 
 
 def examine(path: Path) -> dict[str, Any]:
@@ -233,7 +226,7 @@ def try_kills(arguments: argparse.Namespace) -> int:
             wait(lambda: partner.count_subscribers("/button"), START, "the subscription")
             time.sleep(2.5)
             wait(begun, START, "a recording")
-            # From the first bytes to the last moment of the recording, and beyond.
+            # The kills are spread from the first bytes of the recording to a moment after its end.
             time.sleep(2.6 * number / max(1, arguments.count - 1))
             box.kill()
             box.wait()

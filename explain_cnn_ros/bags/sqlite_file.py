@@ -228,6 +228,6 @@ class SqliteFile:
 
 
 def _is_topic(row: tuple[Any, ...]) -> bool:
-    """Whether the number, the name, the type and the serialization of a topic are of these kinds."""
+    """Return whether a row has a whole number, and texts for the name, the type and the serialization of a topic."""
     number, name, kind, encoding, _ = row
     return isinstance(number, int) and all(isinstance(text, str) for text in (name, kind, encoding))

@@ -127,7 +127,7 @@ def _belongs(path: Path) -> bool:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a name in metadata.yaml can be that of a file, packed or not."""
+    """Return whether a name in metadata.yaml can be that of a file, packed or not."""
     return name not in (".", "..") and len(name.encode("utf-8", "replace")) <= NAME_MAX - len(_PACKED)
 
 

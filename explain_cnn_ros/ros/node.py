@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -29,7 +28,7 @@ from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.ros.detection_problems import refused
 from explain_cnn_ros.ros.detections import DetectionSource
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
-from explain_cnn_ros.ros.enduring import EnduringExecutor, guard_services
+from explain_cnn_ros.ros.enduring import guard_services
 from explain_cnn_ros.ros.matching import DetectedImage
 from explain_cnn_ros.ros.messages import model_message, region_from
 from explain_cnn_ros.ros.outputs import EmptyFrame, ExplainedFrame, LiveFrame, Outputs
@@ -37,7 +36,7 @@ from explain_cnn_ros.ros.parameters import ParameterServer, unchecked
 from explain_cnn_ros.ros.problems import Announcer, Problem, clock, namesakes
 from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.ros.source import ImageSource, nanoseconds
-from explain_cnn_ros.ros.spinning import until_stopped
+from explain_cnn_ros.ros.spinning import run_node
 from explain_cnn_ros.ros.statistics import Statistics
 from explain_cnn_ros.ros.summary import summary
 from explain_cnn_ros.ros.worker import Worker, WorkerCallbacks, WorkerThreads
@@ -451,27 +450,12 @@ class ExplainNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is stopped; return the exit status."""
-    rclpy.init(args=args)
-    try:
-        node = ExplainNode()
-    except (ValueError, rclpy.exceptions.InvalidParameterValueException) as error:
-        print(f"explain_node: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = EnduringExecutor(node)
 
-    def work() -> None:
+    def begin(node: ExplainNode) -> None:
         if node.parameters.current.autostart:
             node.autostart()
-        executor.spin()
 
-    try:
-        until_stopped(work)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node("explain_node", ExplainNode, args, begin)
 
 
 if __name__ == "__main__":

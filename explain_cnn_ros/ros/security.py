@@ -16,7 +16,7 @@ NO_SECURITY = b"This Fast DDS version doesn't have the security libraries"
 #: Library that contains it.
 LIBRARY = "librmw_fastrtps_shared_cpp.so"
 
-#: Where the documentation is, at the end of messages.
+#: End of messages, which refers to the documentation.
 SEE = "; see docs/security.md"
 
 

@@ -1,17 +1,57 @@
-"""Spinning until the process is stopped."""
+"""Running and spinning nodes until the process is stopped."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import rclpy
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
 
+from explain_cnn_ros.ros.enduring import EnduringExecutor
 from explain_cnn_ros.ros.signals import interrupted
 
 #: Time that rclpy needs at most to shut its context down after a signal, in seconds.
 SHUTDOWN_TIME = 2.0
+
+N = TypeVar("N", bound=Node)
+
+
+def run_node(
+    name: str, create: Callable[[], N], args: list[str] | None = None, begin: Callable[[N], object] = lambda node: None
+) -> int:
+    """Create a node and spin it until the process is stopped; return the exit status.
+
+    Args:
+        name: Name of the command, for the message about a parameter that is not valid.
+        create: Creates the node.
+        args: Arguments of ROS; None for those of the process.
+        begin: Called with the node before it spins.
+    """
+    rclpy.init(args=args)
+    try:
+        node = create()
+    except (ValueError, InvalidParameterValueException) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = EnduringExecutor(node)
+
+    def work() -> None:
+        begin(node)
+        executor.spin()
+
+    try:
+        until_stopped(work)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
 
 
 def until_stopped(work: Callable[[], object]) -> None:

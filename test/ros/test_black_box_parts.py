@@ -34,7 +34,8 @@ from explain_cnn_ros.ros.black_box.buffer import (
 )
 from explain_cnn_ros.ros.black_box.events import CHANGE, DOUBT, REQUEST, AbortedGoals, Edge, StableChange, TriggerEvent
 from explain_cnn_ros.ros.black_box.folder import LOCK, FolderInUseError, RecordingFolder
-from explain_cnn_ros.ros.black_box.recording import Definition, RecordingFile, partial_folder, recover
+from explain_cnn_ros.ros.black_box.recording import Definition, RecordingFile, partial_folder
+from explain_cnn_ros.ros.black_box.recovery import recover
 from explain_cnn_ros.ros.black_box.settings import MIB, BlackBoxSettings, names
 from explain_cnn_ros.ros.black_box.windows import LISTED_MAX, WAITING_MAX, EventWindows
 from explain_cnn_ros.ros.black_box.writing import RecordingWriter

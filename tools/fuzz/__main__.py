@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -179,16 +180,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = command.parse_args(argv)
     if unknown := [name for name in given.kinds if name not in registry.ENTRIES]:
         command.error(f"no kind {', '.join(unknown)}: the kinds are {', '.join(registry.ENTRIES)}")
-    single = None
+    single: list[tuple[str, bytes]] = []
     counts = {name: given.count or max(1, round(registry.ENTRIES[name].count * given.scale)) for name in given.kinds}
     if given.repeat:
-        single = {}
         for path in given.repeat:
             name = path.name.partition("-")[0]
             if name not in registry.ENTRIES:
                 command.error(f"{path.name}: the name of an input begins with its kind and -")
-            single[name] = contents(path)
-        counts = dict.fromkeys(single, 1)
+            single.append((name, contents(path)))
+        counts = dict(Counter(name for name, _ in single))
     given.output.mkdir(parents=True, exist_ok=True)
     stop = time.monotonic() + 60 * given.minutes if given.minutes else float("inf")
     run = Run(counts, given.seed, Limits(given.seconds_max, given.mib_max), max(1, given.jobs), stop)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -143,7 +143,7 @@ def run_all(
     load: Callable[[str], Kind],
     folder: Path,
     report: Callable[[Run], None] = lambda run: None,
-    single: Mapping[str, bytes] | None = None,
+    single: Sequence[tuple[str, bytes]] = (),
 ) -> None:
     """Try all inputs of a run. The results are in `run.figures`, also if this ends early.
 
@@ -152,9 +152,9 @@ def run_all(
         load: Returns a kind by its name. It is called in the processes.
         folder: Folder for the logs of the processes.
         report: Called from time to time.
-        single: Inputs to try instead, by kind.
+        single: Inputs to try instead, each with its kind.
     """
-    waiting = _tasks(run) if single is None else [_Task(kind, data) for kind, data in single.items()]
+    waiting = [_Task(kind, data) for kind, data in single] or _tasks(run)
     waiting.reverse()
     workers: list[_Worker] = []
     started = 0
@@ -168,9 +168,10 @@ def run_all(
             for worker in workers:
                 if worker.task is None and waiting:
                     worker.give(waiting.pop(), run)
-            busy = {worker.connection: worker for worker in workers if worker.task}
-            for ready in wait(list(busy), INTERVAL):
-                _collect(busy[ready], run, waiting, workers)  # type: ignore[index]
+            busy = [worker for worker in workers if worker.task]
+            ready = wait([worker.connection for worker in busy], INTERVAL)
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                _collect(worker, run, waiting, workers)
             for worker in [worker for worker in workers if worker.task]:
                 if text := worker.hangs(run.limits.seconds):
                     _lost(worker, text, "hang", run, waiting, workers)

@@ -97,7 +97,7 @@ class WindowProof:
 
     @property
     def proves_benefit(self) -> bool:
-        """Whether more windows are fixed than broken, and chance is an improbable reason."""
+        """Whether more windows are fixed than broken, with p < SIGNIFICANT in McNemar's exact test."""
         return self.fixed.count > self.broken.count and self.p_value < SIGNIFICANT
 
 

@@ -1,4 +1,4 @@
-"""The folder of the recordings: names, order, bounded size, and what a killed process has left; without ROS."""
+"""The folder of the recordings: their names and order, its bounded size, and incomplete recordings; without ROS."""
 
 from __future__ import annotations
 
@@ -163,17 +163,17 @@ class RecordingFolder:
     def _free(self, total: int) -> int:
         return min(self.free, int(total * FREE_SHARE))
 
-    # What a killed process has left.
+    # Recordings that a killed process did not complete.
 
     def left(self) -> list[str]:
-        """Return the names of recordings that a process has left which did not end by itself, the oldest one first."""
+        """Return the names of the recordings that a killed process did not complete, the oldest one first."""
         with suppress(OSError):
             names = [p.name[1:].removesuffix(PARTIAL) for p in self.path.glob(f".*{PARTIAL}") if p.is_dir()]
             return sorted((name for name in names if number_of(name)), key=number_of)
         return []
 
     def remove_recovering(self) -> None:
-        """Remove what a process has left that was killed while it recovered a recording. The original stays."""
+        """Remove copies that a process did not complete because it was killed while it recovered a recording."""
         for path in self.path.glob(f".*{RECOVERED}"):
             if number_of(path.name[1:].removesuffix(RECOVERED)):
                 shutil.rmtree(path, ignore_errors=True)

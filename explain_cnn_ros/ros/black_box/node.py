@@ -38,9 +38,9 @@ from explain_cnn_ros.ros.black_box.triggers import (
     Triggers,
 )
 from explain_cnn_ros.ros.black_box.writing import Finished, RecordingWriter
-from explain_cnn_ros.ros.enduring import EnduringExecutor, guard_services
+from explain_cnn_ros.ros.enduring import guard_services
 from explain_cnn_ros.ros.problems import COMPRESSED, RAW, Announcer
-from explain_cnn_ros.ros.spinning import until_stopped
+from explain_cnn_ros.ros.spinning import run_node
 
 #: Period in which the graph is watched for publishers, and period of the reports on /diagnostics, in seconds.
 WATCH_PERIOD, REPORT_PERIOD = 0.5, 1.0
@@ -248,21 +248,7 @@ def _seconds(settings: BlackBoxSettings) -> float:
 
 def main(args: list[str] | None = None) -> int:
     """Run the black box until it is stopped; return the exit status."""
-    rclpy.init(args=args)
-    try:
-        node = BlackBox()
-    except (ValueError, rclpy.exceptions.InvalidParameterValueException) as error:
-        print(f"black_box: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = EnduringExecutor(node)
-    try:
-        until_stopped(executor.spin)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node("black_box", BlackBox, args)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.ros.black_box.buffer import RecordedChannel
 
 #: End of the name of the hidden folder of a recording that is being written, and of one that is being recovered.
@@ -40,6 +40,23 @@ NOTE = "about.json"
 
 #: Returns the definition of a message type, and raises a LookupError if there is none.
 Define = Callable[[str], Definition]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recording that is complete.
+
+    Attributes:
+        path: The file.
+        messages: Number of its messages.
+        size: Number of its bytes.
+        text: Description in one line: the events, and what is missing.
+    """
+
+    path: Path
+    messages: int
+    size: int
+    text: str
 
 
 class RecordingFile:
@@ -171,66 +188,3 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def recover(folder: Path, name: str, define: Define, about: dict[str, str]) -> tuple[Path | None, int]:
-    """Complete a recording that a process has left which did not end by itself, and remove what it has left.
-
-    Args:
-        folder: Folder of the recordings.
-        name: Name of the recording.
-        define: Returns the definitions of message types. Messages of others are left out.
-        about: Metadata of the recording. They replace those that were noted.
-
-    Returns:
-        The recording and the number of its messages; no recording if there was nothing to read.
-
-    Raises:
-        OSError: The recording cannot be written, and what was left stays.
-    """
-    left = partial_folder(folder, name)
-    file = left / name / f"{name}.mcap"
-    path, messages = None, 0
-    if file.is_file() and not (folder / file.name).exists():
-        recording = RecordingFile(folder, name, define, recovered=True)
-        path, messages = _copy(file, recording, _noted(left) | about), recording.messages
-    shutil.rmtree(left, ignore_errors=True)
-    return path, messages
-
-
-def _noted(left: Path) -> dict[str, str]:
-    try:
-        return {str(key): str(value) for key, value in json.loads((left / NOTE).read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):  # the process was killed before, or while the file was written
-        return {}
-
-
-def _copy(file: Path, recording: RecordingFile, about: dict[str, str]) -> Path | None:
-    """Copy the intact messages of a file to a recording, and close it; return None if there are none."""
-    try:
-        _copy_messages(file, recording)
-        if recording.messages:
-            return recording.close(about)
-    except BaseException:
-        recording.abort()
-        raise
-    recording.abort()
-    return None
-
-
-def _copy_messages(file: Path, recording: RecordingFile) -> None:
-    try:
-        bag = BagReader(file)
-    except Exception:  # damaged bytes raise all kinds
-        return
-    with bag:
-        channels = {
-            (topic.name, topic.type): RecordedChannel(topic.name, topic.type, topic.qos) for topic in bag.topics
-        }
-        unknown: set[str] = set()
-        for message in bag.messages():
-            if message.type not in unknown:
-                try:
-                    recording.write(channels[message.topic, message.type], message.stamp, message.data)
-                except LookupError:
-                    unknown.add(message.type)

@@ -41,6 +41,8 @@ def problems(
         silence: Time since the last image, or since the start, in seconds.
     """
     found = [Problem(PART, f"topic {watched.topic}", watched.problem) for watched in topics if watched.problem]
+    for topic, why in writer.undefined.items():
+        found.append(Problem(PART, f"definition of {topic}", f"{topic} is not recorded: {why}"))
     if silence > SILENCE and not image.problem:
         other = "compressed" if settings.image_transport == "raw" else "raw"
         text = (

@@ -1,4 +1,4 @@
-"""From messages to events: doubt, changes of the decision, errors, aborted goals, and topics that trigger."""
+"""The events in messages: doubt, changes of the decision, errors, aborted goals, and topics that trigger."""
 
 from __future__ import annotations
 

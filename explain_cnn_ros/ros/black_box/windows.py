@@ -1,4 +1,4 @@
-"""From events to the windows of time that are recorded: events that overlap extend a window; without ROS."""
+"""The windows of time that are recorded around events. Events that overlap extend a window; without ROS."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class EventWindow:
         """The causes of the events, each once."""
         return list(dict.fromkeys(event.cause for event in self.events))
 
-    def list(self, event: TriggerEvent) -> None:
-        """Add an event to the list."""
+    def include(self, event: TriggerEvent) -> None:
+        """Add an event, or count it if the window has LISTED_MAX events."""
         if len(self.events) < LISTED_MAX:
             self.events.append(event)
         else:
@@ -53,7 +53,7 @@ class EventWindow:
 class EventWindows:
     """The windows that are to be recorded, for one thread that adds events and one that records.
 
-    EventWindows do not overlap: a window begins after the end of the one before, so that no message is recorded twice.
+    Windows do not overlap: each one begins after the end of the one before, so that no message is recorded twice.
     """
 
     def __init__(self) -> None:
@@ -83,14 +83,14 @@ class EventWindows:
             newest = self._waiting[-1] if self._waiting else None
             if newest is not None and not newest.closed and event.time <= newest.end:
                 newest.end = min(max(newest.end, event.time + after), newest.limit)
-                newest.list(event)
+                newest.include(event)
                 return newest, False
             if len(self._waiting) >= WAITING_MAX:
                 return None, False
             end = newest.end if newest is not None else self._end
             begin = max(event.time - before, math.nextafter(end, math.inf))
             window = EventWindow(begin, max(event.time + after, begin), begin + length_max)
-            window.list(event)
+            window.include(event)
             self._waiting.append(window)
             return window, True
 

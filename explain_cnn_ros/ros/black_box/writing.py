@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from explain_cnn_ros.files import reason
 from explain_cnn_ros.ros.black_box.buffer import MessageBuffer, RecordedChannel
 from explain_cnn_ros.ros.black_box.events import TriggerEvent
 from explain_cnn_ros.ros.black_box.folder import RecordingFolder
-from explain_cnn_ros.ros.black_box.recording import NOTE, Define, RecordingFile, partial_folder, recover
+from explain_cnn_ros.ros.black_box.recording import Define, Finished, RecordingFile
+from explain_cnn_ros.ros.black_box.recovery import Recovery
 from explain_cnn_ros.ros.black_box.settings import MIB, BlackBoxSettings
 from explain_cnn_ros.ros.black_box.windows import EventWindow, EventWindows
 
@@ -34,26 +34,9 @@ MARGIN = 0.2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A recording that is complete.
-
-    Attributes:
-        path: The file.
-        messages: Number of its messages.
-        size: Number of its bytes.
-        text: Description in one line: the events, and what is missing.
-    """
-
-    path: Path
-    messages: int
-    size: int
-    text: str
-
-
 @dataclass
 class Progress:
-    """What the thread has done, for reports; other threads read it.
+    """The state of the thread, which other threads read for reports.
 
     Attributes:
         name: Name of the recording that is being written; "" if there is none.
@@ -83,7 +66,7 @@ class RecordingWriter:
         failed: Called in the thread with the reason if a recording cannot be written.
 
     Attributes:
-        progress: What was done until now.
+        progress: The state of the thread.
     """
 
     def __init__(
@@ -102,9 +85,9 @@ class RecordingWriter:
         self._adding = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._recovered = False
         self._undefined: dict[str, str] = {}
         self.progress = Progress()
+        self._recovery = Recovery(folder, define, self._on_recovered, failed)
         self._thread = threading.Thread(target=self._run, name="black box", daemon=True)
 
     def start(self) -> None:
@@ -153,7 +136,7 @@ class RecordingWriter:
         return dict(self._undefined)
 
     def _run(self) -> None:
-        self._recover()
+        self._recovery.run()
         while True:
             with self._adding:  # a window that is being added has no name yet
                 window = self._windows.first
@@ -170,6 +153,10 @@ class RecordingWriter:
                     following = self._windows.remove(window)
                     self._buffer.need(following.number if following is not None else None)
 
+    def _on_recovered(self, finished: Finished) -> None:
+        self.progress.recovered += 1
+        self._finished(finished)
+
     # One recording.
 
     def _record(self, window: EventWindow) -> None:
@@ -178,7 +165,7 @@ class RecordingWriter:
         lost_before = self._buffer.lost
         try:
             self._folder.open()
-            self._recover()
+            self._recovery.run()
             self._folder.bytes_max = self._settings().folder_mib * MIB
             self._folder.free = self._settings().free_mib * MIB
             recording = RecordingFile(self._folder.path, window.name, self._define, self._settings().compress)
@@ -262,41 +249,6 @@ class RecordingWriter:
         except LookupError as error:
             self._undefined[channel.topic] = str(error)
             self._failed(f"{channel.topic} is not recorded: {error}")
-
-    # What a killed process has left.
-
-    def _recover(self) -> None:
-        """Recover what a killed process has left, once, as soon as the folder can be used."""
-        if self._recovered:
-            return
-        try:
-            self._folder.open()
-        except OSError:
-            return  # the next recording tries again
-        self._recovered = True
-        self._folder.remove_recovering()
-        for name in self._folder.left():
-            try:
-                self._recover_one(name)
-            except OSError as error:
-                self._failed(f"{name} of a killed process cannot be recovered now: {reason(error)}")
-            except Exception as error:  # damaged bytes raise all kinds
-                shutil.rmtree(partial_folder(self._folder.path, name), ignore_errors=True)
-                self._failed(f"{name} of a killed process was removed: {type(error).__name__}: {error}")
-
-    def _recover_one(self, name: str) -> None:
-        left = partial_folder(self._folder.path, name)
-        size = sum(file.stat().st_size for file in left.rglob("*") if file.is_file())
-        if not self._folder.make_room(0, size):
-            shutil.rmtree(left, ignore_errors=True)
-            self._failed(f"{name} of a killed process was removed: there is no space to complete it")
-            return
-        ended = "recovered: the process ended while it was written"
-        about = {"causes": name.split("_")[1]} if not (left / NOTE).exists() else {}
-        path, messages = recover(self._folder.path, name, self._define, about | {"missing": ended})
-        if path is not None:
-            self.progress.recovered += 1
-            self._finished(Finished(path, messages, path.stat().st_size, ended))
 
 
 def _metadata(window: EventWindow, missing: list[str]) -> dict[str, str]:
