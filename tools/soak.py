@@ -46,8 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: that comes later counts as well. On a busy machine, the explanations that wait take minutes.
 START_MAX, ANSWER_MAX = 120.0, 300.0
 
-#: Maximum share of the run that is taken for the warm-up, and its maximum duration in seconds: an active node takes 20
-#: minutes until the C library has for each thread what it needs at most.
+#: Maximum share of the run that is taken for the warm-up, and its maximum duration in seconds. The memory of an
+#: active node rises for about 20 minutes, until each thread has used as much as it needs at most.
 WARM_UP_SHARE, WARM_UP_MAX = 1 / 3, 1200.0
 
 #: Minimum time from a cleanup until the node has returned its memory to the system, in seconds.

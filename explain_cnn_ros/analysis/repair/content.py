@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from explain_cnn_ros.analysis.intervals import mean_interval, wilson
+from explain_cnn_ros.analysis.repair.proof import is_benefit
 from explain_cnn_ros.analysis.repair.text import OLD, judgement
 from explain_cnn_ros.analysis.silencing import spread
 
@@ -136,7 +137,7 @@ def _unseen_verdict(folder: str, proof: Row) -> str:
 def _status(fixed: int, broken: int) -> str:
     if broken > fixed or not fixed:
         return "harms"
-    return "proved" if judgement(fixed, broken).startswith("this proves a benefit") else "unproved"
+    return "proved" if is_benefit(fixed, broken) else "unproved"
 
 
 # The table: sets of rows, each with a cell for the network before and for each cure.

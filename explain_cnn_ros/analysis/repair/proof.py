@@ -98,7 +98,17 @@ class WindowProof:
     @property
     def proves_benefit(self) -> bool:
         """Whether more windows are fixed than broken, with p < SIGNIFICANT in McNemar's exact test."""
-        return self.fixed.count > self.broken.count and self.p_value < SIGNIFICANT
+        return is_benefit(self.fixed.count, self.broken.count)
+
+
+def is_benefit(fixed: int, broken: int) -> bool:
+    """Return whether more windows are fixed than broken, with p < SIGNIFICANT in McNemar's exact test.
+
+    Args:
+        fixed: Number of windows whose decision becomes right.
+        broken: Number of windows whose decision becomes wrong.
+    """
+    return fixed > broken and mcnemar(fixed, broken) < SIGNIFICANT
 
 
 def judge(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from explain_cnn_ros.analysis.intervals import mcnemar
 from explain_cnn_ros.analysis.repair.frames import FrameCounts
 from explain_cnn_ros.analysis.repair.phases import Phase
-from explain_cnn_ros.analysis.repair.proof import SIGNIFICANT
+from explain_cnn_ros.analysis.repair.proof import is_benefit
 from explain_cnn_ros.analysis.repair.prover import Cure
 from explain_cnn_ros.analysis.repair.repair import RepairResult
 
@@ -47,11 +47,10 @@ def judgement(fixed: int, broken: int) -> str:
     if not fixed + broken:
         return "no decision changes"
     p_value = mcnemar(fixed, broken)
-    clear = p_value < SIGNIFICANT
     p = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    if fixed > broken and clear:
+    if is_benefit(fixed, broken):
         return f"this proves a benefit on these windows (McNemar's exact test, {p})"
-    if broken > fixed and clear:
+    if is_benefit(broken, fixed):
         return f"this proves harm on these windows (McNemar's exact test, {p})"
     return f"this does not prove a benefit: the difference may be chance (McNemar's exact test, {p})"
 
