@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -156,18 +154,11 @@ class Wrapped(TorchvisionClassifier):
         self.network = network
 
 
-class ExactClassifier(PersonClassifier):
-    """A classifier that computes in the type of its network."""
-
-    def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        return super().to_pixels(images).to(next(self.network.parameters()).dtype)
-
-
 def small_classifier(network: nn.Module, size: tuple[int, int] = SIZE, **info: object) -> PersonClassifier:
     """Wrap a network in a classifier of three classes."""
     values = {"source": "torchvision", "architecture": "resnet18", "input_size": size, "classes": CLASSES} | info
     wrapped = Wrapped(network, size, len(values["classes"])).eval()
-    return ExactClassifier(wrapped, ModelInfo(**values), "cpu")
+    return PersonClassifier(wrapped, ModelInfo(**values), "cpu")
 
 
 def whole(parts: Sequence[Reconstructions], size: tuple[int, int]) -> dict[Start, Tensor]:

@@ -42,7 +42,7 @@ class WindowClassifier:
 
     Attributes:
         network: The network in eval mode: a VGG of this package, a network of torchvision, or any other module that
-            computes logits [N, classes] of normalised windows [N, 3, h, w].
+            computes logits [N, classes] of normalised windows [N, 3, h, w] in the dtype of its first parameter.
         info: Metadata of the weights file.
         model_hash: First 12 hexadecimal digits of the SHA-256 of the weights file; "" if there is no file.
         device: Device of the network.
@@ -76,6 +76,7 @@ class WindowClassifier:
         exact = self.search_int8 or not self.has_dense_pass
         self.search_autocast = autocast if exact else autocast or fast_low_precision(self.device)
         self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}
+        self._dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
         self._mean, self._std = self._of_colours(info.mean), self._of_colours(info.std)
 
     @classmethod
@@ -222,12 +223,12 @@ class WindowClassifier:
         return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        """Move images uint8 [N, H, W, 3] RGB to the device as float32 [N, 3, H, W], values in [0, 255]."""
+        """Move images uint8 [N, H, W, 3] RGB to the device: [N, 3, H, W] in the network's dtype, values in [0, 255]."""
         tensor = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cuda":
             # The host does not have to wait for a copy from pinned memory.
             tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(self._dtype)
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize an image uint8 [H, W, 3] of any size to one window, uint8 [h, w, 3] of the network's input size.

@@ -87,8 +87,8 @@ class Placement:
     def offset(self) -> tuple[float, float, float]:
         """Return the position of the person in the window, in OFFSET_UNITS of the network."""
         right = (self.right if self.mirror else -self.right) / self.height
-        shares = (right, -self.below / self.height, math.log(WINDOW_HEIGHT / self.height))
-        return tuple(share / unit for share, unit in zip(shares, OFFSET_UNITS, strict=True))  # type: ignore[return-value]
+        below, size = -self.below / self.height, math.log(WINDOW_HEIGHT / self.height)
+        return right / OFFSET_UNITS[0], below / OFFSET_UNITS[1], size / OFFSET_UNITS[2]
 
 
 def person_window(image: Image, size: tuple[int, int], placement: Placement, border: int = 0) -> Any:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
 
 rclpy = pytest.importorskip("rclpy")
-
-from explain_cnn_ros import msg, srv  # noqa: E402
+msg = pytest.importorskip("explain_cnn_ros.msg")
+srv = pytest.importorskip("explain_cnn_ros.srv")
 
 
 @pytest.mark.parametrize("path", INTERFACES, ids=lambda path: path.name)
