@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test coverage lint train repair-demo mutations bench bench-gpu fuzz soak clean distclean
+.PHONY: help setup build demo test test-slow coverage lint train repair-demo mutations bench bench-gpu fuzz soak clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,12 +19,15 @@ build: ## the same as setup, but always build the package
 demo: setup ## run the node on the sample recording; pictures are in demo_output/ (DEMO_ARGS=...)
 	@$(ENV) && python tools/demo.py $(DEMO_ARGS)
 
-test: setup ## run all tests (PYTEST_ARGS="-k name" for some of them)
+test: setup ## run the tests, except slow ones (PYTEST_ARGS="-k name" for some of all tests)
 	@$(ENV) && tools/test.sh $(PYTEST_ARGS)
+
+test-slow: setup ## run the slow tests: whole commands and experiments, Ray, interrupted trainings, leaks
+	@$(ENV) && tools/test.sh --slow $(PYTEST_ARGS)
 
 coverage: setup ## run all tests and print the line coverage of the package
 	@rm -f .coverage .coverage.*
-	@$(ENV) && tools/test.sh --cov --cov-append --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
+	@$(ENV) && tools/test.sh --all --cov --cov-append --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
 	@$(ENV) && python -m coverage report
 
 lint: setup ## run ruff and mypy

@@ -582,10 +582,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.quick:
         faulthandler.dump_traceback_later(max(SECONDS_MAX, options.seconds), exit=True)
     failures, end = 0, begin
+    # Garbage is collected after each row. What is imported by now need not be searched each time.
+    gc.freeze()
     for name, section in sections.items():
         # The time that a section does not need is left to the following ones.
         end += math.inf if options.quick else section.share * options.seconds
         failures += run(name, section, setup, end)
+    gc.unfreeze()
     faulthandler.cancel_dump_traceback_later()
     print(f"\n{time.perf_counter() - begin:.0f} s")
     return 1 if failures else 0

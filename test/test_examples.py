@@ -113,6 +113,7 @@ def test_the_notebook_has_no_outputs():
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -105,6 +105,7 @@ def test_a_run_notices_everything(tmp_path: Path) -> None:
     assert found["memory"]["text"].endswith("MiB of memory") and figures["memory"] >= 80
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     """Figures of a run, its results as JSON, and the input of a failure repeated by its file."""
     output = tmp_path / "output"

@@ -60,6 +60,7 @@ def unneeded_modules() -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_only_the_named_packages_are_needed(tmp_path) -> None:
     """Without a GPU, the script says so in one line, and counts the operations of the shipped network."""
     absent = unneeded_modules()
@@ -77,6 +78,7 @@ def test_only_the_named_packages_are_needed(tmp_path) -> None:
     assert "NOT met" not in done.stdout and "failed" not in done.stdout
 
 
+@pytest.mark.slow
 def test_every_section_runs(thin_classifier, monkeypatch, capsys) -> None:
     smallest = dataclasses.replace(gpu.Setup.smallest("cpu"), windows=((32, 64),))
     monkeypatch.setattr(gpu.Setup, "smallest", lambda device: smallest)

@@ -412,6 +412,7 @@ QUICK = ("regions:=whole", "explain.perturbations:=2", "explain.layers:=[5, 8]")
 
 @pytest.mark.ros
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_soak_of_seconds(tmp_path: Path) -> None:
     """It is interrupted, and gives the verdict until then. Frames, requests and transitions have been part of it."""
     pytest.importorskip("rclpy")

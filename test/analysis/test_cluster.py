@@ -51,6 +51,7 @@ class KillsAnActor(ProgressReporter):
             os.kill(self.killed, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_same_tables_to_the_byte_whoever_is_lost(studio, tmp_path, local_ray) -> None:
     """Two bags, two actors, one of which is killed."""
     bags = [studio.record(tmp_path / str(n), [studio.jpeg(i) for i in range(n)]) for n in (150, 70)]
@@ -64,6 +65,7 @@ def test_the_same_tables_to_the_byte_whoever_is_lost(studio, tmp_path, local_ray
     assert studio.files(tmp_path / "there") == studio.files(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_resumed_while_inputs_are_away(studio, tmp_path, local_ray) -> None:
     """No result is lost on a cluster either, and Ray is not needed for what is complete or away."""
     home, away = tmp_path / "disk", tmp_path / "away"
@@ -100,6 +102,7 @@ def test_resumed_while_inputs_are_away(studio, tmp_path, local_ray) -> None:
     assert studio.files(output) == studio.files(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_faults_that_an_actor_finds_in_a_video_are_reported(studio, tmp_path, local_ray) -> None:
     """Only the process that reads a video knows that it ends early."""
     video = studio.film(tmp_path / "clip.avi", 100)

@@ -76,6 +76,7 @@ def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.slow
 def test_killed_again_and_again_and_resumed(studio, bag, undisturbed, tmp_path, command) -> None:
     """After SIGKILL at random moments, the tables are the same as without."""
     output = tmp_path / "out"

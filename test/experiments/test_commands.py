@@ -36,6 +36,7 @@ def test_without_captum(
     assert "LIME and Grad-CAM need captum: pip install captum" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_guide_and_its_tables(
     thin_channels: None,
     quick_classifier: PersonClassifier,
@@ -70,6 +71,7 @@ def test_the_guide_and_its_tables(
     assert str(out / "causal") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_networks(
     thin_channels: None,
     inria: Path,
@@ -122,6 +124,7 @@ def squeezenet(tmp_path: Path) -> Path:
     return tmp_path / "squeezenet.safetensors"
 
 
+@pytest.mark.slow
 def test_any_network(squeezenet: Path, inria: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows have its size, and layers their names."""
     quick = partial(causal.CausalSettings, top_ns=(1, 5), draws=1, further_draws=1)
@@ -197,6 +200,7 @@ def test_interrupted(inria: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "start the same command again to continue" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_convergence_from_its_checkpoints_to_its_figures(
     thin_channels: None,
     quick_classifier: PersonClassifier,

@@ -47,6 +47,7 @@ def validation(picture: Callable[..., NDArray[np.uint8]]) -> tuple[list[NDArray[
     return [picture(96, 160, i) // 2 + 100 for i in range(2)], [picture(64, 128, 100 + i) // 2 for i in range(2)]
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_the_same_again(
     networks: list[Checkpoint],
     validation: tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]],

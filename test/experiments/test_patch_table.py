@@ -31,6 +31,7 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 QUICK = ExplainSettings(perturbations=2, layers=(3, 5), metrics=("activation_precision", "activation_sum"), top_n=3)
 
 
+@pytest.mark.slow
 def test_the_whole_table_and_again(
     thin_channels: None, quick_classifier: PersonClassifier, inria: Path, tmp_path: Path
 ) -> None:

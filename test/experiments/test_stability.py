@@ -32,7 +32,10 @@ def shared(one: set[int], other: set[int]) -> float:
     return len(one & other) / len(one | other) if one | other else 1.0
 
 
-@pytest.mark.parametrize(("network", "ns"), [("quick_classifier", (14, 28)), ("residual_classifier", (10, 20))])
+@pytest.mark.parametrize(
+    ("network", "ns"),
+    [pytest.param("quick_classifier", (14, 28), marks=pytest.mark.slow), ("residual_classifier", (10, 20))],
+)
 def test_the_rows_agree_with_whole_explanations(
     request: pytest.FixtureRequest,
     network: str,

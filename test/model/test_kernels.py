@@ -31,6 +31,7 @@ SHAPES = textwrap.dedent(
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch has no oneDNN here")
 @pytest.mark.parametrize(("limit", "kept"), [(None, False), ("1024", True)])
+@pytest.mark.slow
 def test_old_kernels_are_dropped(limit: str | None, kept: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment |= {"ONEDNN_VERBOSE": "profile_create"} | ({VARIABLES[1]: limit} if limit else {})

@@ -132,6 +132,7 @@ def test_transitions_that_the_state_does_not_allow(shared_graph):
     assert change(shared_graph, *DOWN)
 
 
+@pytest.mark.slow
 def test_cycles_leak_nothing(graph):
     """With frames of a camera flowing all the time."""
     decisions = graph.collect(Classification, "/explain_node/classification", 1)

@@ -122,6 +122,7 @@ class TestStreet:
         found = DeviceSearch(shipped).scan(street, ScanSettings(), shipped.threshold)
         assert_same(found, expected, pixels=3, tolerance=0.02)
 
+    @pytest.mark.slow
     def test_the_host_waits_twice(self, shipped: PersonClassifier, street: Frame) -> None:
         search = DeviceSearch(shipped)
         arguments = street, ScanSettings(), shipped.threshold

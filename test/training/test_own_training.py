@@ -98,13 +98,14 @@ def test_the_figures_are_those_of_the_file(data, whole_run):
     assert any(value.dtype == torch.float32 and "running_var" in name for name, value in rounded.state_dict().items())
 
 
+@pytest.mark.slow
 def test_resnet18(data, tmp_path):
     extra = ["--architecture", "resnet18", "--input-size", "32x64", *FEW_STEPS, "--rounds", "0"]
     assert train.main([*folders(data, tmp_path), *extra]) == 0
     assert load(tmp_path, "resnet18").info.accuracy["persons_right"] >= 0
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 7])
+@pytest.mark.parametrize("stop_at", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2)), 7])
 def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
     """It is stopped in the first stage, at the first step on whole windows, and in the round."""
     interrupt_and_continue([*folders(data, tmp_path), *SMALL], monkeypatch, trainer, stop_at)

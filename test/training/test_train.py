@@ -101,7 +101,7 @@ def test_a_vgg_of_this_package_is_trained_as_ever(data, tmp_path, monkeypatch):
     assert same_tensors(networks[0], written_out(images, settings))
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 5, 7])
+@pytest.mark.parametrize("stop_at", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 5)), 7])
 def test_an_interrupted_run_ends_with_the_same_weights(data, whole_run, tmp_path, monkeypatch, stop_at):
     """It is stopped in each stage, at the first step on whole windows, and in the round."""
     interrupt_and_continue(arguments(data, tmp_path), monkeypatch, trainer, stop_at)

@@ -23,7 +23,7 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training import trainer
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 INFLUENCE = ExplainSettings.preset("live", layers=(3, 5), top_n=3, proof="none")
 LABELS = (Label(0, 0.75, True), Label(0.75, 1.2, False), Label(1.2, 1.5, True), Label(1.5, 9, False))

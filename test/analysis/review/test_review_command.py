@@ -108,6 +108,7 @@ def labelled_frames(studio, output: Path, path: Path) -> list[int]:
     return [frames[0] for frames in found]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_nothing_is_lost(studio, output, start) -> None:
     """SIGKILL while answers arrive: every confirmed one is in the file, and the review goes on with the others."""
     labels = output / "review_labels.csv"
@@ -145,7 +146,9 @@ def test_killed_in_the_middle_nothing_is_lost(studio, output, start) -> None:
     assert f" --labels {labels} " in out
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_interrupted(output, start, number, status) -> None:
     one = start(output, "--count", 3, "--labels", output.parent / "my.csv")
     one.answer("person")
@@ -155,6 +158,7 @@ def test_interrupted(output, start, number, status) -> None:
     assert out.splitlines()[0] == f"1 labels in {output.parent / 'my.csv'} (1 person, 0 nobody, 1 skipped)"
 
 
+@pytest.mark.slow
 def test_all_answered_and_then_interrupted(output, start) -> None:
     one = start(output, "--count", 2)
     one.answer("nobody")

@@ -81,6 +81,7 @@ KEYS = (("p", "person"), (Keys.ARROW_LEFT, "nobody"), ("n", "nobody"), (Keys.ARR
 KEYS += (("s", "skip"), ("N", "nobody"), (" ", "skip"), ("S", "skip"))
 
 
+@pytest.mark.slow
 def test_a_hundred_windows_by_keys(browser, many, serve) -> None:
     one = serve()
     browser.get_log("browser")
