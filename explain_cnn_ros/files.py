@@ -1,12 +1,15 @@
-"""Files that are complete or do not exist, and texts about files."""
+"""Files that are complete or do not exist, texts about files, and JSON for them."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 #: Characters that do not show what a text says: control characters, which a terminal obeys, and those that change the
 #: direction of the text after them, for instance U+202E. Tabs and ends of lines are fine.
@@ -94,3 +97,25 @@ def quoted(value: object, length_max: int = 100) -> str:
     """Return a value of a file or a message as Python spells it, cut if it is long, for an error message."""
     text = repr(value)
     return text if len(text) <= length_max else f"{text[:length_max]} ..."
+
+
+def json_text(value: Any, **more: Any) -> str:
+    """Convert plain values to JSON. NaN and infinities become null.
+
+    Args:
+        value: The value.
+        **more: Further arguments of `json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **more)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False, **more)
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities by None in a nested value. Keys become texts, and tuples become lists."""
+    if isinstance(value, dict):
+        return {str(key): finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,14 +1,16 @@
-"""A file is replaced completely or not at all, links are not followed, and texts show what they say."""
+"""A file is replaced completely or not at all, links are not followed, texts show what they say, and JSON is JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 
 from explain_cnn_ros import files
-from explain_cnn_ros.files import reason, replace_text, replacing, require_folder, visible
+from explain_cnn_ros.files import finite, json_text, reason, replace_text, replacing, require_folder, visible
 
 
 def test_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +91,11 @@ def test_texts_show_what_they_say() -> None:
     assert visible("walk\u202egpj.exe \x1b[2J \x85 \u2066") == "walk\\u202egpj.exe \\u001b[2J \\u0085 \\u2066"
     plain = "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u65e5\u672c fr\u00fch\n\tx \U0001f600"
     assert visible(plain) == plain
+
+
+def test_json_has_no_numbers_that_json_does_not_have() -> None:
+    value = {1: [math.nan, 0.5, (math.inf, -math.inf)], "text": "NaN", "none": None, "flag": True}
+    text = json_text(value, separators=(",", ":"))
+    assert text == '{"1":[null,0.5,[null,null]],"text":"NaN","none":null,"flag":true}'
+    assert json.loads(text) == finite(value)
+    assert json_text({1: [0.5]}) == '{"1": [0.5]}'

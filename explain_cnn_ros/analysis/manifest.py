@@ -13,10 +13,9 @@ import torch
 from explain_cnn_ros.analysis import provenance
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.job import AnalysisError, Job
-from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.results import COUNTS
 from explain_cnn_ros.analysis.silencing import KIND_TEXTS, Effect
-from explain_cnn_ros.files import reason, replace_text
+from explain_cnn_ros.files import json_text, reason, replace_text
 
 #: Name of the file in the output.
 MANIFEST = "analysis.json"

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from explain_cnn_ros.analysis.json_text import json_text
-from explain_cnn_ros.files import MISLEADING, visible
+from explain_cnn_ros.files import MISLEADING, json_text, visible
 
 #: The data in a page, between its tags.
 _DATA = re.compile(r'(<script type="application/json" id="data">)([^<]*)(</script>)')

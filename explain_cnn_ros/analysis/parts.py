@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.tables import ALL, OF_PART
-from explain_cnn_ros.files import replace_text, replacing
+from explain_cnn_ros.files import json_text, replace_text, replacing
 
 #: Number of frames of a part.
 PART_FRAMES = 64

@@ -17,11 +17,11 @@ import pyarrow as pa
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.intervals import share_interval
 from explain_cnn_ros.analysis.job import ProgressReporter
-from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.rows import Row, window_of
 from explain_cnn_ros.analysis.tables import table_of
 from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, KINDS, MISSED, WrongWay, wrong_ways
+from explain_cnn_ros.files import json_text
 
 #: Numbers of neurons that are silenced together, up to `AnalysisSettings.silence_neurons`.
 SIZES = (1, 3, 5, 10, 20, 50, 100)

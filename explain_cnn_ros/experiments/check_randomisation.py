@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from explain_cnn_ros.experiments.randomisation import check, table
 from explain_cnn_ros.experiments.selectors import settings_with
 from explain_cnn_ros.explain.settings import PRESETS
-from explain_cnn_ros.files import reason, replace_text, require_folder
+from explain_cnn_ros.files import json_text, reason, replace_text, require_folder
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: Suffixes of the files in a folder that are read as images.
@@ -104,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "settings": dataclasses.asdict(settings),
                 "changes": [dataclasses.asdict(row) for row in rows],
             }
-            replace_text(arguments.output, json.dumps(record, indent=1) + "\n")
+            replace_text(arguments.output, json_text(record, indent=1) + "\n")
     except (OSError, ValueError, RuntimeError) as error:
         print(f"check_randomisation: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ noise of the authors' code. Each run trains one network; `summary` compares runs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,7 +252,7 @@ def to_markdown(table: Sequence[ConvergenceRow]) -> str:
         [
             f"{row.epoch:.2g}",
             f"{100 * row.accuracy:.1f} %",
-            *(f"{100 * mean:.1f} ± {100 * deviation:.1f} %" for mean, deviation in row.secondary.values()),
+            *(_with_deviation(*both) for both in row.secondary.values()),
         ]
         for row in table
     ]
@@ -274,6 +275,11 @@ def to_markdown(table: Sequence[ConvergenceRow]) -> str:
             markdown.table(("quantity", "paper", "here"), _beside_the_paper(table)),
         )
     )
+
+
+def _with_deviation(mean: float, deviation: float) -> str:
+    """Return an accuracy in percent. A single classifier has no deviation."""
+    return f"{100 * mean:.1f} %" if math.isnan(deviation) else f"{100 * mean:.1f} ± {100 * deviation:.1f} %"
 
 
 def _beside_the_paper(table: Sequence[ConvergenceRow]) -> list[tuple[str, str, str]]:
@@ -339,7 +345,8 @@ def read_run(folder: Path) -> tuple[list[ConvergenceRow], float]:
             record["step"],
             record["epoch"],
             record["accuracy"],
-            {name: (mean, deviation) for name, (mean, deviation) in record["secondary"].items()},
+            # A single classifier has no deviation.
+            {name: (mean, math.nan if d is None else d) for name, (mean, d) in record["secondary"].items()},
             {preset: Estimate(**estimate) for preset, estimate in record["similarity"].items()},
             {
                 preset: {int(layer): Estimate(**estimate) for layer, estimate in by_layer.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.results_cache import key_of
-from explain_cnn_ros.files import replace_text
+from explain_cnn_ros.files import json_text, replace_text
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,6 @@ def write_tables(folder: Path, name: str, provenance: ResultProvenance, text: st
     """
     replace_text(folder / f"{name}.md", text)
     record = dataclasses.asdict(provenance) | {"rows": rows}
-    replace_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
+    replace_text(folder / f"{name}.json", json_text(record, indent=1) + "\n")
     print(text)
     print(f"{provenance}\nthe tables are in {folder / name}.md and .json")

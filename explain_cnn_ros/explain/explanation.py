@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from explain_cnn_ros.explain.patches import Patch
 from explain_cnn_ros.explain.settings import ExplainSettings
+from explain_cnn_ros.files import finite
 from explain_cnn_ros.model.windows import Region
 
 
@@ -224,16 +224,5 @@ class Explanation:
         record = dataclasses.asdict(self)
         for ranking in record["rankings"]:
             del ranking["scores"]
-        finite: dict[str, Any] = _finite(record)
-        return finite
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None in a nested value."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        plain: dict[str, Any] = finite(record)
+        return plain

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import pickle
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 
-from explain_cnn_ros.files import reason, replace_text, require_folder
+from explain_cnn_ros.files import json_text, reason, replace_text, require_folder
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.model.proposer import PROPOSER_STRIDE, REDUCTION
 from explain_cnn_ros.model.weights_file import Weights, read_weights
@@ -190,7 +189,7 @@ def train(arguments: argparse.Namespace) -> tuple[PersonClassifier, Path]:
         classifier = trainer.run()
         command = command_line(settings, defaults, start is not None, arguments.own is not None)
         classifier.info = dataclasses.replace(classifier.info, command=command)
-        replace_text(arguments.output / "history.json", json.dumps(trainer.history, indent=1) + "\n")
+        replace_text(arguments.output / "history.json", json_text(trainer.history, indent=1) + "\n")
     weights = arguments.output / f"{classifier.info.architecture}_inria.safetensors"
     classifier.save(weights)
     return classifier, weights
@@ -215,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("train: interrupted; start the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130
     print("accuracy on the validation windows, on which the best round was chosen, and alarms on the test photos:")
-    print(json.dumps(classifier.info.accuracy, indent=1))
+    print(json_text(classifier.info.accuracy, indent=1))
     print(f"weights: {weights}, threshold {classifier.threshold}")
     return 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import json
 import math
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from explain_cnn_ros.files import replacing
+from explain_cnn_ros.files import json_text, replacing
 from explain_cnn_ros.model.output import PERSON_CLASS
 from explain_cnn_ros.model.proposer import Proposer
 from explain_cnn_ros.model.weights_file import Weights, shipped_proposer
@@ -320,7 +319,7 @@ class Trainer:
             figures["photos_with_alarm_at_0.5"] = float((maxima >= 0.5).mean())
             threshold = choose_threshold(maxima, self.settings.alarms)
             figures["persons_right_at_alarm_limit"] = float((persons >= threshold).mean())
-        print(json.dumps(figures), file=sys.stderr)
+        print(json_text(figures), file=sys.stderr)
         return figures
 
     def finish(self) -> PersonClassifier:

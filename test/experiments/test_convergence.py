@@ -104,12 +104,12 @@ def test_the_overlap_of_the_authors_as_a_jaccard_index(shared: int, size: int) -
     assert jaccard_of_overlap(overlap) == pytest.approx(len(one & other) / len(one | other))
 
 
-def row(step: int, value: float) -> ConvergenceRow:
+def row(step: int, value: float, deviation: float = 0.1) -> ConvergenceRow:
     return ConvergenceRow(
         step,
         step / 10,
         value,
-        dict.fromkeys(SELECTORS, (value, 0.1)),
+        dict.fromkeys(SELECTORS, (value, deviation)),
         {preset: Estimate(value, value - 0.1, value + 0.1) for preset in convergence.NOISES},
         {preset: {3: Estimate(value, 0, 1)} for preset in convergence.NOISES},
     )
@@ -137,6 +137,16 @@ def test_runs_with_different_seeds(tmp_path: Path) -> None:
         summary([runs[0], runs[1][:1]])
     with pytest.raises(FileNotFoundError, match=r"convergence.json does not exist: run the experiment"):
         read_run(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("deviation", "text"), [(0.1, "| 60.0 ± 10.0 % |"), (math.nan, "| 60.0 % |")])
+def test_a_single_secondary_classifier_has_no_deviation(tmp_path: Path, deviation: float, text: str) -> None:
+    provenance = ResultProvenance("command", "data", "model")
+    write_tables(tmp_path, "convergence", provenance, "", plain([row(0, 0.5), row(10, 0.6, deviation)], 0.01))
+    assert "NaN" not in (tmp_path / "convergence.json").read_text()
+    table, _ = read_run(tmp_path)
+    line = next(line for line in convergence.to_markdown(table).splitlines() if line.startswith("| 1 |"))
+    assert line.count(text[1:]) >= len(SELECTORS)
 
 
 def test_rank_correlation() -> None:

@@ -23,14 +23,13 @@ from pathlib import Path
 
 from explain_cnn_ros.analysis.cli import TerminalProgress
 from explain_cnn_ros.analysis.finished import ResultsError
-from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
 from explain_cnn_ros.analysis.repair.labelled import RepairError
 from explain_cnn_ros.analysis.repair.page import PAGE, RECORD, read_record, write_page
 from explain_cnn_ros.analysis.repair.record import record_of
 from explain_cnn_ros.analysis.repair.repair import RepairJob, RepairResult, repair
 from explain_cnn_ros.analysis.repair.text import duration, lines
-from explain_cnn_ros.files import reason, replace_text, require_folder, visible
+from explain_cnn_ros.files import json_text, reason, replace_text, require_folder, visible
 
 #: Exit status of a repair without a benefit.
 NO_BENEFIT = 4

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from explain_cnn_ros.analysis.json_text import json_text
 from explain_cnn_ros.analysis.review.labels_writer import Answer
 from explain_cnn_ros.analysis.review.session import ReviewSession
 from explain_cnn_ros.analysis.review.windows import ReviewError
+from explain_cnn_ros.files import json_text
 
 #: The only address that the server listens at, and the names that browsers of this machine know it by.
 HOST, NAMES = "127.0.0.1", ("127.0.0.1", "localhost")
