@@ -117,6 +117,7 @@ def _epochs(axes: Any, table: Sequence[ConvergenceRow]) -> None:
     labels = ["" if close else f"{tick:.2g}" for tick, close in zip(ticks, crowded, strict=True)]
     axes.set_xticks(ticks, labels, rotation=45)
     axes.minorticks_off()
+    axes.set_xlim(-0.2 * first, 1.15 * ticks[-1])
     axes.set_xlabel("epochs of training")
 
 
@@ -134,7 +135,7 @@ def accuracies(table: Sequence[ConvergenceRow], provenance: ResultProvenance, pa
     network.set_ylabel("balanced accuracy on validation photos, %")
     _secondary(paper, table, [name for name in SELECTORS if parts(name)[1] == "paper"])
     _secondary(both, table, [name for name in SELECTORS if parts(name)[0] in PERTURBED_METRICS])
-    paper.set_ylim(bottom=38)  # leaves room for the legend below the accuracy of chance
+    paper.set_ylim(bottom=20)  # leaves room for the legend below the accuracy of chance
     paper.set_title("secondary classifiers, the paper's noise", fontsize=10)
     both.set_title("secondary classifiers, both noises", fontsize=10)
     both.sharey(paper)
@@ -188,6 +189,7 @@ def similarity(table: Sequence[ConvergenceRow], chance: float, provenance: Resul
     for panel, preset in zip(axes[1:], NOISES, strict=True):
         _similarity_by_layer(panel, table, preset)
     axes[2].sharey(axes[1])
+    axes[2].legend(fontsize=8, ncols=2)  # where the lines are far below it
     for panel in axes:
         panel.set_ylim(bottom=0)
         _epochs(panel, table)
@@ -204,7 +206,6 @@ def _similarity_by_layer(axes: Any, table: Sequence[ConvergenceRow], preset: str
         shade = colours(i / max(1, len(layers) - 1) * 0.9)
         axes.plot([row.epoch for row in table], values, "-o", ms=3, lw=1.3, color=shade, label=f"layer {layer}")
     axes.set_title(f"by layer, {NOISE_NAMES[preset]}", fontsize=10)
-    axes.legend(fontsize=7, ncols=2)
 
 
 def _stability_lines(axes: Any, table: Sequence[StabilityRow], over_n: bool, target: float) -> None:
