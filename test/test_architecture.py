@@ -249,3 +249,11 @@ def test_the_package_itself_is_imported_quickly():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_tests_with_a_graph_are_in_one_folder() -> None:
+    """`tools/test.sh` looks for them there only."""
+    tests = Path(__file__).parent
+    marked = {path.relative_to(tests) for path in tests.rglob("test_*.py") if "pytest.mark.ros" in path.read_text()}
+    marked.discard(Path(__file__).relative_to(tests))
+    assert marked and {path.parts[0] for path in marked} == {"ros"}

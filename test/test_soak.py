@@ -1,4 +1,4 @@
-"""The soak: its fit, its verdicts, what it asks for, a short simulated day, and some seconds of a real node."""
+"""The soak: its fit, its verdicts, what it asks for, and a short simulated day."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import json
 import math
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -402,47 +399,6 @@ def test_elements_of_containers_are_counted(day: Any) -> None:
     before = day.elements(queue)
     queue._waiting.extend([1, 2, 3])
     assert day.elements(queue) == before + 3
-
-
-# A real node.
-
-#: Few perturbations of few layers.
-QUICK = ("regions:=whole", "explain.perturbations:=2", "explain.layers:=[5, 8]")
-
-
-@pytest.mark.ros
-@pytest.mark.timeout(600)
-@pytest.mark.slow
-def test_a_soak_of_seconds(tmp_path: Path) -> None:
-    """It is interrupted, and gives the verdict until then. Frames, requests and transitions have been part of it."""
-    pytest.importorskip("rclpy")
-    flags = [part for value in QUICK for part in ("-p", value)]
-    command = [sys.executable, str(ROOT / "tools/soak.py"), "--minutes", "60", "--rate", "5", "--pace", "20", *flags]
-    process = subprocess.Popen([*command, "--output", str(tmp_path)], stdout=subprocess.PIPE, text=True)
-
-    def cycles() -> int:
-        figures = tmp_path / "soak.json"
-        return int(json.loads(figures.read_text())["cycles of transitions"]) if figures.exists() else 0
-
-    end = time.monotonic() + 400
-    while cycles() < 2 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=150)
-    log = (tmp_path / "soak_node.log").read_text()
-    assert "interrupted: the verdict is about the time until now" in printed, log
-    figures = json.loads((tmp_path / "soak.json").read_text())
-    passed = {name: finding["passed"] for name, finding in figures["verdict"].items()}
-    assert passed["alive"] and passed["answers"] and passed["tracebacks"], printed
-    assert figures["verdict"]["end"]["text"].startswith("status 0"), printed
-    assert figures["counts"]["classified"] > 0
-    assert figures["counts"]["rejected"] > 0
-    assert sum(figures["asked"].values()) > 50
-    assert figures["granted"]["transition: 3"] >= 2
-    with (tmp_path / "soak.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) > 10
-    assert float(rows[-1]["rss"]) > float(rows[-1]["own"]) > 100
 
 
 def test_domains_are_not_shared() -> None:
