@@ -24,6 +24,9 @@ MANIFEST = "analysis.json"
 #: ended the analysis; an input could not be read to its end.
 RUNNING, COMPLETE, INTERRUPTED, INCOMPLETE = "running", "complete", "interrupted", "incomplete"
 
+#: Maximum number of differences that an error names.
+DIFFERENCES_MAX = 4
+
 #: Kinds of the entries that are read again.
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "settings": dict,
@@ -126,8 +129,8 @@ def previous_manifest(job: Job, model: str, resume: bool) -> dict[str, Any] | No
     for key, value in _identity(job, model).items():
         if previous.get(key) != value:
             raise AnalysisError(
-                f"{job.output} was created with other {key} ({previous.get(key)}): give the same {key} to resume the "
-                "analysis, or another --output"
+                f"{job.output} was created with other {key}: {_differences(previous.get(key), value)}. Give the same "
+                f"{key} to resume the analysis, or another --output"
             )
     return previous
 
@@ -149,6 +152,29 @@ def new_manifest(job: Job, analyzer: Analyzer) -> dict[str, Any]:
         "versions": provenance.versions(),
         "status": RUNNING,
     }
+
+
+def _differences(before: Any, now: Any) -> str:
+    """Name the first entries in which two values of a manifest differ."""
+    old, new = _entries(before), _entries(now)
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    texts = [
+        f"{name or 'it'} was {json_text(old.get(name))} and is {json_text(new.get(name))} now"
+        for name in names[:DIFFERENCES_MAX]
+    ]
+    rest = len(names) - len(texts)
+    return "; ".join(texts) + (f"; and {rest} more" if rest else "")
+
+
+def _entries(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the values in a nested value by their dotted names. Items of lists are counted from 0."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = dict(enumerate(value)).items()
+    else:
+        return {name: value}
+    return {key: v for part, inner in parts for key, v in _entries(inner, f"{name}.{part}".lstrip(".")).items()}
 
 
 def _identity(job: Job, model: str) -> dict[str, Any]:
