@@ -128,9 +128,10 @@ def previous_manifest(job: Job, model: str, resume: bool) -> dict[str, Any] | No
         )
     for key, value in _identity(job, model).items():
         if previous.get(key) != value:
+            differences = _differences(key, previous.get(key), value)
             raise AnalysisError(
-                f"{job.output} was created with other {key}: {_differences(previous.get(key), value)}. Give the same "
-                f"{key} to resume the analysis, or another --output"
+                f"{job.output} was created with other {key}: {differences}. Give the same {key} to resume the "
+                "analysis, or another --output"
             )
     return previous
 
@@ -154,27 +155,23 @@ def new_manifest(job: Job, analyzer: Analyzer) -> dict[str, Any]:
     }
 
 
-def _differences(before: Any, now: Any) -> str:
-    """Name the first entries in which two values of a manifest differ."""
-    old, new = _entries(before), _entries(now)
+def _differences(key: str, before: Any, now: Any) -> str:
+    """Name the first values in which an entry of two manifests differs."""
+    old, new = _values(before, key), _values(now, key)
     names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    texts = [
-        f"{name or 'it'} was {json_text(old.get(name))} and is {json_text(new.get(name))} now"
-        for name in names[:DIFFERENCES_MAX]
-    ]
-    rest = len(names) - len(texts)
-    return "; ".join(texts) + (f"; and {rest} more" if rest else "")
+    named = names[:DIFFERENCES_MAX]
+    texts = [f"{name} was {json_text(old.get(name))} and is {json_text(new.get(name))} now" for name in named]
+    if len(names) > len(named):
+        texts.append(f"and {len(names) - len(named)} more")
+    return "; ".join(texts)
 
 
-def _entries(value: Any, name: str = "") -> dict[str, Any]:
-    """Return the values in a nested value by their dotted names. Items of lists are counted from 0."""
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list):
-        parts = dict(enumerate(value)).items()
-    else:
-        return {name: value}
-    return {key: v for part, inner in parts for key, v in _entries(inner, f"{name}.{part}".lstrip(".")).items()}
+def _values(entry: Any, name: str) -> dict[str, Any]:
+    """Return the values of a nested entry by their dotted names. Items of lists are counted from 0."""
+    if not isinstance(entry, dict | list):
+        return {name: entry}
+    parts = entry.items() if isinstance(entry, dict) else enumerate(entry)
+    return {key: value for part, inner in parts for key, value in _values(inner, f"{name}.{part}").items()}
 
 
 def _identity(job: Job, model: str) -> dict[str, Any]:

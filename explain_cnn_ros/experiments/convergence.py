@@ -345,8 +345,7 @@ def read_run(folder: Path) -> tuple[list[ConvergenceRow], float]:
             record["step"],
             record["epoch"],
             record["accuracy"],
-            # A single classifier has no deviation.
-            {name: (mean, math.nan if d is None else d) for name, (mean, d) in record["secondary"].items()},
+            {name: (mean, deviation) for name, (mean, deviation) in record["secondary"].items()},
             {preset: Estimate(**estimate) for preset, estimate in record["similarity"].items()},
             {
                 preset: {int(layer): Estimate(**estimate) for layer, estimate in by_layer.items()}
@@ -354,8 +353,17 @@ def read_run(folder: Path) -> tuple[list[ConvergenceRow], float]:
             },
         )
 
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = _with_nan(json.loads(path.read_text(encoding="utf-8"))["rows"])
     return [row(record) for record in rows["checkpoints"]], rows["chance"]
+
+
+def _with_nan(value: Any) -> Any:
+    """Replace None by NaN in a nested value, for which JSON has null."""
+    if isinstance(value, dict):
+        return {key: _with_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(one) for one in value]
+    return math.nan if value is None else value
 
 
 def summary(runs: Sequence[Sequence[ConvergenceRow]]) -> list[ConvergenceRow]:

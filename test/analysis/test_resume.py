@@ -62,10 +62,10 @@ def test_interrupted_and_resumed(studio, bag, undisturbed, tmp_path, monkeypatch
 def test_only_the_same_analysis_is_resumed(studio, bag, tmp_path) -> None:
     output = tmp_path / "out"
     studio.interrupt(output, bag, parts=1)
-    changed = r"was created with other settings: confidence_threshold was [\d.]+ and is 0\.9 now\. Give the same"
+    changed = r"other settings: settings\.confidence_threshold was [\d.]+ and is 0\.9 now\. Give the same settings"
     with pytest.raises(AnalysisError, match=changed):
         studio.analyse(output, bag, resume=True, confidence_threshold=0.9)
-    changed = r"other labels: 0\.start was null and is 0 now; .*; 0\.source was null and is \"\" now; and 4 more\. Give"
+    changed = r"other labels: labels\.0\.start was null and is 0 now; .* now; and 4 more\. Give the same labels"
     with pytest.raises(AnalysisError, match=changed):
         studio.analyse(output, bag, resume=True, labels=[Label(0, 1, True), Label(2, 3, False)])
     (tmp_path / "other").mkdir()

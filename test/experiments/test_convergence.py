@@ -104,14 +104,14 @@ def test_the_overlap_of_the_authors_as_a_jaccard_index(shared: int, size: int) -
     assert jaccard_of_overlap(overlap) == pytest.approx(len(one & other) / len(one | other))
 
 
-def row(step: int, value: float, deviation: float = 0.1) -> ConvergenceRow:
+def row(step: int, value: float, deviation: float = 0.1, of_layer: float | None = None) -> ConvergenceRow:
     return ConvergenceRow(
         step,
         step / 10,
         value,
         dict.fromkeys(SELECTORS, (value, deviation)),
         {preset: Estimate(value, value - 0.1, value + 0.1) for preset in convergence.NOISES},
-        {preset: {3: Estimate(value, 0, 1)} for preset in convergence.NOISES},
+        {preset: {3: Estimate(value if of_layer is None else of_layer, 0, 1)} for preset in convergence.NOISES},
     )
 
 
@@ -142,11 +142,13 @@ def test_runs_with_different_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("deviation", "text"), [(0.1, "| 60.0 ± 10.0 % |"), (math.nan, "| 60.0 % |")])
 def test_a_single_secondary_classifier_has_no_deviation(tmp_path: Path, deviation: float, text: str) -> None:
     provenance = ResultProvenance("command", "data", "model")
-    write_tables(tmp_path, "convergence", provenance, "", plain([row(0, 0.5), row(10, 0.6, deviation)], 0.01))
+    rows = [row(0, 0.5, of_layer=math.nan), row(10, 0.6, deviation)]
+    write_tables(tmp_path, "convergence", provenance, "", plain(rows, 0.01))
     assert "NaN" not in (tmp_path / "convergence.json").read_text()
     table, _ = read_run(tmp_path)
     line = next(line for line in convergence.to_markdown(table).splitlines() if line.startswith("| 1 |"))
     assert line.count(text[1:]) >= len(SELECTORS)
+    assert math.isnan(table[0].similarity_by_layer["paper"][3].value)
 
 
 def test_rank_correlation() -> None:
