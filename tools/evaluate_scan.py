@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,49 @@ from tqdm import tqdm
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
-from explain_cnn_ros.training.detection import Matches, match, read_labels
+from explain_cnn_ros.training.detection import Matches, PersonLabel, match, read_labels
 
 LABELS = Path(__file__).resolve().parent.parent / "test/data/street_labels.csv"
+
+#: Lowest threshold of the table. One scan serves all thresholds from this one on.
+THRESHOLD_MIN = 0.5
+
+
+def scan_frames(
+    classifier: PersonClassifier, folder: Path, names: Iterable[str], settings: ScanSettings
+) -> dict[str, list[Region]]:
+    """Scan frames, and return the regions of each that reach THRESHOLD_MIN.
+
+    The regions of a higher threshold are among them.
+
+    Args:
+        classifier: The classifier.
+        folder: Folder of the frames.
+        names: File names of the frames.
+        settings: Settings of the search.
+
+    Raises:
+        FileNotFoundError: A frame is not there, or is no image.
+    """
+    found = {}
+    for name in tqdm(names, unit="frame", mininterval=5):
+        image = cv2.imread(str(folder / name))
+        if image is None:
+            raise FileNotFoundError(f"there is no frame {name} in {folder}: give the folder of the frames")
+        found[name] = classifier.scan(np.ascontiguousarray(image[:, :, ::-1]), settings, THRESHOLD_MIN)
+    return found
+
+
+def matches(found: dict[str, list[Region]], labels: dict[str, list[PersonLabel]], threshold: float) -> Matches:
+    """Count the persons that are found at a threshold, and the false alarms.
+
+    Args:
+        found: The regions of each frame.
+        labels: The labels of each frame.
+        threshold: Threshold of P(person), at least THRESHOLD_MIN.
+    """
+    reached = {name: [r for r in regions if r.probability >= threshold] for name, regions in found.items()}
+    return sum((match(regions, labels[name]) for name, regions in reached.items()), Matches())
 
 
 def main() -> int:
@@ -33,29 +74,23 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="weights file [the weights that ship with the package]")
     parser.add_argument("--regions", type=Path, help="JSON file for the regions that are found in each frame")
     for item in dataclasses.fields(ScanSettings):
-        if not isinstance(item.default, bool):
-            parser.add_argument("--" + item.name.replace("_", "-"), type=type(item.default), default=item.default)
+        flag = "--" + item.name.replace("_", "-")
+        if isinstance(item.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=item.default)
+        else:
+            parser.add_argument(flag, type=type(item.default), default=item.default)
     arguments = parser.parse_args()
-    settings = ScanSettings(
-        **{f.name: getattr(arguments, f.name) for f in dataclasses.fields(ScanSettings) if hasattr(arguments, f.name)}
-    )
+    settings = ScanSettings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(ScanSettings)})
     classifier = PersonClassifier.load(arguments.weights)
     labels = read_labels(arguments.labels)
-    thresholds = sorted({0.5, 0.7, 0.8, 0.9, 0.95, 0.98, classifier.threshold})
-    totals = dict.fromkeys(thresholds, Matches())
-    found: dict[str, list[Region]] = {}
-    for name, of_frame in tqdm(labels.items(), unit="frame", mininterval=5):
-        image = cv2.imread(str(arguments.frames / name))
-        if image is None:
-            print(f"there is no frame {name} in {arguments.frames}: give the folder of the frames", file=sys.stderr)
-            return 1
-        # The regions of a higher threshold are among those of a lower one, so one scan serves all thresholds.
-        found[name] = classifier.scan(np.ascontiguousarray(image[:, :, ::-1]), settings, thresholds[0])
-        for threshold in thresholds:
-            reached = [r for r in found[name] if r.probability >= threshold]
-            totals[threshold] += match(reached, of_frame)
+    try:
+        found = scan_frames(classifier, arguments.frames, labels, settings)
+    except FileNotFoundError as error:
+        print(f"evaluate_scan: {error}", file=sys.stderr)
+        return 1
     print(f"{'threshold':>10} {'persons':>8} {'found':>8} {'recall':>8} {'false alarms a frame':>21}")
-    for threshold, total in totals.items():
+    for threshold in sorted({THRESHOLD_MIN, 0.7, 0.8, 0.9, 0.95, 0.98, classifier.threshold}):
+        total = matches(found, labels, threshold)
         print(
             f"{threshold:>10.2f} {total.persons:>8} {total.found:>8} {total.recall:>8.3f} "
             f"{total.false_alarms_per_frame:>21.2f}"

@@ -77,7 +77,7 @@ class TerminalProgress(ProgressReporter):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Create the parser. Most arguments are the fields of AnalysisSettings."""
+    """Create the parser. Most arguments are the fields of AnalysisSettings and of its settings of the search."""
     result = argparse.ArgumentParser(
         prog="explain-cnn analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,16 +113,17 @@ def parser() -> argparse.ArgumentParser:
         default=(),
         help="Explain the frames at these times, in seconds from the start of the recording.",
     )
-    for name, declared in options(AnalysisSettings).items():
-        _add_option(result, name, declared)
+    for settings in (AnalysisSettings(), ScanSettings()):
+        for name, declared in options(settings).items():
+            _add_option(result, name, declared, getattr(settings, name))
     _add_explanation(result)
     _add_ray(result)
     return result
 
 
-def _add_option(result: argparse.ArgumentParser, name: str, declared: Option) -> None:
-    """Add an argument for a field of AnalysisSettings."""
-    flag, default = "--" + name.replace("_", "-"), getattr(AnalysisSettings(), name)
+def _add_option(result: argparse.ArgumentParser, name: str, declared: Option, default: Any) -> None:
+    """Add an argument for a field of settings."""
+    flag = "--" + name.replace("_", "-")
     text = declared.description.replace("%", "%%")
     if isinstance(default, bool):
         result.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
@@ -134,12 +135,6 @@ def _add_option(result: argparse.ArgumentParser, name: str, declared: Option) ->
 
 def _add_explanation(result: argparse.ArgumentParser) -> None:
     described = options(ExplainSettings)
-    result.add_argument(
-        "--person-height-min",
-        type=int,
-        default=ScanSettings().person_height_min,
-        help=f"{options(ScanSettings)['person_height_min'].description} [%(default)s]",
-    )
     result.add_argument(
         "--preset",
         choices=tuple(PRESETS),
@@ -198,7 +193,7 @@ def job_of(arguments: argparse.Namespace) -> Job:
         values[name] = tuple(value) if isinstance(value, list) else value
     settings = AnalysisSettings(
         **values,
-        scan=ScanSettings(person_height_min=arguments.person_height_min),
+        scan=ScanSettings(**{name: getattr(arguments, name) for name in options(ScanSettings)}),
         explain=ExplainSettings.preset(arguments.preset, **explain),
     )
     labels = tuple(read_labels(arguments.labels)) if arguments.labels else ()

@@ -41,22 +41,24 @@ def suggestions(job: Job) -> dict[str, str]:
 def _command(job: Job, output: Path, changes: dict[str, Any]) -> str:
     """Return the command of a job with other values of some arguments."""
     settings, default = job.settings, AnalysisSettings()
-    values = {name: getattr(settings, name) for name in options(AnalysisSettings)} | {
+    values = {
+        **_options(settings),
+        **_options(settings.scan),
         "labels": "labels.csv" if job.labels else "",
         "topics": settings.topics,
         "weights": str(job.weights or ""),
         "device": job.device,
         "explain_at": settings.explain_at,
-        "person_height_min": settings.scan.person_height_min,
         **_explanation(settings.explain),
     }
-    usual = {name: getattr(default, name) for name in options(AnalysisSettings)} | {
+    usual = {
+        **_options(default),
+        **_options(default.scan),
         "labels": "",
         "topics": (),
         "weights": "",
         "device": "auto",
         "explain_at": (),
-        "person_height_min": ScanSettings().person_height_min,
         **_explanation(ExplainSettings.preset(DEFAULT_PRESET)),
     }
     words = ["explain-cnn", "analyze", *map(str, job.inputs), "--output", str(output)]
@@ -71,6 +73,10 @@ def _command(job: Job, output: Path, changes: dict[str, Any]) -> str:
         else:
             words += [f"--{flag}", str(value)]
     return shlex.join(words)
+
+
+def _options(settings: AnalysisSettings | ScanSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in options(settings)}
 
 
 def _explanation(settings: ExplainSettings) -> dict[str, Any]:

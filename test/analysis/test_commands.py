@@ -40,6 +40,7 @@ def job_of_command(command: str) -> tuple[Job, Any]:
         ("--metrics", "influence", "weight_sum", "--no-explain-wrong", "--explain-all"),
         ("--regions", "whole"),
         ("--regions", "scan", "--person-height-min", "70", "--start", "2.5", "--end", "9", "--topics", "/a", "/b"),
+        ("--no-proposer", "--no-refine", "--scale-step", "1.5", "--candidates-max", "9", "--overlap-max", "0.3"),
         ("--weights", "my weights.safetensors", "--device", "cpu", "--threads", "2", "--explain-at", "3.5", "7.25"),
     ],
 )
