@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.augmentation import centred
 
 Image = NDArray[np.uint8]
@@ -32,19 +33,22 @@ def accuracy(persons: NDArray[np.float32], backgrounds: NDArray[np.float32], thr
     return {"persons_right": right[0], "backgrounds_right": right[1], "balanced_accuracy": sum(right) / 2}
 
 
-def scan_maxima(classifier: PersonClassifier, photos: Sequence[Image], label: str) -> NDArray[np.float64]:
+def scan_maxima(
+    classifier: PersonClassifier, photos: Sequence[Image], label: str, settings: ScanSettings | None = None
+) -> NDArray[np.float64]:
     """Compute P(person) of the best region of each photo: the highest threshold at which a person is found in it.
 
     Args:
         classifier: The classifier.
         photos: uint8 [H, W, 3] RGB.
         label: Text of the progress bar.
+        settings: Settings of the search; None for the default.
 
     Returns:
         float64 [N].
     """
-    best = [classifier.scan(photo)[0].probability for photo in tqdm(photos, desc=label, unit="photo", mininterval=5)]
-    return np.array(best)
+    shown = tqdm(photos, desc=label, unit="photo", mininterval=5)
+    return np.array([classifier.scan(photo, settings)[0].probability for photo in shown])
 
 
 def choose_threshold(maxima: NDArray[np.float64], alarms: float) -> float:

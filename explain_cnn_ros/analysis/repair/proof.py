@@ -13,6 +13,7 @@ from explain_cnn_ros.analysis.intervals import mcnemar, wilson
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
 from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, probabilities, scan_maxima
 
@@ -160,13 +161,16 @@ def window_proof(judged: Sequence[Judged], thresholds: tuple[float, float]) -> W
     )
 
 
-def old_figures(classifier: PersonClassifier, data: TrainingData, threshold: float) -> dict[str, Any]:
+def old_figures(
+    classifier: PersonClassifier, data: TrainingData, threshold: float, search: ScanSettings
+) -> dict[str, Any]:
     """Return the figures of a network on the held-out part of the data that it was trained on.
 
     Args:
         classifier: The network.
         data: The data of its training.
         threshold: The decision is "person" if P(person) is at least this.
+        search: Settings of the search of the photos.
 
     Returns:
         The accuracy on windows of persons and of backgrounds at the threshold and their mean, and the share of
@@ -176,6 +180,6 @@ def old_figures(classifier: PersonClassifier, data: TrainingData, threshold: flo
     figures: dict[str, Any] = dict(accuracy(persons, backgrounds, threshold))
     figures |= {"persons": len(persons), "backgrounds": len(backgrounds)}
     if data.test_photos:
-        maxima = scan_maxima(classifier, data.test_photos, "held-out photos")
+        maxima = scan_maxima(classifier, data.test_photos, "held-out photos", search)
         figures |= {"photos_with_alarm": float((maxima >= threshold).mean()), "photos": len(maxima)}
     return figures

@@ -14,6 +14,7 @@ from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
 from explain_cnn_ros.analysis.repair.phases import Phases
 from explain_cnn_ros.analysis.repair.proof import Judged, WindowProof, judge, old_figures, window_proof
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.data import TrainingData
 
 Say = Callable[[str], None]
@@ -91,14 +92,18 @@ class Prover:
     def old_figures(self, network: PersonClassifier, when: str) -> dict[str, Any]:
         """Return the figures of a network on the held-out old data; empty without old data.
 
+        Photos are searched as the recordings were, or by default if these were not searched.
+
         Args:
             network: The network.
             when: When it is measured, for the name of the phase, for instance "before".
         """
         if self.data is None:
             return {}
+        settings = self.analysis.settings
+        search = settings.scan if settings.regions == "scan" else ScanSettings()
         with self.phases.measure(f"deciding the old data, {when}"):
-            return old_figures(network, self.data, self.threshold(network))
+            return old_figures(network, self.data, self.threshold(network), search)
 
     def prove(self, name: str, network: PersonClassifier) -> Cure:
         """Write the weights of a changed network, and prove its effect.

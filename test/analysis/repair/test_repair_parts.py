@@ -26,6 +26,7 @@ from explain_cnn_ros.explain.network_adapter import Neuron
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.model.network import convolution_layers
 from explain_cnn_ros.model.windows import Region, crop
+from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.datasets import read_own
 
 SECOND = 10**9
@@ -237,26 +238,57 @@ def test_phases_are_measured_even_if_they_fail(monkeypatch: pytest.MonkeyPatch) 
     assert phases.done == [Phase("training", 2.5, True), Phase("deciding", 1.0)]
 
 
-@pytest.mark.parametrize(("own", "expected"), [(0.0, 0.7), (0.2, 0.2)])
-def test_decisions_use_the_threshold_of_the_analysis(own: float, expected: float) -> None:
-    """The threshold of the settings comes first; without one, it is that of the weights."""
-    analysis = SimpleNamespace(settings=AnalysisSettings(threshold=own))
-    held_out = [window(30), window(20), window(40, source="b")]
-    prover = Prover(
+def prover_of(analysis: SimpleNamespace, before: object, data: object = None) -> Prover:
+    return Prover(
         output=Path(),
         device="cpu",
         again=False,
-        before=SimpleNamespace(threshold=0.7),
+        before=before,
         analysis=analysis,
         others={},
-        held_out=held_out,
-        data=None,
+        held_out=[window(30), window(20), window(40, source="b")],
+        data=data,
         progress=ProgressReporter(),
         say=print,
         phases=Phases(),
     )
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0.0, 0.7), (0.2, 0.2)])
+def test_decisions_use_the_threshold_of_the_analysis(own: float, expected: float) -> None:
+    """The threshold of the settings comes first; without one, it is that of the weights."""
+    analysis = SimpleNamespace(settings=AnalysisSettings(threshold=own))
+    prover = prover_of(analysis, SimpleNamespace(threshold=0.7))
     assert prover.threshold(prover.before) == expected
     assert prover.starts == {"a": 20 * SECOND, "b": 40 * SECOND}
     # Without old data, there are no figures, and no time is spent.
     assert prover.old_figures(prover.before, "before") == {}
     assert prover.phases.done == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (AnalysisSettings(regions="scan", scan=ScanSettings(proposer=False)), ScanSettings(proposer=False)),
+        (AnalysisSettings(regions="whole", scan=ScanSettings(proposer=False)), ScanSettings()),
+    ],
+)
+def test_old_photos_are_searched_as_the_recordings_were(settings: AnalysisSettings, expected: ScanSettings) -> None:
+    """Two photos of four have a region above the threshold."""
+    image = np.zeros((160, 96, 3), np.uint8)
+    data = SimpleNamespace(persons=[image] * 2, backgrounds=[image] * 3, test_photos=[image] * 4)
+    searches, best = [], iter([0.9, 0.2, 0.69, 0.7])
+
+    def scan(photo: np.ndarray, search: ScanSettings) -> list[Region]:
+        searches.append(search)
+        return [Region(0, 0, 64, 128, next(best))]
+
+    def probability(windows: np.ndarray) -> np.ndarray:
+        return np.full(len(windows), 0.8, np.float32)
+
+    info = SimpleNamespace(input_size=(64, 128))
+    network = SimpleNamespace(threshold=0.7, info=info, scan=scan, probability=probability)
+    figures = prover_of(SimpleNamespace(settings=settings), network, data).old_figures(network, "before")
+    assert searches == [expected] * 4
+    assert figures["photos_with_alarm"] == 0.5
+    assert (figures["persons_right"], figures["backgrounds_right"], figures["photos"]) == (1.0, 0.0, 4)
