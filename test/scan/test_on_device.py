@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fake_cuda_kit import CUDA, Copies, fake_cuda
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -311,3 +312,20 @@ class TestOnCuda:
             search._search(street, settings)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    "settings", [ScanSettings(), ScanSettings(proposer=False, refine=False)], ids=["proposer", "classifier"]
+)
+def test_only_the_frame_is_uploaded(shipped: PersonClassifier, settings: ScanSettings) -> None:
+    """Of a CUDA device that does not exist: all operations are on it, and none needs a value on the host."""
+    frame = np.zeros((120, 160, 3), np.uint8)
+    with fake_cuda(shipped) as classifier:
+        search = DeviceSearch(classifier)
+        # Tensors made in inference mode cannot be followed.
+        follow = DeviceSearch._search.__wrapped__
+        follow(search, frame, settings)  # uploads the tables of the pyramid
+        with Copies() as copies:
+            judged = follow(search, frame, settings)
+    assert judged.device == CUDA
+    assert copies.found == ["aten.lift_fresh.default", "aten._to_copy.default"]
