@@ -133,6 +133,19 @@ function training() {
       `Wrong decisions about held-out windows of the old data at P = 0.5, in %: whole line persons (${percent(1 - last.persons_right, 1)} at the end), dashed line backgrounds (${percent(1 - last.backgrounds_right, 1)}).`));
 }
 
+/** Show how much of the training was taken, and why. */
+function shares() {
+  const taken = data.trained_share, known = data.shares.length > 0;
+  $("shares-note").hidden = taken === null || taken === undefined;
+  $("shares-table").hidden = !known;
+  $("shares-note").textContent = taken === 1 ? "The weights are those after the training." : `Each weight is a mean: ${percent(taken)} of its value after the training, ${percent(1 - taken)} of that before it. Such a network forgets less.`;
+  if (known) $("shares-note").textContent += " The share was chosen by the windows that the network learned from, and by held-out old windows that have no part in the proof: the sum of both accuracies is largest.";
+  $("shares").replaceChildren(...data.shares.map((one) => {
+    const chosen = one.share === taken, value = (label, share) => make("td", { class: "number", "data-label": label }, share === null ? "–" : percent(share, 1));
+    return make("tr", {}, make("th", { scope: "row" }, chosen ? make("b", {}, `${percent(one.share)}, taken`) : percent(one.share)), value("wrong windows that become right", one.fixed), value("right windows that stay right", one.kept), value("old windows, balanced accuracy", one.old));
+  }));
+}
+
 const duration = (seconds) => (seconds >= 60 ? `${(seconds / 60).toFixed(1)} min` : `${seconds.toFixed(1)} s`);
 
 function time() {
@@ -162,5 +175,6 @@ causes();
 scatters();
 windows();
 training();
+shares();
 time();
 provenance();

@@ -51,6 +51,8 @@ def page_content(record: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "silenced": [neuron for number in _silenced(record) for neuron in causes[number]["neurons"]],
         "sides": {side: record[f"{side}_windows"] for side in ("training", "held_out")},
         "history": record.get("history"),
+        "shares": record.get("shares", []),
+        "trained_share": record.get("trained_share"),
         "phases": record.get("phases"),
         "record": {
             name: record.get(name)
@@ -284,7 +286,7 @@ def _old_sets(record: Row) -> list[dict[str, Any]]:
     return [
         {
             "name": "Old data",
-            "note": "the held-out part of the data of the first training: what must not be forgotten",
+            "note": "a held-out part of the data of the first training: what must not be forgotten",
             "old": True,
             "rows": rows,
         }

@@ -34,6 +34,8 @@ def record_of(result: RepairResult) -> dict[str, Any]:
         "old": result.old,
         "frames": dataclasses.asdict(result.frames),
         "history": result.history,
+        "shares": [dataclasses.asdict(taken) for taken in result.shares],
+        "trained_share": result.trained_share,
         "phases": [dataclasses.asdict(phase) for phase in result.phases],
         "cures": [_cure(cure) for cure in result.cures],
     }

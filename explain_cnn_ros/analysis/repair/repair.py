@@ -15,11 +15,14 @@ from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.labelled import RepairError, Split, split
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.prover import Cure, Prover, Say
+from explain_cnn_ros.analysis.repair.taking import WINDOWS_MAX, Taken, best, parted, try_shares
+from explain_cnn_ros.analysis.silencing import spread
 from explain_cnn_ros.explain.damping import damped
 from explain_cnn_ros.explain.network_adapter import Neuron
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.training.blending import blended
 from explain_cnn_ros.training.data import TrainingData, read_data
 from explain_cnn_ros.training.networks import default_settings
 from explain_cnn_ros.training.train import resume
@@ -47,6 +50,8 @@ class RepairJob:
         damping: Factor of the activations of these neurons; 0 silences them.
         steps: Steps of the training.
         own_share: Share of the windows of the analysis among the persons, and among the backgrounds, of a batch.
+        trained_share: Share of the trained weights in the result, 0 to 1; the rest are those before the training. None:
+            it is chosen; see `taking`.
         held_out: Share of the windows that is held out.
         again: Whether the recordings are analysed again by the repaired network.
         seed: Seed of the training.
@@ -63,6 +68,7 @@ class RepairJob:
     damping: float = 0.0
     steps: int = 150
     own_share: float = 0.3
+    trained_share: float | None = None
     held_out: float = 1 / 3
     again: bool = True
     seed: int = 0
@@ -83,6 +89,8 @@ class RepairResult:
         frames: Decisions about the held-out frames before the repair.
         cures: The changed networks.
         history: Loss and accuracy on held-out old windows at each checkpoint of the training; empty without training.
+        shares: The shares of the training that were tried; empty if none was chosen.
+        trained_share: The share that was taken; None without a training.
         phases: The time of each phase.
     """
 
@@ -95,6 +103,8 @@ class RepairResult:
     frames: FrameCounts
     cures: tuple[Cure, ...]
     history: list[dict[str, float]]
+    shares: list[Taken]
+    trained_share: float | None
     phases: list[Phase]
 
 
@@ -136,13 +146,24 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
     cures: dict[str, PersonClassifier] = {}
     data: TrainingData | None = None
     history: list[dict[str, float]] = []
+    shares: list[Taken] = []
+    share = job.trained_share if job.inria is not None else None
     if job.inria is not None:
         own = job.output / "windows"
         with phases.measure("writing the windows for the training"):
             written = write_windows(analysis.inputs, analysis.settings, parts.training, own)
         wrong = sum(window.wrong for window in written)
         say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
-        data, cures["training"], history = _train(job, job.inria, own, phases)
+        data, trained, history = _train(job, job.inria, own, phases)
+        choosing, data = parted(data)
+        if share is None:
+            say("choosing how much of the training is taken")
+            some = spread(written, WINDOWS_MAX)
+            threshold = analysis.settings.threshold or before.threshold
+            with phases.measure("choosing the share of the training"):
+                shares = try_shares(before, trained, analysis.frames(some), choosing, threshold)
+            share = best(shares).share
+        cures["training"] = _with_command(blended(before, trained, share), job, share)
     if changed is not None:
         cures["silencing"] = changed
     say("measuring the network before the repair")
@@ -159,6 +180,8 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         count(analysis.windows, prover.starts),
         tuple(prover.prove(name, network) for name, network in cures.items()),
         history,
+        shares,
+        share,
         phases.done,
     )
 
@@ -229,6 +252,12 @@ def _train(
         resume(trainer)
         phase.continued = trainer.step > 0
         trained = trainer.run()
-    command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed}"
-    trained.info = dataclasses.replace(trained.info, command="; ".join(filter(None, [start.info.command, command])))
+    trained.info = dataclasses.replace(trained.info, command=start.info.command)
     return data, trained, trainer.history
+
+
+def _with_command(network: PersonClassifier, job: RepairJob, share: float) -> PersonClassifier:
+    """Add the command to the metadata of a network."""
+    command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed} --trained-share {share:g}"
+    network.info = dataclasses.replace(network.info, command="; ".join(filter(None, [network.info.command, command])))
+    return network

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 from training_kit import draw_data, same_tensors
 
@@ -19,6 +20,7 @@ from explain_cnn_ros.analysis.manifest import MANIFEST
 from explain_cnn_ros.analysis.pages import page_data
 from explain_cnn_ros.analysis.repair import repair as module
 from explain_cnn_ros.analysis.repair.cli import main
+from explain_cnn_ros.analysis.repair.taking import SHARES, Taken, best
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training import trainer
@@ -119,9 +121,32 @@ def test_the_training_has_learned_from_the_first_part_only(repaired: tuple[Path,
     assert len(files) == sum(found["training_windows"].values()) > 0
     assert max(files) < min(one["frame"] for one in found["cures"][0]["windows"])
     trained = PersonClassifier.load(output / "training.safetensors", "cpu")
-    assert trained.info.command.endswith("repair --steps 4 --own-share 0.3 --seed 0")
+    share = found["trained_share"]
+    assert trained.info.command.endswith(f"repair --steps 4 --own-share 0.3 --seed 0 --trained-share {share:g}")
     persons = len(list((output / "windows/person").iterdir()))
     assert f"Own windows: {persons} persons, {len(files) - persons} backgrounds" in trained.info.training_data
+
+
+def test_the_best_share_of_the_training_is_taken(
+    studio, analysed: Path, data: list[str], repaired: tuple[Path, int], tmp_path: Path
+) -> None:
+    """The weights are a mean of those before the training and those after it, which a share of 1 gives."""
+    output, _ = repaired
+    found = result(output)
+    assert [one["share"] for one in found["shares"]] == list(SHARES)
+    assert found["trained_share"] == best([Taken(**one) for one in found["shares"]]).share
+    # Of the drawn data, two persons and two backgrounds are held out, half of them for the proof.
+    assert (found["old"]["persons"], found["old"]["backgrounds"]) == (1, 1)
+    files = []
+    for share in ("1", "0.5"):
+        main(command(studio, analysed, tmp_path / share, *data, "--no-again", "--trained-share", share))
+        assert result(tmp_path / share)["trained_share"] == float(share)
+        assert result(tmp_path / share)["shares"] == []
+        files.append(PersonClassifier.load(tmp_path / share / "training.safetensors", "cpu").network.state_dict())
+    whole, half = files
+    before = PersonClassifier.load(studio.weights, "cpu").network.state_dict()
+    for name, value in half.items():
+        torch.testing.assert_close(value, (before[name] + whole[name]) / 2, rtol=2e-3, atol=1e-4)  # half precision
 
 
 def test_an_interrupted_repair_goes_on(
@@ -171,10 +196,11 @@ def test_silencing_needs_no_data(studio, analysed: Path, repaired: tuple[Path, i
 def test_the_time_and_the_training_are_recorded(repaired: tuple[Path, int]) -> None:
     found = result(repaired[0])
     names = [phase["name"] for phase in found["phases"]]
-    assert names[:4] == [
+    assert names[:5] == [
         "writing the windows for the training",
         "reading the old data",
         "training",
+        "choosing the share of the training",
         "deciding the old data, before the repair",
     ]
     assert names.count("analysing the recordings, after the silencing") == 1
@@ -268,7 +294,10 @@ def test_an_analysis_that_does_not_suit(studio, analysed: Path, tmp_path: Path, 
     assert reason in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [["--held-out", "1"], ["--damping", "2"], ["--own-share", "0"], ["--steps", "0"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--held-out", "1"], ["--damping", "2"], ["--own-share", "0"], ["--trained-share", "nan"], ["--steps", "0"]],
+)
 def test_arguments_out_of_range(studio, analysed: Path, tmp_path: Path, capsys, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(command(studio, analysed, tmp_path / "out", "--silence", "1", *wrong))

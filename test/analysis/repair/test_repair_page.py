@@ -74,6 +74,8 @@ def record_of_windows(analysis: LabelledAnalysis, old: bool) -> dict[str, Any]:
         record |= {
             "settings": {"steps": 50, "own_share": 0.3, "seed": 4, "silence": [1], "damping": 0.0, "inria": HOSTILE},
             "history": [{"step": 25} | step, {"step": 50} | step | {"loss": 0.1}],
+            "shares": [{"share": s, "fixed": s / 2, "kept": 1 - s / 4, "old": 1 - s / 10} for s in (0.5, 1.0)],
+            "trained_share": 0.5,
             "phases": [{"name": n, "seconds": s, "continued": c} for n, s, c in phases],
             "created": "2026-11-27T06:00:00+00:00",
             "device": "cpu",
@@ -243,3 +245,15 @@ def test_readers_who_cannot_see(browser, folder: Path) -> None:
         ratios = browser.execute_script(contrast)
         assert len(ratios) > 100 and min(ratios) >= 4.5
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_share_of_the_training_is_shown(browser, folder: Path) -> None:
+    page(browser, folder, "new")
+    assert text(browser, "shares-note").startswith("Each weight is a mean: 50 % of its value after the training")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#shares tr")
+    shown = [[cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")] for row in rows]
+    assert shown == [["50 %, taken", "25.0 %", "87.5 %", "95.0 %"], ["100 %", "50.0 %", "75.0 %", "90.0 %"]]
+    # Earlier versions took all of it, and said nothing about it.
+    page(browser, folder, "old")
+    assert not browser.find_element(By.ID, "shares-note").is_displayed()
+    assert not browser.find_element(By.ID, "shares-table").is_displayed()

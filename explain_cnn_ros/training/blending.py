@@ -1,0 +1,46 @@
+"""Networks between two networks: each weight is a mean of both.
+
+A network that is trained on a few new windows forgets some of what it knew. A mean of the weights before and after the
+training often keeps most of both, because the two networks are near each other: "Robust fine-tuning of zero-shot
+models" (Wortsman et al., CVPR 2022), section 3.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import torch
+
+from explain_cnn_ros.scan.classifier import PersonClassifier
+
+
+def blended(before: PersonClassifier, trained: PersonClassifier, share: float) -> PersonClassifier:
+    """Return a network whose weights are those of the trained network by a share, and those before by the rest.
+
+    Args:
+        before: The network before the training.
+        trained: The network after it.
+        share: The share, 0 to 1. With 1, it is the trained network itself.
+
+    Returns:
+        The network, with the metadata of the trained one. Unless the share is 1, these have no accuracy any more.
+
+    Raises:
+        ValueError: The networks have different parameters.
+    """
+    if share == 1:
+        return trained
+    old, new = before.network.state_dict(), trained.network.state_dict()
+    if {name: value.shape for name, value in old.items()} != {name: value.shape for name, value in new.items()}:
+        raise ValueError("only networks of the same architecture can be blended: their parameters differ")
+    network = copy.deepcopy(trained.network)
+    network.load_state_dict(
+        # Counts, for instance of the batches of batch norm, are those of the trained network.
+        {
+            name: torch.lerp(old[name].to(value), value, share) if value.is_floating_point() else value
+            for name, value in new.items()
+        }
+    )
+    info = dataclasses.replace(trained.info, accuracy={})
+    return PersonClassifier(network, info, trained.device, proposer=trained.proposer)
