@@ -37,7 +37,8 @@ from explain_cnn_ros.explain.network_adapter import PERSON, Channels, Layer
 from explain_cnn_ros.explain.silencing import silence
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
-from explain_cnn_ros.scan.decider import WHOLE, Decider, Decision
+from explain_cnn_ros.scan.decider import SCAN, WHOLE, Decider, Decision
+from explain_cnn_ros.scan.dense import pass_of
 from explain_cnn_ros.scan.detections import DetectedBox, person_windows
 
 #: Maximum number of frames that are decided together, and of bytes of their images before the last one is added.
@@ -113,6 +114,9 @@ class Analyzer:
         classifier: The classifier.
         settings: Settings of the analysis.
         layers: The layers of the network, by number.
+
+    Raises:
+        ValueError: The classifier cannot search frames with these settings, or the explanations do not suit it.
     """
 
     def __init__(
@@ -122,6 +126,8 @@ class Analyzer:
         labels: Sequence[Label] = (),
         encoder: Encoder | None = None,
     ) -> None:
+        if settings.regions == SCAN:
+            pass_of(classifier, settings.scan.proposer)  # Otherwise, the search of each frame would fail.
         self.classifier, self.settings, self._labels, self._encoder = classifier, settings, labels, encoder
         self._decider = Decider(classifier, settings)
         self._explainer = Explainer(classifier, settings.explain)

@@ -12,11 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+from networks_kit import small_classifier, small_network
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
 from explain_cnn_ros.analysis import run as run_module
 from explain_cnn_ros.analysis.cli import job_of, main, parser
+from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.provenance import fingerprint
@@ -148,6 +151,16 @@ def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
     assert (row["region_x"], row["region_y"], row["region_width"], row["region_height"]) == dataclasses.astuple(best)[
         :4
     ]
+
+
+@pytest.mark.parametrize("proposer", [True, False])
+def test_a_search_that_is_not_possible_is_refused_at_the_start(proposer: bool) -> None:
+    """A network of torchvision has no dense pass, and this one has no proposer, or may not use it."""
+    network = small_classifier(small_network("residual", torch.float32))
+    network.proposer = None if proposer else PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").proposer
+    settings = AnalysisSettings(scan=ScanSettings(proposer=proposer), explain=ExplainSettings.preset("live"))
+    with pytest.raises(ValueError, match="resnet18 cannot judge all windows of a frame"):
+        Analyzer(network, settings)
 
 
 def test_regions_are_labelled_by_boxes(studio, tmp_path) -> None:
