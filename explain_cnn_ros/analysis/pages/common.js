@@ -67,7 +67,7 @@ function plot(svg, { width = window.innerWidth < 760 ? 440 : 1000, height = 200,
     svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(+value.toPrecision(3))));
   }
   for (const t of ticks(end, width < 500 ? 4 : 8)) {
-    svg.append(draw("text", { x: x(t), y: height - 8, "text-anchor": "middle" }, t >= 120 ? clock(t) : `${+t.toFixed(2)}${unit}`));
+    svg.append(draw("text", { x: x(t), y: height - 8, "text-anchor": "middle" }, unit && t >= 120 ? clock(t) : `${+t.toFixed(2)}${unit}`));
   }
   return { x, y, left, right, top, bottom };
 }

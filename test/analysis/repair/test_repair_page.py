@@ -72,8 +72,8 @@ def record_of_windows(analysis: LabelledAnalysis, old: bool) -> dict[str, Any]:
         step = {"loss": 0.2, "persons_right": 0.98, "backgrounds_right": 0.97, "balanced_accuracy": 0.975}
         phases = [("training", 240.0, True), ("deciding the old data, before the repair", 60.0, False)]
         record |= {
-            "settings": {"steps": 50, "own_share": 0.3, "seed": 4, "silence": [1], "damping": 0.0, "inria": HOSTILE},
-            "history": [{"step": 25} | step, {"step": 50} | step | {"loss": 0.1}],
+            "settings": {"steps": 200, "own_share": 0.3, "seed": 4, "silence": [1], "damping": 0.0, "inria": HOSTILE},
+            "history": [{"step": 100} | step, {"step": 200} | step | {"loss": 0.1}],
             "shares": [{"share": s, "fixed": s / 2, "kept": 1 - s / 4, "old": 1 - s / 10} for s in (0.5, 1.0)],
             "trained_share": 0.5,
             "phases": [{"name": n, "seconds": s, "continued": c} for n, s, c in phases],
@@ -186,9 +186,13 @@ def test_time_and_training_are_shown(browser, folder: Path) -> None:
     assert text(browser, "time-note").startswith("5.0 min in all, on cpu with 2 threads. Phases that were continued")
     rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "#phases tr")]
     assert rows == ["training (continued) 4.0 min 80 %", "deciding the old data, before the repair 1.0 min 20 %"]
-    assert "50 steps with seed 4; 30 % of the persons" in text(browser, "training-note")
+    assert "200 steps with seed 4; 30 % of the persons" in text(browser, "training-note")
     curves = browser.find_elements(By.CSS_SELECTOR, "#curves svg")
     assert [len(svg.find_elements(By.TAG_NAME, "polyline")) for svg in curves] == [1, 2]
+    for svg in curves:
+        # The axis counts steps, not seconds.
+        labels = [label.text for label in svg.find_elements(By.CSS_SELECTOR, "text[text-anchor=middle]")]
+        assert labels[-1] == "200" and not any(":" in label for label in labels)
     assert "finished 2026-11-27" in text(browser, "created").replace("\n", " ")
     assert "explain-cnn compare" in text(browser, "more")
     assert text(browser, "more").count("report after") == 1
