@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.analysis.label_file import read_labels as read_label_file
 from explain_cnn_ros.analysis.labels import labels_of
 from explain_cnn_ros.bags.reader import BagReader
-from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -70,39 +68,22 @@ def test_matches_count_regions_from_the_threshold_on() -> None:
     assert counted == [Matches(1, 1, 1, 2), Matches(1, 1, 0, 2), Matches(1, 0, 0, 2)]
 
 
-def repaired(folder: Path, weights: Path) -> Path:
-    """A repair whose held-out windows begin with the second of three frames."""
-    folder.mkdir()
+def test_the_held_out_frames_begin_with_the_first_held_out_window(tmp_path: Path) -> None:
     windows = [{"frame": 2}, {"frame": 1}, {"frame": 2}]
-    (folder / "repair.json").write_text(json.dumps({"cures": [{"windows": windows}]}))
-    (folder / "training.safetensors").write_bytes(weights.read_bytes())
-    return folder
+    (tmp_path / "repair.json").write_text(json.dumps({"cures": [{"windows": windows}]}))
+    assert repair_demo.held_out_frames(tmp_path, NAMES) == NAMES[1:]
 
 
-def test_networks_are_compared_on_the_held_out_frames(street: Path, tmp_path: Path) -> None:
-    settings = ScanSettings(person_height_min=50)
-    same = repaired(tmp_path / "same", DEFAULT_WEIGHTS)
-    figures = repair_demo.compare_searches(street, NAMES, None, same, settings, 0.0)
-    threshold = PersonClassifier.load().threshold
-    labels = {name: read_labels(LABELS)[name] for name in NAMES[1:]}
-    expected = matches(scan_frames(PersonClassifier.load(), street, labels, settings), labels, threshold)
-    assert figures["frames"] == 2
-    assert figures["before"] == figures["after"]
-    assert figures["before"]["found"] == expected.found > 0
-    # A higher threshold may find as many persons with fewer false alarms.
-    as_many = figures["after, as many persons found"]
-    assert as_many["found"] == expected.found
-    assert as_many["threshold"] >= threshold
-    assert as_many["false_alarms"] <= expected.false_alarms
-
-
-def test_a_network_that_finds_fewer_persons_at_every_threshold(street: Path, tmp_path: Path) -> None:
-    network = PersonClassifier.load()
-    last = network.network.classifier[-1]
-    last.bias.data = last.bias.data - last.bias.data.new_tensor([-50.0, 50.0])
-    network.save(tmp_path / "blind.safetensors")
-    blind = repaired(tmp_path / "blind", tmp_path / "blind.safetensors")
-    figures = repair_demo.compare_searches(street, NAMES, None, blind, ScanSettings(person_height_min=50), 0.0)
-    assert figures["after"]["found"] == 0 < figures["before"]["found"]
-    assert "after, as many persons found" not in figures
-    assert np.isclose(figures["after"]["threshold"], network.threshold)
+def test_as_many_persons_are_found_with_fewer_false_alarms(street: Path) -> None:
+    """A real search of one frame; a threshold that is higher leaves false alarms out, not persons."""
+    found = scan_frames(PersonClassifier.load(), street, NAMES[:1], ScanSettings(person_height_min=50))
+    low = repair_demo.at_threshold(found, 0.5)
+    assert low["persons"] == sum(not label.ignore for label in read_labels(LABELS)[NAMES[0]])
+    assert 0 < low["found"] <= low["persons"]
+    as_many = repair_demo.at_persons(found, low["found"])
+    assert as_many is not None
+    assert as_many["found"] == low["found"]
+    assert as_many["false_alarms"] <= low["false_alarms"]
+    # At any higher threshold, fewer persons are found.
+    assert repair_demo.at_threshold(found, as_many["threshold"] + 1e-6)["found"] < low["found"]
+    assert repair_demo.at_persons(found, low["persons"] + 1) is None

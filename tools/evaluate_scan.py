@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -54,7 +54,9 @@ def scan_frames(
     return found
 
 
-def matches(found: dict[str, list[Region]], labels: dict[str, list[PersonLabel]], threshold: float) -> Matches:
+def matches(
+    found: Mapping[str, Sequence[Region]], labels: Mapping[str, Sequence[PersonLabel]], threshold: float
+) -> Matches:
     """Count the persons that are found at a threshold, and the false alarms.
 
     Args:

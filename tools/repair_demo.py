@@ -1,14 +1,14 @@
 """The whole loop on the street video: its wrong decisions, their causes, the repair, and the proof on the later part.
 
-    python tools/repair_demo.py --frames STREET --inria INRIA --background PHOTOS [--seed 0] [--output DIR]
+    python tools/repair_demo.py --frames STREET --inria INRIA --background PHOTOS [--seeds 0] [--output DIR]
 
 STREET is the folder of the frames that test/data/street_labels.csv describes; INRIA and PHOTOS are the data of the
 training (see docs/classifier.md). None of them is in the repository. The labels become a file for `analyze`, and the
 commands `analyze`, `causes`, `repair` and `compare` run one after the other, as a user would type them. The labelled
 frames, one a second, are copied to a folder of their own, so that no others are searched.
 
-In the end, both networks search the held-out frames, and a table compares their false alarms at the threshold, and at
-the same share of persons found. What is there already is not computed again.
+After each repair, both networks search the held-out frames, and their false alarms are compared at the threshold and at
+the same number of persons found. A loop that was interrupted continues with the same command.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from explain_cnn_ros.analysis.repair.cli import NO_BENEFIT
 from explain_cnn_ros.files import json_text
+from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
-from explain_cnn_ros.training.detection import Matches, read_labels
+from explain_cnn_ros.training.detection import read_labels
 from tools.evaluate_scan import LABELS, THRESHOLD_MIN, matches, scan_frames
+
+#: The regions that a search finds in each frame.
+Found: TypeAlias = Mapping[str, Sequence[Region]]
 
 #: Rate of the labelled frames, in frames per second.
 RATE = 1
@@ -72,56 +78,41 @@ def call(*words: object) -> int:
     return subprocess.run([sys.executable, "-m", "explain_cnn_ros.cli", *texts]).returncode
 
 
-def compare_searches(
-    frames: Path, names: list[str], weights: Path | None, repaired: Path, settings: ScanSettings, fixed: float
-) -> dict[str, Any]:
-    """Search the held-out frames with the networks before and after a repair, and compare their false alarms.
+def held_out_frames(repaired: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of the frames that a repair has held out.
 
     Args:
-        frames: Folder of the labelled frames.
-        names: Names of the labelled frames, in their order in time.
-        weights: The weights before the repair; None for those that ship with the package.
         repaired: Folder of the repair.
-        settings: Settings of the search.
-        fixed: Threshold of both networks; 0: each has that of its weights.
-
-    Returns:
-        For each network, its figures at its threshold; for the repaired one also those at the highest threshold at
-        which it finds as many persons as the other one, if there is such a threshold.
+        names: Names of the labelled frames, in their order in time.
     """
     record = json.loads((repaired / "repair.json").read_text())
-    held_out = names[min(window["frame"] for window in record["cures"][0]["windows"]) :]
-    labels = {name: labels for name, labels in read_labels(LABELS).items() if name in held_out}
-    figures: dict[str, Any] = {"frames": len(held_out), "settings": dataclasses.asdict(settings)}
-    for when, path in (("before", weights), ("after", repaired / "training.safetensors")):
-        network = PersonClassifier.load(path)
-        found = scan_frames(network, frames, held_out, settings)
-        threshold = fixed or network.threshold
-        figures[when] = _figures(matches(found, labels, threshold), threshold)
-        if when == "after":
-            thresholds = {r.probability for regions in found.values() for r in regions} | {THRESHOLD_MIN}
-            for threshold in sorted(thresholds, reverse=True):
-                counted = matches(found, labels, threshold)
-                if counted.found >= figures["before"]["found"]:
-                    figures["after, as many persons found"] = _figures(counted, threshold)
-                    break
-    return figures
+    return list(names[min(window["frame"] for window in record["cures"][0]["windows"]) :])
 
 
-def _figures(counted: Matches, threshold: float) -> dict[str, Any]:
-    return {"threshold": threshold, **dataclasses.asdict(counted)}
+def at_threshold(found: Found, threshold: float) -> dict[str, Any]:
+    """Count the persons that a search has found at a threshold, and its false alarms.
+
+    Args:
+        found: The regions of each frame; see `evaluate_scan.scan_frames`.
+        threshold: Threshold of P(person).
+    """
+    return {"threshold": threshold, **dataclasses.asdict(matches(found, read_labels(LABELS), threshold))}
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
-    for name in ("before", "after", "after, as many persons found"):
-        if name not in figures:
-            print(f"{name}: at no threshold from {THRESHOLD_MIN:g} on")
-            continue
-        one = figures[name]
-        print(
-            f"{name}: threshold {one['threshold']:.3f}, {one['found']} of {one['persons']} persons found, "
-            f"{one['false_alarms'] / one['frames']:.2f} false alarms a frame"
-        )
+def at_persons(found: Found, persons: int) -> dict[str, Any] | None:
+    """Count the same at the highest threshold at which a number of persons is found; None if there is none."""
+    thresholds = {region.probability for regions in found.values() for region in regions} | {THRESHOLD_MIN}
+    counts = (at_threshold(found, threshold) for threshold in sorted(thresholds, reverse=True))
+    return next((counted for counted in counts if counted["found"] >= persons), None)
+
+
+def _in_words(name: str, one: dict[str, Any] | None) -> str:
+    if one is None:
+        return f"{name}: at no threshold from {THRESHOLD_MIN:g} on"
+    return (
+        f"{name}: threshold {one['threshold']:.3f}, {one['found']} of {one['persons']} persons found, "
+        f"{one['false_alarms'] / one['frames']:.2f} false alarms a frame"
+    )
 
 
 def main() -> int:
@@ -144,7 +135,7 @@ def main() -> int:
     parser.add_argument("--held-out", type=float, default=0.5, help="share that is held out [%(default)s]")
     parser.add_argument("--steps", type=int, default=150, help="steps of the training [%(default)s]")
     parser.add_argument("--own-share", type=float, default=0.3, help="see `explain-cnn repair --help` [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training [%(default)s]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the trainings [0]")
     arguments = parser.parse_args()
     output = arguments.output
     try:
@@ -154,7 +145,7 @@ def main() -> int:
         return 1
     print(f"{len(names)} labelled frames: {output / 'frames'}, {output / 'labels.csv'}")
     weights = [] if arguments.weights is None else ["--weights", arguments.weights]
-    analysis, repaired = output / "analysis", output / f"repaired_{arguments.seed}"
+    analysis = output / "analysis"
     search = ScanSettings(person_height_min=arguments.person_height_min, proposer=arguments.proposer)
     flags = ["--rate", RATE, "--labels", output / "labels.csv", "--person-height-min", search.person_height_min]
     flags += ["--preset", "live", "--explain-every", 0, "--threshold", arguments.threshold, "--resume", *weights]
@@ -163,16 +154,30 @@ def main() -> int:
         return status
     call("causes", analysis)
     data = ["--inria", arguments.inria, "--background", arguments.background, *weights]
-    settings = ["--held-out", arguments.held_out, "--steps", arguments.steps, "--seed", arguments.seed]
-    settings += ["--own-share", arguments.own_share]
-    status = call("repair", analysis, "--output", repaired, *data, *settings)
-    if status in (0, 4):
-        call("compare", analysis, repaired / "analysis_after_training", "--output", repaired / "compare.html")
-        figures = compare_searches(output / "frames", names, arguments.weights, repaired, search, arguments.threshold)
+    data += ["--held-out", arguments.held_out, "--steps", arguments.steps, "--own-share", arguments.own_share]
+    before: dict[str, Any] | None = None
+    statuses = [0]
+    for number, seed in enumerate(arguments.seeds):
+        repaired = output / f"repaired_{seed}"
+        # The recording is analysed again by one network only: a search of all frames takes long.
+        again = "--again" if number == 0 else "--no-again"
+        statuses.append(call("repair", analysis, "--output", repaired, "--seed", seed, again, *data))
+        if statuses[-1] not in (0, NO_BENEFIT):
+            break
+        if number == 0:
+            call("compare", analysis, repaired / "analysis_after_training", "--output", repaired / "compare.html")
+        frames = held_out_frames(repaired, names)
+        old, new = (PersonClassifier.load(path) for path in (arguments.weights, repaired / "training.safetensors"))
+        if before is None:
+            found = scan_frames(old, output / "frames", frames, search)
+            before = at_threshold(found, arguments.threshold or old.threshold)
+        found = scan_frames(new, output / "frames", frames, search)
+        after = at_threshold(found, arguments.threshold or new.threshold)
+        figures = {"before": before, "after": after, "as many persons found": at_persons(found, before["found"])}
         (repaired / "frames.json").write_text(json_text(figures))
-        print(f"\n{repaired / 'frames.json'}: the {figures['frames']} held-out frames, searched again")
-        _print_figures(figures)
-    return status
+        print(f"\n{repaired / 'frames.json'}: the {len(frames)} held-out frames, searched again")
+        print("\n".join(_in_words(name, one) for name, one in figures.items()))
+    return max(statuses)
 
 
 if __name__ == "__main__":
