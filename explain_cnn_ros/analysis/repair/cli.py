@@ -24,10 +24,11 @@ from pathlib import Path
 from explain_cnn_ros.analysis.cli import TerminalProgress
 from explain_cnn_ros.analysis.finished import ResultsError
 from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
+from explain_cnn_ros.analysis.repair.job import RepairJob
 from explain_cnn_ros.analysis.repair.labelled import RepairError
 from explain_cnn_ros.analysis.repair.page import PAGE, RECORD, read_record, write_page
 from explain_cnn_ros.analysis.repair.record import record_of
-from explain_cnn_ros.analysis.repair.repair import RepairJob, RepairResult, repair
+from explain_cnn_ros.analysis.repair.repair import RepairResult, repair
 from explain_cnn_ros.analysis.repair.text import duration, lines
 from explain_cnn_ros.files import json_text, reason, replace_text, require_folder, visible
 

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 
 from explain_cnn_ros.analysis.provenance import versions
+from explain_cnn_ros.analysis.repair.job import RepairJob
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
 from explain_cnn_ros.analysis.repair.proof import Judged, WindowProof
 from explain_cnn_ros.analysis.repair.prover import Cure
-from explain_cnn_ros.analysis.repair.repair import RepairJob, RepairResult
+from explain_cnn_ros.analysis.repair.repair import RepairResult
 from explain_cnn_ros.analysis.repair.text import verdict
 
 
 def record_of(result: RepairResult) -> dict[str, Any]:
     """Convert the result of a repair to plain values for JSON."""
+    trained = result.trained
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "settings": _settings(result.job),
@@ -33,9 +35,9 @@ def record_of(result: RepairResult) -> dict[str, Any]:
         "held_out_windows": _sides(result.split.held_out),
         "old": result.old,
         "frames": dataclasses.asdict(result.frames),
-        "history": result.history,
-        "shares": [dataclasses.asdict(taken) for taken in result.shares],
-        "trained_share": result.trained_share,
+        "history": trained.history if trained else [],
+        "shares": [dataclasses.asdict(taken) for taken in trained.shares] if trained else [],
+        "trained_share": trained.share if trained else None,
         "phases": [dataclasses.asdict(phase) for phase in result.phases],
         "cures": [_cure(cure) for cure in result.cures],
     }

@@ -84,8 +84,8 @@ def lines(result: RepairResult, cure: Cure) -> list[str]:
             f"{folder}: {unseen.fixed.text} wrong windows fixed, {unseen.broken.text} right ones broken; "
             f"{judgement(unseen.fixed.count, unseen.broken.count)}"
         ]
-    if cure.name == "training" and result.trained_share is not None and result.trained_share < 1:
-        found += [f"the weights are a mean: {result.trained_share:.0%} of those after the training, the rest before it"]
+    if cure.name == "training" and result.trained and result.trained.share < 1:
+        found += [f"the weights are a mean: {result.trained.share:.0%} of those after the training, the rest before it"]
     if cure.old:
         figures = [f"{text} {_change(result.old[key], cure.old[key])}" for key, text in OLD.items() if key in cure.old]
         found += [f"held-out old data: {', '.join(figures)}"]

@@ -19,6 +19,7 @@ from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.manifest import MANIFEST
 from explain_cnn_ros.analysis.pages import page_data
 from explain_cnn_ros.analysis.repair import repair as module
+from explain_cnn_ros.analysis.repair import training
 from explain_cnn_ros.analysis.repair.cli import main
 from explain_cnn_ros.analysis.repair.taking import SHARES, Taken, best
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -163,7 +164,7 @@ def test_an_interrupted_repair_goes_on(
             yield step, batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "CHECKPOINT_EVERY", 2)
+        patch.setattr(training, "CHECKPOINT_EVERY", 2)
         patch.setattr(trainer, "prepared", interrupted)
         assert main(arguments) == 130
         assert "start the same command again" in capsys.readouterr().err

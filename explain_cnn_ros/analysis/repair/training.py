@@ -1,0 +1,130 @@
+"""The cure by training: the network learns from windows of an analysis, beside its old data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
+from explain_cnn_ros.analysis.repair.crops import write_windows
+from explain_cnn_ros.analysis.repair.job import RepairJob
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
+from explain_cnn_ros.analysis.repair.phases import Phases
+from explain_cnn_ros.analysis.repair.prover import Say
+from explain_cnn_ros.analysis.repair.taking import WINDOWS_MAX, Taken, best, parted, try_shares
+from explain_cnn_ros.analysis.silencing import spread
+from explain_cnn_ros.model.device import choose_device
+from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
+from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.training.blending import blended
+from explain_cnn_ros.training.data import TrainingData, read_data
+from explain_cnn_ros.training.networks import default_settings
+from explain_cnn_ros.training.train import resume
+from explain_cnn_ros.training.trainer import Trainer
+
+#: Steps over which the learning rate rises.
+WARM_UP = 20
+
+#: Steps from one checkpoint to the next.
+CHECKPOINT_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training and its result.
+
+    Attributes:
+        network: The network.
+        share: Share of the trained weights in it; the rest are those before the training.
+        shares: The shares that were tried; empty if none was chosen.
+        history: Loss and accuracy on held-out old windows at each checkpoint.
+        data: The old data. Its held-out windows have not chosen anything.
+    """
+
+    network: PersonClassifier
+    share: float
+    shares: list[Taken]
+    history: list[dict[str, float]]
+    data: TrainingData
+
+
+def train(
+    job: RepairJob,
+    inria: Path,
+    analysis: LabelledAnalysis,
+    before: PersonClassifier,
+    windows: Sequence[LabelledWindow],
+    say: Say,
+    phases: Phases,
+) -> Training:
+    """Train the network, and take as much of the training as the windows show to be best.
+
+    Args:
+        job: The repair.
+        inria: Folder of the old data.
+        analysis: The analysis.
+        before: The network before the repair.
+        windows: The windows of the analysis that the network learns from.
+        say: Reports a step to the user.
+        phases: Measures the time.
+
+    Raises:
+        ValueError: The training cannot be continued, or the data cannot be read.
+        OSError: A file cannot be read or written.
+        KeyboardInterrupt: The training was interrupted.
+    """
+    own = job.output / "windows"
+    with phases.measure("writing the windows for the training"):
+        written = write_windows(analysis.inputs, analysis.settings, windows, own)
+    wrong = sum(window.wrong for window in written)
+    say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
+    data, trained, history = _fine_tuned(job, inria, own, phases)
+    choosing, proving = parted(data)
+    share, shares = job.trained_share, []
+    if share is None:
+        say("choosing how much of the training is taken")
+        threshold = analysis.settings.threshold or before.threshold
+        with phases.measure("choosing the share of the training"):
+            some = analysis.frames(spread(written, WINDOWS_MAX))
+            shares = try_shares(before, trained, some, choosing, threshold)
+        share = best(shares).share
+    network = blended(before, trained, share)
+    command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed} --trained-share {share:g}"
+    network.info = dataclasses.replace(network.info, command="; ".join(filter(None, [before.info.command, command])))
+    return Training(network, share, shares, history, proving)
+
+
+def _fine_tuned(
+    job: RepairJob, inria: Path, own: Path, phases: Phases
+) -> tuple[TrainingData, PersonClassifier, list[dict[str, float]]]:
+    """Fine-tune the network on the old data and on own windows.
+
+    Returns:
+        The old data, the network, and the loss and the accuracy at each checkpoint.
+    """
+    start = read_weights(job.weights or DEFAULT_WEIGHTS)
+    settings = dataclasses.replace(
+        default_settings(start.info.architecture, start),
+        steps=job.steps,
+        warm_up=WARM_UP,
+        rounds=0,
+        threshold=start.info.threshold,
+        own_share=job.own_share,
+        seed=job.seed,
+        proposer_steps=0,
+        checkpoint_every=CHECKPOINT_EVERY,
+    )
+    with phases.measure("reading the old data"):
+        data = read_data(inria, job.background, settings, own)
+    folder = job.output / "training"
+    folder.mkdir(exist_ok=True)
+    # The held-out photos are searched afterwards, by both networks.
+    without_photos = dataclasses.replace(data, threshold_photos=[], test_photos=[])
+    with phases.measure("training") as phase:
+        trainer = Trainer(without_photos, settings, folder, choose_device(job.device), start)
+        resume(trainer)
+        phase.continued = trainer.step > 0
+        trained = trainer.run()
+    return data, trained, trainer.history
