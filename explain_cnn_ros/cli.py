@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from explain_cnn_ros import __version__
-from explain_cnn_ros.model.kernels import limit_kernels
+from explain_cnn_ros.model.memory import limit_memory
 
 if TYPE_CHECKING:
     from explain_cnn_ros.analysis.engine import Encoder
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status of the command; 2 if there is no such command, 1 if it needs a package that is not installed,
         130 if it was interrupted.
     """
-    limit_kernels()
+    limit_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without the characters of a name is no reason to fail.

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from explain_cnn_ros.model.kernels import limit_kernels
+from explain_cnn_ros.model.memory import limit_memory
 from explain_cnn_ros.ros import security
 
 Handler = Callable[[int, FrameType | None], object]
@@ -57,7 +57,7 @@ def start(module: str) -> int:
     _handle(SIGNALS, _exit_with(0))
     if not {"-h", "--help"} & set(sys.argv) and (refusal := security.refusal()):
         _refuse(module, refusal)
-    limit_kernels()
+    limit_memory()
     main: Callable[[], int | None] = importlib.import_module(module).main
     sys.unraisablehook = _report_unraisable
     try:

@@ -1,0 +1,38 @@
+"""Limits to the memory that libraries keep for later. This module must not import PyTorch.
+
+- oneDNN, PyTorch's library for CPUs, compiles a kernel for each shape of a convolution and keeps the latest 1024 of
+  them. A kernel takes 0.7 MB on average, and the deconvnet has many shapes, since its crops differ in number and size:
+  with the default, a process that explains grows for hours.
+- glibc gives threads parts of the heap of their own (arenas), up to eight for each core. The free memory at the end of an
+  arena, up to 64 MB, serves no other thread, and `malloc_trim` does not return it to the system. With one arena, all
+  threads share it. They do not wait for each other noticeably: threads cache small blocks, and large ones are few.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+
+#: Number of kernels that are kept. The search of frames of 640 x 480 and live explanations need 175 of them, which are
+#: compiled once. An explanation with all metrics compiles about 100, which takes a few percent of its time.
+KERNELS = 256
+
+#: The variables from which oneDNN reads the number.
+KERNEL_VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")
+
+#: Number of arenas, and the parameter of glibc's `mallopt` that limits it.
+ARENAS, M_ARENA_MAX = 1, -8
+
+
+def limit_memory() -> None:
+    """Limit the memory that libraries keep in this process, unless the environment has limits.
+
+    Call this before the first convolution, since oneDNN reads its variable only once, and before threads are started,
+    since arenas that exist stay.
+    """
+    if not any(name in os.environ for name in KERNEL_VARIABLES):
+        os.environ[KERNEL_VARIABLES[0]] = str(KERNELS)
+    if "MALLOC_ARENA_MAX" not in os.environ and "arena_max" not in os.environ.get("GLIBC_TUNABLES", ""):
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
