@@ -3,8 +3,8 @@
 - oneDNN, PyTorch's library for CPUs, compiles a kernel for each shape of a convolution and keeps the latest 1024 of
   them. A kernel takes 0.7 MB on average, and the deconvnet has many shapes, since its crops differ in number and size:
   with the default, a process that explains grows for hours.
-- glibc gives threads parts of the heap of their own (arenas), up to eight for each core. The free memory at the end of an
-  arena, up to 64 MB, serves no other thread, and `malloc_trim` does not return it to the system. With one arena, all
+- glibc gives threads parts of the heap of their own (arenas), up to eight for each core. The free memory at the end of
+  an arena, up to 64 MB, serves no other thread, and `malloc_trim` does not return it to the system. With one arena, all
   threads share it. They do not wait for each other noticeably: threads cache small blocks, and large ones are few.
 """
 
