@@ -139,7 +139,7 @@ function shares() {
   $("shares-note").hidden = taken === null || taken === undefined;
   $("shares-table").hidden = !known;
   $("shares-note").textContent = taken === 1 ? "The weights are those after the training." : `Each weight is a mean: ${percent(taken)} of its value after the training, ${percent(1 - taken)} of that before it. Such a network forgets less.`;
-  if (known) $("shares-note").textContent += " The share was chosen by the windows that the network learned from, and by held-out old windows that have no part in the proof: the sum of both accuracies is largest.";
+  if (known) $("shares-note").textContent += " The share was chosen by the windows that the network learned from, and by held-out old windows that have no part in the proof: of the shares that lose nothing on the old windows, it repairs most. If each of them loses something, it is the smallest.";
   $("shares").replaceChildren(...data.shares.map((one) => {
     const chosen = one.share === taken, value = (label, share) => make("td", { class: "number", "data-label": label }, share === null ? "–" : percent(share, 1));
     return make("tr", {}, make("th", { scope: "row" }, chosen ? make("b", {}, `${percent(one.share)}, taken`) : percent(one.share)), value("wrong windows that become right", one.fixed), value("right windows that stay right", one.kept), value("old windows, balanced accuracy", one.old));

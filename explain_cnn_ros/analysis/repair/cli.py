@@ -78,8 +78,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         type=float,
         help="Share of the trained weights in the result, 0 to 1; the rest are those before the training, so that less "
-        "is forgotten [the best of 0.25, 0.5, 0.75 and 1 on the windows that the network learned from and on a part of "
-        "the old data].",
+        "is forgotten [of 0.25, 0.5, 0.75 and 1, the one that repairs most without a loss on a part of the old data].",
     )
     result.add_argument(
         "--held-out",

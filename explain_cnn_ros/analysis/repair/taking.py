@@ -1,4 +1,4 @@
-"""How much of a training is taken: as much as repairs the windows, and as little as keeps the old decisions."""
+"""How much of a training is taken: as much as repairs the windows without a loss on the old data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from explain_cnn_ros.training.blending import blended
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, probabilities
 
-#: The shares of the training that are tried.
-SHARES = (0.25, 0.5, 0.75, 1.0)
+#: The shares of the training that are tried; the first one is the network before it.
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 #: Maximum number of windows of the training that choose the share.
 WINDOWS_MAX = 1000
@@ -40,15 +40,25 @@ class Taken:
     old: float
 
     @property
-    def merit(self) -> float:
-        """The value of the share: the accuracy on the windows of the training, plus that on the old windows."""
+    def own(self) -> float:
+        """Accuracy on the windows of the training: the mean of `fixed` and `kept`."""
         known = [value for value in (self.fixed, self.kept) if value is not None]
-        return sum(known) / max(1, len(known)) + self.old
+        return sum(known) / max(1, len(known))
 
 
 def best(found: Sequence[Taken]) -> Taken:
-    """Return the best share; of equally good ones the smallest, which changes the network least."""
-    return max(found, key=lambda taken: (taken.merit, -taken.share))
+    """Return the share that repairs most of the windows without a loss on the old ones.
+
+    Args:
+        found: The shares in ascending order, the network before the training first.
+
+    Returns:
+        Of the shares with which the old windows are decided at least as well as before, the one with the best accuracy
+        on the windows of the training; of equally good ones, the smallest. If each share loses something, the smallest.
+    """
+    before, *shares = found
+    without_loss = [taken for taken in shares if taken.old >= before.old]
+    return max(without_loss, key=lambda taken: (taken.own, -taken.share)) if without_loss else shares[0]
 
 
 def parted(data: TrainingData) -> tuple[TrainingData, TrainingData]:
@@ -73,7 +83,7 @@ def try_shares(
     data: TrainingData,
     threshold: float,
 ) -> list[Taken]:
-    """Decide windows by networks with more and more of a training.
+    """Decide windows by the network before a training, and by networks with more and more of it.
 
     Args:
         before: The network before the training.
