@@ -12,7 +12,9 @@ const { cures, record, analysis } = data;
 function head() {
   const { training, held_out: held } = data.sides;
   const side = (s) => `${plural(s.missed + s.false_alarms, "wrong", "wrong")} and ${s.right} right`;
-  $("subtitle").textContent = `The labelled windows of the analysis: ${side(training)} ones to learn from, ${side(held)} ones held out, which come later in the recordings.`;
+  const { fixed, still_wrong: still } = cures[0].counts, recognised = held.missed + held.false_alarms - fixed - still;
+  $("subtitle").textContent = `The labelled windows of the analysis: ${side(training)} ones to learn from, ${side(held)} ones held out, which come later in the recordings.`
+    + (recognised > 0 ? ` Of the wrong ones that are held out, the search missed ${plural(recognised, "person", "persons")} that the network recognises in a window of their own; these count as right below.` : "");
   $("verdicts").replaceChildren(...cures.map((cure) => make("div", { class: `verdict ${cure.status}` }, make("p", {}, make("b", {}, cure.verdict)),
     make("p", {}, cure.detail), ...notes(cure).map((text) => make("p", {}, text)))));
 }
