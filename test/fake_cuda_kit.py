@@ -1,6 +1,8 @@
-"""A CUDA device that does not exist: PyTorch checks devices, shapes and data types, and computes nothing.
+"""A simulated CUDA device, for tests on machines without a GPU.
 
-Operations on tensors of two devices fail, as on a GPU, and so does everything that needs the values of a tensor.
+The tensors on it are PyTorch's fake tensors. PyTorch checks the devices, shapes and data types of all operations, but
+it computes no values. An operation on tensors of two devices fails as on a real GPU. An operation that needs the values
+of a tensor on the host fails as well.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ CUDA = torch.device("cuda:0")
 
 
 class Copies(TorchDispatchMode):
-    """Counts copies between the host and the device, and tensors that the host builds."""
+    """Records copies between the host and the device, and tensors that are created from values of the host.
+
+    Attributes:
+        found: Names of the recorded operations, in order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +47,7 @@ class Copies(TorchDispatchMode):
 
 @contextmanager
 def fake_cuda(classifier: PersonClassifier) -> Iterator[PersonClassifier]:
-    """Move a classifier to the device for the body.
+    """Copy a classifier to the simulated device for the body of a `with` statement.
 
     Args:
         classifier: A classifier on the CPU; it is not changed.
@@ -68,14 +74,14 @@ def fake_cuda(classifier: PersonClassifier) -> Iterator[PersonClassifier]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "choose_device", lambda _: CUDA)
         patch.setattr(classifiers, "fast_low_precision", lambda _: None)
-        # A generator and pinned memory need a driver.
+        # Generators and pinned memory need the driver of a real device.
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(Perturbations, "_normal", lambda self, shape: torch.zeros(shape, device=self.pixels.device))
         patch.setattr(Tensor, "pin_memory", lambda self: self)
-        # Autocast is off where there is no device.
+        # Without these changes, PyTorch would switch autocast off, because it finds no device.
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-        # The parameters are there already. Networks cannot be converted to other data types.
+        # The parameters are on the device already. Fake parameters cannot be converted to other data types.
         patch.setattr(nn.Module, "to", lambda module, _: module)
         with mode:
             yield PersonClassifier(network, classifier.info, CUDA, proposer=proposer)

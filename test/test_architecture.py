@@ -252,7 +252,7 @@ def test_the_package_itself_is_imported_quickly():
 
 
 def test_tests_with_a_graph_are_in_one_folder() -> None:
-    """`tools/test.sh` looks for them there only."""
+    """`tools/test.sh` runs the tests with a ROS graph from the folder test/ros only."""
     tests = Path(__file__).parent
     marked = {path.relative_to(tests) for path in tests.rglob("test_*.py") if "pytest.mark.ros" in path.read_text()}
     marked.discard(Path(__file__).relative_to(tests))

@@ -11,6 +11,7 @@ from rosbags.typesys import Stores, get_typestore
 from explain_cnn_ros.analysis.label_file import read_labels as read_label_file
 from explain_cnn_ros.analysis.labels import labels_of
 from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
@@ -20,13 +21,14 @@ from tools.evaluate_scan import LABELS, matches, scan_frames
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Labelled frames of the street video, which the sample recording holds from frame 200 on, every second one.
+#: Three labelled frames of the street video. The sample recording contains them, since it holds every second frame of
+#: the video from frame 200 on.
 NAMES = ["0200.jpg", "0210.jpg", "0220.jpg"]
 
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labelled frames of the sample recording as files. The other labelled frames are no images."""
+    """Write the three frames as files. The files of all other labelled frames are not images."""
     folder = tmp_path_factory.mktemp("street")
     for name in read_labels(LABELS):
         (folder / name).write_bytes(b"not in the repository")
@@ -71,19 +73,33 @@ def test_matches_count_regions_from_the_threshold_on() -> None:
 def test_the_held_out_frames_begin_with_the_first_held_out_window(tmp_path: Path) -> None:
     windows = [{"frame": 2}, {"frame": 1}, {"frame": 2}]
     (tmp_path / "repair.json").write_text(json.dumps({"cures": [{"windows": windows}]}))
-    assert repair_demo.held_out_frames(tmp_path, NAMES) == NAMES[1:]
+    assert repair_demo.held_out_names(tmp_path, NAMES) == NAMES[1:]
 
 
 def test_as_many_persons_are_found_with_fewer_false_alarms(street: Path) -> None:
-    """A real search of one frame; a threshold that is higher leaves false alarms out, not persons."""
+    """A higher threshold removes false alarms as long as no person is lost. The frame is a real one."""
     found = scan_frames(PersonClassifier.load(), street, NAMES[:1], ScanSettings(person_height_min=50))
-    low = repair_demo.at_threshold(found, 0.5)
-    assert low["persons"] == sum(not label.ignore for label in read_labels(LABELS)[NAMES[0]])
+    labels = read_labels(LABELS)
+    low = repair_demo.at_threshold(found, labels, 0.5)
+    assert low["persons"] == sum(not label.ignore for label in labels[NAMES[0]])
     assert 0 < low["found"] <= low["persons"]
-    as_many = repair_demo.at_persons(found, low["found"])
+    as_many = repair_demo.at_persons(found, labels, low["found"])
     assert as_many is not None
     assert as_many["found"] == low["found"]
     assert as_many["false_alarms"] <= low["false_alarms"]
     # At any higher threshold, fewer persons are found.
-    assert repair_demo.at_threshold(found, as_many["threshold"] + 1e-6)["found"] < low["found"]
-    assert repair_demo.at_persons(found, low["persons"] + 1) is None
+    assert repair_demo.at_threshold(found, labels, as_many["threshold"] + 1e-6)["found"] < low["found"]
+    assert repair_demo.at_persons(found, labels, low["persons"] + 1) is None
+
+
+def test_both_networks_search_the_held_out_frames(street: Path, tmp_path: Path) -> None:
+    """With the same weights before and after, the figures are the same. They are those of a search by hand."""
+    (tmp_path / "frames").symlink_to(street)
+    search = ScanSettings(person_height_min=50)
+    held_out = repair_demo.search_before(tmp_path, NAMES[1:2], None, search, 0.0)
+    figures = repair_demo.search_after(held_out, DEFAULT_WEIGHTS, 0.0)
+    network = PersonClassifier.load()
+    found = scan_frames(network, street, NAMES[1:2], search)
+    assert figures["before"] == figures["after"]
+    assert figures["before"] == repair_demo.at_threshold(found, read_labels(LABELS), network.threshold)
+    assert figures["as many persons found"]["found"] == figures["before"]["found"] > 0

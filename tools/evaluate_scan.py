@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -25,16 +26,21 @@ from explain_cnn_ros.training.detection import Matches, PersonLabel, match, read
 
 LABELS = Path(__file__).resolve().parent.parent / "test/data/street_labels.csv"
 
-#: Lowest threshold of the table. One scan serves all thresholds from this one on.
+#: The lowest threshold of the table, and of the search. The regions that reach a higher threshold are selected from the
+#: result of the search, so that each frame is searched only once.
 THRESHOLD_MIN = 0.5
+
+#: The regions that a search has found in each frame, by the name of the frame.
+RegionsByFrame: TypeAlias = Mapping[str, Sequence[Region]]
+
+#: The labels of each frame, by the name of the frame.
+LabelsByFrame: TypeAlias = Mapping[str, Sequence[PersonLabel]]
 
 
 def scan_frames(
     classifier: PersonClassifier, folder: Path, names: Iterable[str], settings: ScanSettings
 ) -> dict[str, list[Region]]:
-    """Scan frames, and return the regions of each that reach THRESHOLD_MIN.
-
-    The regions of a higher threshold are among them.
+    """Search frames for persons.
 
     Args:
         classifier: The classifier.
@@ -42,8 +48,11 @@ def scan_frames(
         names: File names of the frames.
         settings: Settings of the search.
 
+    Returns:
+        The regions of each frame whose P(person) is at least THRESHOLD_MIN.
+
     Raises:
-        FileNotFoundError: A frame is not there, or is no image.
+        FileNotFoundError: A frame is not there, or it is not an image.
     """
     found = {}
     for name in tqdm(names, unit="frame", mininterval=5):
@@ -54,10 +63,8 @@ def scan_frames(
     return found
 
 
-def matches(
-    found: Mapping[str, Sequence[Region]], labels: Mapping[str, Sequence[PersonLabel]], threshold: float
-) -> Matches:
-    """Count the persons that are found at a threshold, and the false alarms.
+def matches(found: RegionsByFrame, labels: LabelsByFrame, threshold: float) -> Matches:
+    """Count the persons and the false alarms among the regions that reach a threshold.
 
     Args:
         found: The regions of each frame.

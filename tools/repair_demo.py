@@ -8,7 +8,8 @@ commands `analyze`, `causes`, `repair` and `compare` run one after the other, as
 frames, one a second, are copied to a folder of their own, so that no others are searched.
 
 After each repair, both networks search the held-out frames, and their false alarms are compared at the threshold and at
-the same number of persons found. A loop that was interrupted continues with the same command.
+the same number of persons found. A loop that was interrupted continues with the same command, and seeds that are
+complete are not repeated. For other settings, give another --output.
 """
 
 from __future__ import annotations
@@ -21,26 +22,46 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from explain_cnn_ros.analysis.repair.cli import NO_BENEFIT
 from explain_cnn_ros.files import json_text
-from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.detection import read_labels
-from tools.evaluate_scan import LABELS, THRESHOLD_MIN, matches, scan_frames
-
-#: The regions that a search finds in each frame.
-Found: TypeAlias = Mapping[str, Sequence[Region]]
+from tools.evaluate_scan import LABELS, THRESHOLD_MIN, LabelsByFrame, RegionsByFrame, matches, scan_frames
 
 #: Rate of the labelled frames, in frames per second.
 RATE = 1
 
-#: Time around a labelled frame that its labels cover, in seconds: no other frame is in it.
+#: The labels of a frame hold for this time before and after it, in seconds. The frames next to it are 1 / RATE away.
 AROUND = 0.1
+
+
+#: Name of the file with the figures of a seed. A seed that has it is complete.
+FIGURES = "frames.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The frames that all repairs hold out, and how well the network before the repair searches them.
+
+    Attributes:
+        folder: Folder of the frames.
+        names: File names of the frames, in their order in time.
+        labels: The labels of each frame.
+        settings: Settings of the search.
+        before: Figures of the network before the repair; see `at_threshold`.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    labels: LabelsByFrame
+    settings: ScanSettings
+    before: dict[str, Any]
 
 
 def write_inputs(frames: Path, output: Path) -> list[str]:
@@ -78,7 +99,7 @@ def call(*words: object) -> int:
     return subprocess.run([sys.executable, "-m", "explain_cnn_ros.cli", *texts]).returncode
 
 
-def held_out_frames(repaired: Path, names: Sequence[str]) -> list[str]:
+def held_out_names(repaired: Path, names: Sequence[str]) -> list[str]:
     """Return the names of the frames that a repair has held out.
 
     Args:
@@ -89,21 +110,74 @@ def held_out_frames(repaired: Path, names: Sequence[str]) -> list[str]:
     return list(names[min(window["frame"] for window in record["cures"][0]["windows"]) :])
 
 
-def at_threshold(found: Found, threshold: float) -> dict[str, Any]:
-    """Count the persons that a search has found at a threshold, and its false alarms.
+def at_threshold(found: RegionsByFrame, labels: LabelsByFrame, threshold: float) -> dict[str, Any]:
+    """Count the persons and the false alarms among the regions that reach a threshold.
 
     Args:
         found: The regions of each frame; see `evaluate_scan.scan_frames`.
+        labels: The labels of each frame.
         threshold: Threshold of P(person).
+
+    Returns:
+        The threshold and the fields of `Matches`.
     """
-    return {"threshold": threshold, **dataclasses.asdict(matches(found, read_labels(LABELS), threshold))}
+    return {"threshold": threshold, **dataclasses.asdict(matches(found, labels, threshold))}
 
 
-def at_persons(found: Found, persons: int) -> dict[str, Any] | None:
-    """Count the same at the highest threshold at which a number of persons is found; None if there is none."""
+def at_persons(found: RegionsByFrame, labels: LabelsByFrame, persons: int) -> dict[str, Any] | None:
+    """Return the figures at the highest threshold at which at least a given number of persons is found.
+
+    Args:
+        found: The regions of each frame; see `evaluate_scan.scan_frames`.
+        labels: The labels of each frame.
+        persons: The number of persons.
+
+    Returns:
+        See `at_threshold`. None if fewer persons are found at every threshold.
+    """
     thresholds = {region.probability for regions in found.values() for region in regions} | {THRESHOLD_MIN}
-    counts = (at_threshold(found, threshold) for threshold in sorted(thresholds, reverse=True))
+    counts = (at_threshold(found, labels, threshold) for threshold in sorted(thresholds, reverse=True))
     return next((counted for counted in counts if counted["found"] >= persons), None)
+
+
+def search_before(
+    output: Path, names: Sequence[str], weights: Path | None, search: ScanSettings, fixed: float
+) -> HeldOut:
+    """Search the held-out frames with the network before the repair.
+
+    Args:
+        output: Folder with the copied frames.
+        names: Names of the held-out frames, in their order in time.
+        weights: The weights before the repair; None for those that ship with the package.
+        search: Settings of the search.
+        fixed: Threshold of P(person); 0 for the threshold of the weights.
+    """
+    labels = read_labels(LABELS)
+    network = PersonClassifier.load(weights)
+    found = scan_frames(network, output / "frames", names, search)
+    before = at_threshold(found, labels, fixed or network.threshold)
+    return HeldOut(output / "frames", names, labels, search, before)
+
+
+def search_after(held_out: HeldOut, weights: Path, fixed: float) -> dict[str, Any]:
+    """Search the held-out frames with a repaired network, and compare it with the network before the repair.
+
+    Args:
+        held_out: The frames.
+        weights: The weights after the repair.
+        fixed: Threshold of P(person); 0 for the threshold of the weights.
+
+    Returns:
+        The figures before and after the repair, and those after it at the highest threshold at which as many persons
+        are found as before; see `at_threshold`.
+    """
+    network = PersonClassifier.load(weights)
+    found = scan_frames(network, held_out.folder, held_out.names, held_out.settings)
+    return {
+        "before": held_out.before,
+        "after": at_threshold(found, held_out.labels, fixed or network.threshold),
+        "as many persons found": at_persons(found, held_out.labels, held_out.before["found"]),
+    }
 
 
 def _in_words(name: str, one: dict[str, Any] | None) -> str:
@@ -115,8 +189,8 @@ def _in_words(name: str, one: dict[str, Any] | None) -> str:
     )
 
 
-def main() -> int:
-    """Run the loop, and return the exit status of the first command that failed, or that of the repair."""
+def parse() -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=Path, required=True, help="folder of the frames")
     parser.add_argument("--inria", type=Path, required=True, help="folder of the INRIA data")
@@ -136,7 +210,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="steps of the training [%(default)s]")
     parser.add_argument("--own-share", type=float, default=0.3, help="see `explain-cnn repair --help` [%(default)s]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the trainings [0]")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the loop, and return the highest exit status of its commands."""
+    arguments = parse()
     output = arguments.output
     try:
         names = write_inputs(arguments.frames, output)
@@ -155,27 +234,27 @@ def main() -> int:
     call("causes", analysis)
     data = ["--inria", arguments.inria, "--background", arguments.background, *weights]
     data += ["--held-out", arguments.held_out, "--steps", arguments.steps, "--own-share", arguments.own_share]
-    before: dict[str, Any] | None = None
+    held_out: HeldOut | None = None
     statuses = [0]
-    for number, seed in enumerate(arguments.seeds):
+    for seed in arguments.seeds:
         repaired = output / f"repaired_{seed}"
-        # The recording is analysed again by one network only: a search of all frames takes long.
-        again = "--again" if number == 0 else "--no-again"
-        statuses.append(call("repair", analysis, "--output", repaired, "--seed", seed, again, *data))
-        if statuses[-1] not in (0, NO_BENEFIT):
+        if (repaired / FIGURES).exists():
+            print(f"\n{repaired / FIGURES}: seed {seed} is complete already")
+            continue
+        # Analysing the recording again takes long. The first seed shows how `compare` uses the result.
+        again = "--again" if seed == arguments.seeds[0] else "--no-again"
+        status = call("repair", analysis, "--output", repaired, "--seed", seed, again, *data)
+        statuses.append(status)
+        if status not in (0, NO_BENEFIT):
             break
-        if number == 0:
+        if again == "--again":
             call("compare", analysis, repaired / "analysis_after_training", "--output", repaired / "compare.html")
-        frames = held_out_frames(repaired, names)
-        old, new = (PersonClassifier.load(path) for path in (arguments.weights, repaired / "training.safetensors"))
-        if before is None:
-            found = scan_frames(old, output / "frames", frames, search)
-            before = at_threshold(found, arguments.threshold or old.threshold)
-        found = scan_frames(new, output / "frames", frames, search)
-        after = at_threshold(found, arguments.threshold or new.threshold)
-        figures = {"before": before, "after": after, "as many persons found": at_persons(found, before["found"])}
-        (repaired / "frames.json").write_text(json_text(figures))
-        print(f"\n{repaired / 'frames.json'}: the {len(frames)} held-out frames, searched again")
+        if held_out is None:
+            names = held_out_names(repaired, names)
+            held_out = search_before(output, names, arguments.weights, search, arguments.threshold)
+        figures = search_after(held_out, repaired / "training.safetensors", arguments.threshold)
+        (repaired / FIGURES).write_text(json_text(figures))
+        print(f"\n{repaired / FIGURES}: the {len(names)} held-out frames, searched again")
         print("\n".join(_in_words(name, one) for name, one in figures.items()))
     return max(statuses)
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests that are not slow, with --slow only these, and with --all both. Other arguments are passed to pytest and
-# select among all tests. There are two parts: tests without a ROS graph, and tests with one. The former are divided into
-# neighbours, which share fixtures. The latter wait for other processes most of the time, so that more of them run at once
-# than there are cores; the tests of a file stay together, because they share nodes.
+# select among all tests. There are two parts: tests without a ROS graph, and tests with one. In the first part, tests that
+# follow one another run in the same process, because they share fixtures. The tests of the second part wait for other
+# processes most of the time, so that more of them run at once than there are cores; the tests of a file stay together,
+# because they share nodes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export ROS_PYTHON_CHECK_FIELDS=1 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
@@ -26,7 +27,7 @@ part() {
 
 empty=0
 part "not ros" -n logical --maxprocesses 4 --dist worksteal "$@"
-part ros -n 4 --dist loadfile "${@:-test/ros}"  # other folders have no tests with a graph
+part ros -n 4 --dist loadfile "${@:-test/ros}"  # All tests with a graph are in this folder.
 if [ $empty -eq 2 ]; then
     echo "no test was selected: $*" >&2
     exit 5

@@ -77,7 +77,7 @@ class TerminalProgress(ProgressReporter):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Create the parser. Most arguments are the fields of AnalysisSettings and of its settings of the search."""
+    """Create the parser. Most arguments are fields of AnalysisSettings and of ScanSettings."""
     result = argparse.ArgumentParser(
         prog="explain-cnn analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_option(result: argparse.ArgumentParser, name: str, declared: Option, default: Any) -> None:
-    """Add an argument for a field of settings."""
+    """Add an argument for a field of a settings class, with its default value."""
     flag = "--" + name.replace("_", "-")
     text = declared.description.replace("%", "%%")
     if isinstance(default, bool):

@@ -127,7 +127,8 @@ class Analyzer:
         encoder: Encoder | None = None,
     ) -> None:
         if settings.regions == SCAN:
-            pass_of(classifier, settings.scan.proposer)  # Otherwise, the search of each frame would fail.
+            # If the classifier cannot search, this fails now, and not once for each frame.
+            pass_of(classifier, settings.scan.proposer)
         self.classifier, self.settings, self._labels, self._encoder = classifier, settings, labels, encoder
         self._decider = Decider(classifier, settings)
         self._explainer = Explainer(classifier, settings.explain)

@@ -135,7 +135,7 @@ def accuracies(table: Sequence[ConvergenceRow], provenance: ResultProvenance, pa
     network.set_ylabel("balanced accuracy on validation photos, %")
     _secondary(paper, table, [name for name in SELECTORS if parts(name)[1] == "paper"])
     _secondary(both, table, [name for name in SELECTORS if parts(name)[0] in PERTURBED_METRICS])
-    paper.set_ylim(bottom=20)  # leaves room for the legend below the accuracy of chance
+    paper.set_ylim(bottom=20)  # The legend needs room below the accuracy of chance.
     paper.set_title("secondary classifiers, the paper's noise", fontsize=10)
     both.set_title("secondary classifiers, both noises", fontsize=10)
     both.sharey(paper)
@@ -189,7 +189,7 @@ def similarity(table: Sequence[ConvergenceRow], chance: float, provenance: Resul
     for panel, preset in zip(axes[1:], NOISES, strict=True):
         _similarity_by_layer(panel, table, preset)
     axes[2].sharey(axes[1])
-    axes[2].legend(fontsize=8, ncols=2)  # where the lines are far below it
+    axes[2].legend(fontsize=8, ncols=2)  # The lines of this panel are low, so they leave room for the legend.
     for panel in axes:
         panel.set_ylim(bottom=0)
         _epochs(panel, table)

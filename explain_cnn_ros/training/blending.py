@@ -1,4 +1,4 @@
-"""Networks between two networks: each weight is a mean of both.
+"""Weighted means of the weights of two networks.
 
 A network that is trained on a few new windows forgets some of what it knew. A mean of the weights before and after the
 training often keeps most of both, because the two networks are near each other: "Robust fine-tuning of zero-shot
@@ -16,15 +16,16 @@ from explain_cnn_ros.scan.classifier import PersonClassifier
 
 
 def blended(before: PersonClassifier, trained: PersonClassifier, share: float) -> PersonClassifier:
-    """Return a network whose weights are those of the trained network by a share, and those before by the rest.
+    """Return a network whose weights are the weighted mean of those before and after a training.
 
     Args:
         before: The network before the training.
-        trained: The network after it.
-        share: The share, 0 to 1. With 1, it is the trained network itself.
+        trained: The network after the training.
+        share: Share of the trained weights, 0 to 1. If it is 1, the trained network itself is returned.
 
     Returns:
-        The network, with the metadata of the trained one. Unless the share is 1, these have no accuracy any more.
+        The network with the metadata of the trained network. If the share is below 1, the accuracy is removed from the
+        metadata, because it was measured with other weights.
 
     Raises:
         ValueError: The networks have different parameters.
@@ -36,7 +37,7 @@ def blended(before: PersonClassifier, trained: PersonClassifier, share: float) -
         raise ValueError("only networks of the same architecture can be blended: their parameters differ")
     network = copy.deepcopy(trained.network)
     network.load_state_dict(
-        # Counts, for instance of the batches of batch norm, are those of the trained network.
+        # Integers, for instance the number of batches that batch norm has seen, are taken from the trained network.
         {
             name: torch.lerp(old[name].to(value), value, share) if value.is_floating_point() else value
             for name, value in new.items()

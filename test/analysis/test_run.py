@@ -153,12 +153,12 @@ def test_scanning_gives_the_scans_regions(studio, tmp_path) -> None:
     ]
 
 
-@pytest.mark.parametrize("proposer", [True, False])
-def test_a_search_that_is_not_possible_is_refused_at_the_start(proposer: bool) -> None:
-    """A network of torchvision has no dense pass, and this one has no proposer, or may not use it."""
+@pytest.mark.parametrize("allowed", [True, False], ids=["no proposer", "proposer switched off"])
+def test_a_search_that_is_not_possible_is_refused_at_the_start(allowed: bool) -> None:
+    """A network of torchvision cannot judge all windows of a frame. Without a proposer, it cannot search."""
     network = small_classifier(small_network("residual", torch.float32))
-    network.proposer = None if proposer else PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").proposer
-    settings = AnalysisSettings(scan=ScanSettings(proposer=proposer), explain=ExplainSettings.preset("live"))
+    network.proposer = None if allowed else PersonClassifier.load(DEFAULT_WEIGHTS, "cpu").proposer
+    settings = AnalysisSettings(scan=ScanSettings(proposer=allowed), explain=ExplainSettings.preset("live"))
     with pytest.raises(ValueError, match="resnet18 cannot judge all windows of a frame"):
         Analyzer(network, settings)
 

@@ -1,4 +1,4 @@
-"""The limits to the memory that libraries keep, in processes of their own, since the limits are read once."""
+"""The limits to the memory that libraries keep. Libraries read them once, so each test starts a process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 
 from explain_cnn_ros.model.memory import ARENAS, KERNEL_VARIABLES, KERNELS, limit_memory
 
-#: More convolutions of different shapes than the limit, and then the first one again. The last line says whether
-#: oneDNN still had its kernel.
+#: A script that runs more convolutions of different shapes than the limit, and then the first one again. The last line
+#: of oneDNN's output says whether the kernel of the first one was still there.
 SHAPES = textwrap.dedent(
     f"""
     from explain_cnn_ros.model.memory import limit_memory
@@ -48,12 +48,14 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, name: str) -> 
     for other in KERNEL_VARIABLES:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "17")
+    # The number of arenas of the process that runs the tests must not change.
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
     limit_memory()
     assert [os.environ.get(other) for other in KERNEL_VARIABLES if other != name] == [None]
     assert os.environ[name] == "17"
 
 
-#: Threads that allocate at the same time. The last line is the number of arenas by glibc's own report.
+#: A script in which six threads allocate memory at the same time. It prints the number of arenas in glibc's report.
 ARENAS_OF_THREADS = textwrap.dedent(
     """
     from explain_cnn_ros.model.memory import limit_memory

@@ -1,4 +1,4 @@
-"""The soak of a real node, for some seconds."""
+"""A soak of a real node that lasts some seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-#: Few perturbations of few layers.
+#: Parameters of the node with which explanations are fast.
 QUICK = ("regions:=whole", "explain.perturbations:=2", "explain.layers:=[5, 8]")
 
 
@@ -22,7 +22,7 @@ QUICK = ("regions:=whole", "explain.perturbations:=2", "explain.layers:=[5, 8]")
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_soak_of_seconds(tmp_path: Path) -> None:
-    """It is interrupted, and gives the verdict until then. Frames, requests and transitions have been part of it."""
+    """An interrupted soak gives a verdict about the time until then. It has sent frames, requests and transitions."""
     pytest.importorskip("rclpy")
     flags = [part for value in QUICK for part in ("-p", value)]
     command = [sys.executable, str(ROOT / "tools/soak.py"), "--minutes", "60", "--rate", "5", "--pace", "20", *flags]

@@ -318,14 +318,14 @@ class TestOnCuda:
     "settings", [ScanSettings(), ScanSettings(proposer=False, refine=False)], ids=["proposer", "classifier"]
 )
 def test_only_the_frame_is_uploaded(shipped: PersonClassifier, settings: ScanSettings) -> None:
-    """Of a CUDA device that does not exist: all operations are on it, and none needs a value on the host."""
+    """The search runs on a simulated CUDA device. The only copy between host and device is the upload of the frame."""
     frame = np.zeros((120, 160, 3), np.uint8)
     with fake_cuda(shipped) as classifier:
         search = DeviceSearch(classifier)
-        # Tensors made in inference mode cannot be followed.
-        follow = DeviceSearch._search.__wrapped__
-        follow(search, frame, settings)  # uploads the tables of the pyramid
+        # In inference mode, PyTorch does not report the operations. The undecorated method runs without it.
+        run = DeviceSearch._search.__wrapped__
+        run(search, frame, settings)  # The first run also uploads the tables of the pyramid.
         with Copies() as copies:
-            judged = follow(search, frame, settings)
+            judged = run(search, frame, settings)
     assert judged.device == CUDA
     assert copies.found == ["aten.lift_fresh.default", "aten._to_copy.default"]

@@ -1,4 +1,4 @@
-"""Networks between two networks."""
+"""Weighted means of the weights of two networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from explain_cnn_ros.training.blending import blended
 
 @pytest.fixture
 def pair(thin_classifier: PersonClassifier, thin_network: Callable[..., VGGClassifier]) -> list[PersonClassifier]:
-    """Two networks with different weights; the second one has an accuracy in its metadata."""
+    """Return two networks with different weights. The metadata of the second one contain an accuracy."""
     info = dataclasses.replace(thin_classifier.info, accuracy={"none": 0.5}, command="train")
     return [thin_classifier, PersonClassifier(thin_network(seed=1), info, "cpu")]
 
@@ -29,7 +29,7 @@ def test_weights_are_means(pair: list[PersonClassifier], share: float) -> None:
     old, new = (one.network.state_dict() for one in pair)
     for name, value in network.network.state_dict().items():
         torch.testing.assert_close(value, (1 - share) * old[name] + share * new[name])
-    # The accuracy of the trained network is not that of this one.
+    # The accuracy was measured with the weights of the trained network, so it is removed.
     assert (network.info.accuracy, network.info.command) == ({}, "train")
     assert not network.network.training
 
@@ -60,7 +60,7 @@ def test_counts_are_those_of_the_trained_network(pair: list[PersonClassifier]) -
         assert int(network.extra.num_batches_tracked) == 40
         assert network.extra.running_var.tolist() == [21.5, 21.5]
     finally:
-        del before.network.extra  # it is shared
+        del before.network.extra  # other tests use this network
 
 
 def test_other_architectures_are_refused(pair: list[PersonClassifier], vgg11_classifier: PersonClassifier) -> None:

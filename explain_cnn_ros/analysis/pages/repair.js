@@ -12,9 +12,9 @@ const { cures, record, analysis } = data;
 function head() {
   const { training, held_out: held } = data.sides;
   const side = (s) => `${plural(s.missed + s.false_alarms, "wrong", "wrong")} and ${s.right} right`;
-  const { fixed, still_wrong: still } = cures[0].counts, recognised = held.missed + held.false_alarms - fixed - still;
+  const missed = data.missed_by_search;
   $("subtitle").textContent = `The labelled windows of the analysis: ${side(training)} ones to learn from, ${side(held)} ones held out, which come later in the recordings.`
-    + (recognised > 0 ? ` Of the wrong ones that are held out, the search missed ${plural(recognised, "person", "persons")} that the network recognises in a window of their own; these count as right below.` : "");
+    + (missed ? ` Among the wrong ones that are held out, ${plural(missed, "person was", "persons were")} missed by the search, but the network recognises them in a window of their own; they count as right below.` : "");
   $("verdicts").replaceChildren(...cures.map((cure) => make("div", { class: `verdict ${cure.status}` }, make("p", {}, make("b", {}, cure.verdict)),
     make("p", {}, cure.detail), ...notes(cure).map((text) => make("p", {}, text)))));
 }
@@ -135,16 +135,18 @@ function training() {
       `Wrong decisions about held-out windows of the old data at P = 0.5, in %: whole line persons (${percent(1 - last.persons_right, 1)} at the end), dashed line backgrounds (${percent(1 - last.backgrounds_right, 1)}).`));
 }
 
-/** Show how much of the training was taken, and why. */
+/** Show which share of the training is in the weights, and how it was chosen. */
 function shares() {
   const taken = data.trained_share, known = data.shares.length > 0;
-  $("shares-note").hidden = taken === null || taken === undefined;
   $("shares-table").hidden = !known;
-  $("shares-note").textContent = taken === 1 ? "The weights are those after the training." : `Each weight is a mean: ${percent(taken)} of its value after the training, ${percent(1 - taken)} of that before it. Such a network forgets less.`;
-  if (known) $("shares-note").textContent += " The share was chosen by the windows that the network learned from, and by held-out old windows that have no part in the proof: of the shares that lose nothing on the old windows, it repairs most. If each of them loses something, it is the smallest.";
+  $("shares-note").hidden = taken === null;
+  if (taken === null) return;
+  const mean = taken === 1 ? "The weights are those after the training." : `Each weight is a weighted mean: ${percent(taken)} of its value after the training and ${percent(1 - taken)} of its value before the training. Such a network forgets less.`;
+  $("shares-note").textContent = mean + (known ? " The shares were compared on the windows that the network learned from, and on held-out old windows that have no part in the proof. The repair takes the share that repairs most without a loss on the old windows; if every share loses something, it takes the smallest." : "");
   $("shares").replaceChildren(...data.shares.map((one) => {
     const chosen = one.share === taken, value = (label, share) => make("td", { class: "number", "data-label": label }, share === null ? "–" : percent(share, 1));
-    return make("tr", {}, make("th", { scope: "row" }, chosen ? make("b", {}, `${percent(one.share)}, taken`) : percent(one.share)), value("wrong windows that become right", one.fixed), value("right windows that stay right", one.kept), value("old windows, balanced accuracy", one.old));
+    const name = percent(one.share) + (one.share === 0 ? ", before the training" : "");
+    return make("tr", {}, make("th", { scope: "row" }, chosen ? make("b", {}, `${name}, taken`) : name), value("wrong windows that become right", one.fixed), value("right windows that stay right", one.kept), value("old windows, balanced accuracy", one.old));
   }));
 }
 

@@ -49,6 +49,7 @@ def page_content(record: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "sets": [*_held_out_sets(record, threshold), *_unseen_sets(record), *_old_sets(record)],
         "causes": _causes(record, causes, threshold),
         "silenced": [neuron for number in _silenced(record) for neuron in causes[number]["neurons"]],
+        "missed_by_search": _missed_by_search(record["cures"][0]["windows"], threshold),
         "sides": {side: record[f"{side}_windows"] for side in ("training", "held_out")},
         "history": record.get("history"),
         "shares": record.get("shares", []),
@@ -72,6 +73,14 @@ def shown_windows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def key_of(row: Row) -> WindowKey:
     """Return the key of a window in the record."""
     return row["source"], row["frame"], row["region"]
+
+
+def _missed_by_search(rows: Iterable[Row], threshold: float) -> int:
+    """Count the held-out persons that the search missed although the network recognises them in a window of their own.
+
+    Records of earlier versions do not say which windows the analysis decided wrongly; 0 is returned for these.
+    """
+    return sum(row["person"] and row.get("wrong", False) and _right(row, "before", threshold) for row in rows)
 
 
 def _silenced(record: Row) -> list[int]:

@@ -60,6 +60,21 @@ def _frames(source: Source, wanted: dict[int, list[LabelledWindow]]) -> Iterator
             return
 
 
+def cut_out(image: Image, windows: Sequence[LabelledWindow], size: tuple[int, int]) -> Image:
+    """Cut out the regions of windows.
+
+    Args:
+        image: The frame, uint8 [H, W, 3] RGB.
+        windows: Windows of this frame, N of them, at least one.
+        size: Size (width, height) of the results, in pixels.
+
+    Returns:
+        The windows, uint8 [N, height, width, 3] RGB.
+    """
+    regions = [window.region for window in windows]
+    return np.stack([crop(image, r.x, r.y, r.width, r.height, size) for r in regions])
+
+
 def with_context(image: Image, region: Region) -> Image:
     """Cut out a region with its surroundings as a training window, uint8 [160, 96, 3] RGB.
 

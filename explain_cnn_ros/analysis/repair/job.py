@@ -1,4 +1,4 @@
-"""What a repair is to do."""
+"""The description of a repair: the analysis, the data, the cures and their settings."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RepairJob:
         damping: Factor of the activations of these neurons; 0 silences them.
         steps: Steps of the training.
         own_share: Share of the windows of the analysis among the persons, and among the backgrounds, of a batch.
-        trained_share: Share of the trained weights in the result, 0 to 1; the rest are those before the training. None:
-            it is chosen; see `taking`.
+        trained_share: Share of the trained weights in the repaired network, above 0 and at most 1; the rest are the
+            weights before the training. If it is None, the repair chooses it; see `shares.best_share`.
         held_out: Share of the windows that is held out.
         again: Whether the recordings are analysed again by the repaired network.
         seed: Seed of the training.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.intervals import mcnemar, wilson
+from explain_cnn_ros.analysis.repair.crops import cut_out
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
-from explain_cnn_ros.model.windows import crop
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.data import TrainingData
@@ -124,8 +124,7 @@ def judge(
     before, after = networks
     judged = []
     for image, windows in frames:
-        regions = [window.region for window in windows]
-        pixels = np.stack([crop(image, r.x, r.y, r.width, r.height, before.info.input_size) for r in regions])
+        pixels = cut_out(image, windows, before.info.input_size)
         both = before.probability(pixels), after.probability(pixels)
         judged += [Judged(w, float(b), float(a)) for w, b, a in zip(windows, *both, strict=True)]
     return judged
@@ -170,7 +169,7 @@ def old_figures(
         classifier: The network.
         data: The data of its training.
         threshold: The decision is "person" if P(person) is at least this.
-        search: Settings of the search of the photos.
+        search: Settings with which the photos are searched.
 
     Returns:
         The accuracy on windows of persons and of backgrounds at the threshold and their mean, and the share of

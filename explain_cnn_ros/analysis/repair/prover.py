@@ -14,6 +14,7 @@ from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
 from explain_cnn_ros.analysis.repair.phases import Phases
 from explain_cnn_ros.analysis.repair.proof import Judged, WindowProof, judge, old_figures, window_proof
 from explain_cnn_ros.scan.classifier import PersonClassifier
+from explain_cnn_ros.scan.decider import SCAN
 from explain_cnn_ros.scan.scanning import ScanSettings
 from explain_cnn_ros.training.data import TrainingData
 
@@ -92,7 +93,8 @@ class Prover:
     def old_figures(self, network: PersonClassifier, when: str) -> dict[str, Any]:
         """Return the figures of a network on the held-out old data; empty without old data.
 
-        Photos are searched as the recordings were, or by default if these were not searched.
+        The photos are searched with the settings of the analysis, or with the default settings if the analysis did not
+        search its frames.
 
         Args:
             network: The network.
@@ -101,7 +103,7 @@ class Prover:
         if self.data is None:
             return {}
         settings = self.analysis.settings
-        search = settings.scan if settings.regions == "scan" else ScanSettings()
+        search = settings.scan if settings.regions == SCAN else ScanSettings()
         with self.phases.measure(f"deciding the old data, {when}"):
             return old_figures(network, self.data, self.threshold(network), search)
 

@@ -36,7 +36,7 @@ def record_of(result: RepairResult) -> dict[str, Any]:
         "old": result.old,
         "frames": dataclasses.asdict(result.frames),
         "history": trained.history if trained else [],
-        "shares": [dataclasses.asdict(taken) for taken in trained.shares] if trained else [],
+        "shares": [dataclasses.asdict(one) for one in trained.tried] if trained else [],
         "trained_share": trained.share if trained else None,
         "phases": [dataclasses.asdict(phase) for phase in result.phases],
         "cures": [_cure(cure) for cure in result.cures],
@@ -76,6 +76,7 @@ def _window(one: Judged) -> dict[str, Any]:
         "region": one.window.number,
         "person": one.window.person,
         "cause": one.window.cause,
+        "wrong": one.window.wrong,
         "before": one.before,
         "after": one.after,
     }

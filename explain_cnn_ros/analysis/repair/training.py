@@ -1,4 +1,4 @@
-"""The cure by training: the network learns from windows of an analysis, beside its old data."""
+"""The cure by training: the network is fine-tuned on windows of an analysis together with its old data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
 from explain_cnn_ros.analysis.repair.crops import write_windows
 from explain_cnn_ros.analysis.repair.job import RepairJob
-from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError
 from explain_cnn_ros.analysis.repair.phases import Phases
 from explain_cnn_ros.analysis.repair.prover import Say
-from explain_cnn_ros.analysis.repair.taking import WINDOWS_MAX, Taken, best, parted, try_shares
+from explain_cnn_ros.analysis.repair.shares import WINDOWS_MAX, TriedShare, best_share, divide, try_shares
 from explain_cnn_ros.analysis.silencing import spread
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.model.device import choose_device
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -37,15 +38,15 @@ class Training:
 
     Attributes:
         network: The network.
-        share: Share of the trained weights in it; the rest are those before the training.
-        shares: The shares that were tried; empty if none was chosen.
+        share: Share of the trained weights in the network, 0 to 1; the rest are the weights before the training.
+        tried: The shares that were compared; empty if the user has given the share.
         history: Loss and accuracy on held-out old windows at each checkpoint.
-        data: The old data. Its held-out windows have not chosen anything.
+        data: The old data without the held-out windows with which the shares were compared.
     """
 
     network: PersonClassifier
     share: float
-    shares: list[Taken]
+    tried: list[TriedShare]
     history: list[dict[str, float]]
     data: TrainingData
 
@@ -59,7 +60,7 @@ def train(
     say: Say,
     phases: Phases,
 ) -> Training:
-    """Train the network, and take as much of the training as the windows show to be best.
+    """Fine-tune the network, and average its weights with those before the training.
 
     Args:
         job: The repair.
@@ -71,6 +72,7 @@ def train(
         phases: Measures the time.
 
     Raises:
+        RepairError: None of the windows can be read from the recordings.
         ValueError: The training cannot be continued, or the data cannot be read.
         OSError: A file cannot be read or written.
         KeyboardInterrupt: The training was interrupted.
@@ -78,31 +80,36 @@ def train(
     own = job.output / "windows"
     with phases.measure("writing the windows for the training"):
         written = write_windows(analysis.inputs, analysis.settings, windows, own)
+    if not written:
+        raise RepairError(
+            "the recordings that the network has to learn from cannot be read: put them where the analysis has read "
+            f"them ({', '.join(printable(path) for path in analysis.inputs)})"
+        )
     wrong = sum(window.wrong for window in written)
     say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
     data, trained, history = _fine_tuned(job, inria, own, phases)
-    choosing, proving = parted(data)
-    share, shares = job.trained_share, []
+    comparing, proving = divide(data)
+    share, tried = job.trained_share, []
     if share is None:
         say("choosing how much of the training is taken")
         threshold = analysis.settings.threshold or before.threshold
         with phases.measure("choosing the share of the training"):
             some = analysis.frames(spread(written, WINDOWS_MAX))
-            shares = try_shares(before, trained, some, choosing, threshold)
-        share = best(shares).share
+            tried = try_shares(before, trained, some, comparing, threshold)
+        share = best_share(tried)
     network = blended(before, trained, share)
     command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed} --trained-share {share:g}"
     network.info = dataclasses.replace(network.info, command="; ".join(filter(None, [before.info.command, command])))
-    return Training(network, share, shares, history, proving)
+    return Training(network, share, tried, history, proving)
 
 
 def _fine_tuned(
     job: RepairJob, inria: Path, own: Path, phases: Phases
 ) -> tuple[TrainingData, PersonClassifier, list[dict[str, float]]]:
-    """Fine-tune the network on the old data and on own windows.
+    """Fine-tune the network on the old data and on the windows of the analysis.
 
     Returns:
-        The old data, the network, and the loss and the accuracy at each checkpoint.
+        The old data, the trained network, and the loss and the accuracy at each checkpoint.
     """
     start = read_weights(job.weights or DEFAULT_WEIGHTS)
     settings = dataclasses.replace(
@@ -120,7 +127,7 @@ def _fine_tuned(
         data = read_data(inria, job.background, settings, own)
     folder = job.output / "training"
     folder.mkdir(exist_ok=True)
-    # The held-out photos are searched afterwards, by both networks.
+    # The training itself does not search the held-out photos. Both networks search them in the proof.
     without_photos = dataclasses.replace(data, threshold_photos=[], test_photos=[])
     with phases.measure("training") as phase:
         trainer = Trainer(without_photos, settings, folder, choose_device(job.device), start)

@@ -21,7 +21,7 @@ from explain_cnn_ros.analysis.pages import page_data
 from explain_cnn_ros.analysis.repair import repair as module
 from explain_cnn_ros.analysis.repair import training
 from explain_cnn_ros.analysis.repair.cli import main
-from explain_cnn_ros.analysis.repair.taking import SHARES, Taken, best
+from explain_cnn_ros.analysis.repair.shares import SHARES, TriedShare, best_share
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training import trainer
@@ -131,12 +131,12 @@ def test_the_training_has_learned_from_the_first_part_only(repaired: tuple[Path,
 def test_the_best_share_of_the_training_is_taken(
     studio, analysed: Path, data: list[str], repaired: tuple[Path, int], tmp_path: Path
 ) -> None:
-    """The weights are a mean of those before the training and those after it, which a share of 1 gives."""
+    """Each weight is the weighted mean of its values before and after the training. A share of 1 gives the latter."""
     output, _ = repaired
     found = result(output)
     assert [one["share"] for one in found["shares"]] == list(SHARES)
-    assert found["trained_share"] == best([Taken(**one) for one in found["shares"]]).share
-    # Of the drawn data, two persons and two backgrounds are held out, half of them for the proof.
+    assert found["trained_share"] == best_share([TriedShare(**one) for one in found["shares"]])
+    # Two drawn persons and two drawn backgrounds are held out. One of each is used for the proof.
     assert (found["old"]["persons"], found["old"]["backgrounds"]) == (1, 1)
     files = []
     for share in ("1", "0.5"):
@@ -148,6 +148,24 @@ def test_the_best_share_of_the_training_is_taken(
     before = PersonClassifier.load(studio.weights, "cpu").network.state_dict()
     for name, value in half.items():
         torch.testing.assert_close(value, (before[name] + whole[name]) / 2, rtol=2e-3, atol=1e-4)  # half precision
+
+
+def test_recordings_that_are_gone_are_named(
+    studio, slow_bag: Path, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The windows of an earlier run are still in the output, but the recording is not there any more."""
+    bag = Path(shutil.copytree(slow_bag, tmp_path / "bag"))
+    labels = tuple(Label(100 * label.start, 100 * label.end, label.person) for label in LABELS)
+    settings: dict[str, Any] = {"explain": INFLUENCE, "explain_every": 0, "explain_wrong": False}
+    assert studio.analyse(tmp_path / "analysed", bag, labels=labels, **settings).complete
+    arguments = command(studio, tmp_path / "analysed", tmp_path / "out", *data, "--no-again")
+    assert main(arguments) in (0, 4)
+    shutil.rmtree(bag)
+    capsys.readouterr()
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("repair: the recordings that the network has to learn from cannot be read: put them")
+    assert str(bag) in error
 
 
 def test_an_interrupted_repair_goes_on(

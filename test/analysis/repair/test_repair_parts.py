@@ -274,7 +274,7 @@ def test_decisions_use_the_threshold_of_the_analysis(own: float, expected: float
     ],
 )
 def test_old_photos_are_searched_as_the_recordings_were(settings: AnalysisSettings, expected: ScanSettings) -> None:
-    """Two photos of four have a region above the threshold."""
+    """The search finds a region above the threshold in two of the four photos."""
     image = np.zeros((160, 96, 3), np.uint8)
     data = SimpleNamespace(persons=[image] * 2, backgrounds=[image] * 3, test_photos=[image] * 4)
     searches, best = [], iter([0.9, 0.2, 0.69, 0.7])

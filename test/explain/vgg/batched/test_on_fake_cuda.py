@@ -1,4 +1,4 @@
-"""The operations of an explanation on a CUDA device that does not exist: all of them can be in a CUDA graph."""
+"""The operations of an explanation on a simulated CUDA device. A CUDA graph can contain all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.vgg.adapter import VGGAdapter
 from explain_cnn_ros.explain.vgg.batched.program import Program
 
-#: Settings of an explanation on a GPU, except that few perturbations are enough here.
+#: The settings of an explanation on a GPU, with few perturbations, so that the tests are fast.
 SETTINGS = {"metrics": DEFAULT_METRICS, "perturbations": 4, "compute_precision": "tf32"}
 
 
@@ -35,7 +35,7 @@ SETTINGS = {"metrics": DEFAULT_METRICS, "perturbations": 4, "compute_precision":
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
 def test_nothing_is_copied_between_host_and_device(thin_classifier, changes) -> None:
-    """A copy from the host, and a wait for the device, would end the capture of a graph."""
+    """A graph cannot be captured if an operation copies values from the host or waits for the device."""
     settings = ExplainSettings(**(SETTINGS | changes))
     width, height = thin_classifier.info.input_size
     of_weights = weight_scores(VGGAdapter(thin_classifier), settings)

@@ -1,4 +1,4 @@
-"""The choice of how much of a training is taken."""
+"""The share of a training that a repair takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from explain_cnn_ros.analysis.repair import taking
+from explain_cnn_ros.analysis.repair import shares
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
-from explain_cnn_ros.analysis.repair.taking import SHARES, Taken, best, parted, try_shares
+from explain_cnn_ros.analysis.repair.shares import SHARES, TriedShare, best_share, divide, try_shares
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, probabilities
@@ -33,30 +33,30 @@ def values(windows: list[np.ndarray]) -> list[int]:
 
 
 def test_halves_share_no_window() -> None:
-    choosing, proving = parted(data_of(5, 4))
-    assert (values(choosing.persons), values(proving.persons)) == ([0, 1, 2], [3, 4])
-    assert (values(choosing.backgrounds), values(proving.backgrounds)) == ([100, 101], [102, 103])
+    comparing, proving = divide(data_of(5, 4))
+    assert (values(comparing.persons), values(proving.persons)) == ([0, 1, 2], [3, 4])
+    assert (values(comparing.backgrounds), values(proving.backgrounds)) == ([100, 101], [102, 103])
     assert len(proving.test_photos) == 1
 
 
 def test_a_single_window_is_in_both_halves() -> None:
-    choosing, proving = parted(data_of(1, 2))
-    assert values(choosing.persons) == values(proving.persons) == [0]
-    assert values(choosing.backgrounds) != values(proving.backgrounds)
+    comparing, proving = divide(data_of(1, 2))
+    assert values(comparing.persons) == values(proving.persons) == [0]
+    assert values(comparing.backgrounds) != values(proving.backgrounds)
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        # Nothing is lost: the share that repairs most, and of equally good ones the smallest.
+        # No share loses anything. Two of them repair most, and the smaller one is taken.
         ([(0.25, 0.2, 1.0, 0.95), (0.5, 0.8, 1.0, 0.95), (1.0, 0.8, 1.0, 0.95)], 0.5),
-        # The largest shares repair more, but lose something on the old windows.
+        # The larger shares repair more, but they decide old windows wrongly.
         ([(0.25, 0.6, 1.0, 0.95), (0.5, 0.9, 1.0, 0.94), (1.0, 1.0, 1.0, 0.9)], 0.25),
         # Right windows that become wrong count as well.
         ([(0.25, 0.6, 1.0, 0.96), (1.0, 0.7, 0.8, 0.97)], 0.25),
-        # Each share loses something: the smallest loses least.
+        # Every share decides old windows wrongly, so the smallest one is taken.
         ([(0.25, 0.1, 1.0, 0.93), (1.0, 1.0, 1.0, 0.94)], 0.25),
-        # There are no right windows, or no wrong ones.
+        # All learned windows were wrong before, or all were right.
         ([(0.25, 0.5, None, 0.95), (1.0, 0.75, None, 0.95)], 1.0),
         ([(0.25, None, 0.9, 0.95), (1.0, None, 0.75, 0.95)], 0.25),
     ],
@@ -64,12 +64,12 @@ def test_a_single_window_is_in_both_halves() -> None:
 def test_the_best_share_loses_nothing(
     rows: list[tuple[float, float | None, float | None, float]], expected: float
 ) -> None:
-    before = Taken(0.0, 0.0, 1.0, 0.95)
-    assert best([before, *(Taken(*row) for row in rows)]).share == expected
+    before = TriedShare(0.0, 0.0, 1.0, 0.95)
+    assert best_share([before, *(TriedShare(*row) for row in rows)]) == expected
 
 
 def test_figures_are_those_of_each_network(thin_classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks that are drawn at random decide eight windows of two frames, and the old ones."""
+    """The networks give random P(person) to eight windows of two frames. The expected figures are computed here."""
     rng = np.random.default_rng(0)
     threshold, data = 0.5, data_of(6, 8)
     frames = []
@@ -97,13 +97,13 @@ def test_figures_are_those_of_each_network(thin_classifier, monkeypatch: pytest.
         assert before is networks[0.0] and after is trained
         return networks[share]
 
-    monkeypatch.setattr(taking, "blended", blended)
+    monkeypatch.setattr(shares, "blended", blended)
     result = try_shares(networks[0.0], trained, frames, data, threshold)
-    assert [taken.share for taken in result] == list(SHARES)
+    assert [one.share for one in result] == list(SHARES)
     was_right = (flags[0.0] >= threshold) == person
-    for taken in result:
-        right = (flags[taken.share] >= threshold) == person
-        assert taken.fixed == pytest.approx(right[~was_right].mean())
-        assert taken.kept == pytest.approx(right[was_right].mean())
-        of_old = [probabilities(networks[taken.share], images) for images in (data.persons, data.backgrounds)]
-        assert taken.old == pytest.approx(accuracy(*of_old, threshold)["balanced_accuracy"])
+    for one in result:
+        right = (flags[one.share] >= threshold) == person
+        assert one.fixed == pytest.approx(right[~was_right].mean())
+        assert one.kept == pytest.approx(right[was_right].mean())
+        of_old = [probabilities(networks[one.share], images) for images in (data.persons, data.backgrounds)]
+        assert one.old == pytest.approx(accuracy(*of_old, threshold)["balanced_accuracy"])
