@@ -1,4 +1,4 @@
-"""The soak: its fit, its verdicts, what it asks for, and a short simulated day."""
+"""Tests of the soak: its robust fit, its verdicts, its requests, and a short simulated day."""
 
 from __future__ import annotations
 

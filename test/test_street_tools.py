@@ -93,7 +93,7 @@ def test_as_many_persons_are_found_with_fewer_false_alarms(street: Path) -> None
 
 
 def test_both_networks_search_the_held_out_frames(street: Path, tmp_path: Path) -> None:
-    """With the same weights before and after, the figures are the same. They are those of a search by hand."""
+    """With the same weights before and after, the figures are the same. The test computes them with its own search."""
     (tmp_path / "frames").symlink_to(street)
     search = ScanSettings(person_height_min=50)
     held_out = repair_demo.search_before(tmp_path, NAMES[1:2], None, search, 0.0)

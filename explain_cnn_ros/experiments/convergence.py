@@ -358,7 +358,7 @@ def read_run(folder: Path) -> tuple[list[ConvergenceRow], float]:
 
 
 def _with_nan(value: Any) -> Any:
-    """Replace None by NaN in a nested value, for which JSON has null."""
+    """Replace None by NaN in a nested value. NaN is stored as null in JSON, and null is read as None."""
     if isinstance(value, dict):
         return {key: _with_nan(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -34,5 +34,6 @@ def limit_memory() -> None:
     if not any(name in os.environ for name in KERNEL_VARIABLES):
         os.environ[KERNEL_VARIABLES[0]] = str(KERNELS)
     if "MALLOC_ARENA_MAX" not in os.environ and "arena_max" not in os.environ.get("GLIBC_TUNABLES", ""):
-        with suppress(OSError, AttributeError):  # another C library
+        # Other C libraries than glibc do not have this function.
+        with suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)

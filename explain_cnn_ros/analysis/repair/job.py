@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RepairJob:
-    """A repair to be done.
+    """A repair that is to be done.
 
     Attributes:
         analysis: Folder of the analysis whose wrong decisions are repaired.

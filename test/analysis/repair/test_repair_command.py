@@ -147,7 +147,8 @@ def test_the_best_share_of_the_training_is_taken(
     whole, half = files
     before = PersonClassifier.load(studio.weights, "cpu").network.state_dict()
     for name, value in half.items():
-        torch.testing.assert_close(value, (before[name] + whole[name]) / 2, rtol=2e-3, atol=1e-4)  # half precision
+        # The weights are stored in half precision.
+        torch.testing.assert_close(value, (before[name] + whole[name]) / 2, rtol=2e-3, atol=1e-4)
 
 
 def test_recordings_that_are_gone_are_named(
