@@ -11,6 +11,7 @@ import rclpy
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
 
 from explain_cnn_ros.ros.enduring import EnduringExecutor
 from explain_cnn_ros.ros.signals import interrupted
@@ -60,6 +61,10 @@ def until_stopped(work: Callable[[], object]) -> None:
     A signal that arrives while rclpy converts a message becomes a RuntimeError of the conversion, and rclpy raises
     RuntimeErrors if its context is shut down. They count as the interruption.
 
+    rclpy handles no signals after this, and executors and nodes can be destroyed. Before, that would be a segmentation
+    fault now and then: after a signal, rclpy's thread for signals wakes each executor through an object that belongs to
+    the executor, and does not notice that it is destroyed meanwhile.
+
     Args:
         work: The function, for instance `executor.spin`.
 
@@ -80,3 +85,5 @@ def until_stopped(work: Callable[[], object]) -> None:
                 raise
     except KeyboardInterrupt:
         pass
+    finally:
+        uninstall_signal_handlers()  # waits for the end of that thread

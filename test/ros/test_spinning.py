@@ -53,3 +53,35 @@ def test_any_other_error_is_raised(monkeypatch):
     monkeypatch.setattr(spinning, "SHUTDOWN_TIME", 0.05)
     with pytest.raises(RuntimeError, match="broken"):
         spinning.until_stopped(failing(RuntimeError("broken")))
+
+
+#: Runs a node that is interrupted at once, and prints which signals rclpy handles while its executor is shut down.
+INTERRUPTED = """
+import os, signal, sys
+from rclpy.node import Node
+from rclpy.signals import get_current_signal_handlers_options
+from explain_cnn_ros.ros import signals, spinning
+
+class Executor(spinning.EnduringExecutor):
+    def spin(self):
+        print(get_current_signal_handlers_options().name, flush=True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        super().spin()
+
+    def shutdown(self):
+        print(get_current_signal_handlers_options().name, flush=True)
+        return super().shutdown()
+
+spinning.EnduringExecutor = Executor
+signals.interrupt_on_signals()
+sys.exit(spinning.run_node("node", lambda: Node("node")))
+"""
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_rclpy_handles_no_signals_while_an_executor_is_destroyed(graph, number):
+    """Its thread would use the executor's guard condition after it is gone: a segmentation fault now and then."""
+    process = graph.start(number, code=INTERRUPTED)
+    assert process.wait(60) == 0, graph.log
+    assert graph.log.split() == ["ALL", "NO"]
