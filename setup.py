@@ -14,7 +14,8 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / NAME / "__init__.py").rea
 assert VERSION is not None, "no __version__"
 README = HERE / "README.md"
 
-BAGS = ["rosbags"]
+# lz4, ruamel.yaml and zstd are imported here as well. rosbags needs them since 0.11.
+BAGS = ["rosbags>=0.11", "lz4", "ruamel.yaml", "backports.zstd; python_version < '3.14'"]
 ANALYSIS = [*BAGS, "pyarrow", "scipy"]
 EXPERIMENTS = [*ANALYSIS, "captum", "matplotlib"]
 

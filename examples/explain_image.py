@@ -89,13 +89,18 @@ def read_frame(path: Path, frame: int) -> Image:
     """Read one frame of a rosbag2 recording as uint8 [H, W, 3] RGB.
 
     Raises:
-        ValueError: There is no recording, or it has no such frame.
+        ValueError: There is no recording, it has no such frame, or a package that reads recordings is not installed.
     """
-    # Image files need none of these packages.
-    from rosbags.typesys import Stores, get_typestore
+    try:  # Image files need none of these packages.
+        from rosbags.typesys import Stores, get_typestore
 
-    from explain_cnn_ros.bags.image_messages import to_rgb
-    from explain_cnn_ros.bags.reader import BagError, BagReader
+        from explain_cnn_ros.bags.image_messages import to_rgb
+        from explain_cnn_ros.bags.reader import BagError, BagReader
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path} is a recording, and the Python package {error.name} is not installed, which reads recordings: "
+            "call pip install '.[bags]' in the checkout, or give an image file"
+        ) from error
 
     try:
         with BagReader(path) as bag:

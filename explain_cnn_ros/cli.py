@@ -213,7 +213,8 @@ def _module(name: str) -> Any:
             raise
         extra = f"[{command.extra}]" if command.extra else ""
         print(
-            f"explain-cnn {name} needs the Python package {missing}: pip install 'explain_cnn_ros{extra}'",
+            f"explain-cnn {name} needs the Python package {missing}: "
+            f"call pip install '.{extra}' in a checkout of explain_cnn_ros",
             file=sys.stderr,
         )
         return None

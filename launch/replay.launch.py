@@ -1,6 +1,6 @@
 """Starts the node, plays a recording to it, and optionally starts RViz.
 
-ros2 launch explain_cnn_ros replay.launch.py bag:=/path/to/bag image:=/camera/image_raw rviz:=true
+ros2 launch explain_cnn_ros replay.launch.py bag:=/path/to/bag rviz:=true
 """
 
 from pathlib import Path
@@ -25,6 +25,11 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
+COMPRESSED = "/compressed"
+
+#: Image topic of a recording that cannot be read here. The player says what is wrong with it.
+IMAGE = "/camera/image_raw"
+
 #: Topics of the node that rviz/explain.rviz shows, and the calibration that its Camera display looks for beside them.
 SHOWN = ("overlay", "overlay/compressed", "camera_info", "markers")
 
@@ -39,6 +44,31 @@ def file_value(path: str, parameter: str) -> str:
     return str(found[-1]).lower() if found else ""
 
 
+def recorded_images(bag: str, image: str) -> tuple[str, str]:
+    """Return the image topic that a recording is replayed from, without /compressed, and its transport.
+
+    Args:
+        bag: Path of the recording.
+        image: The image topic; "" for the one that `analyze` prefers as well.
+
+    Returns:
+        The topic, and "raw" or "compressed". If the recording does not tell, the transport is "compressed".
+    """
+    unknown = (image or IMAGE).removesuffix(COMPRESSED), "compressed"
+    try:
+        from explain_cnn_ros.bags.reader import BagError, BagReader
+    except ImportError:  # the packages that read recordings are installed by pip
+        return unknown
+    try:
+        with BagReader(bag) as reader:
+            topics = [topic.name for topic in reader.image_topics]
+            chosen = image or reader.image_topic().name
+    except (BagError, OSError):
+        return unknown
+    raw = chosen in topics and chosen + COMPRESSED not in topics and not chosen.endswith(COMPRESSED)
+    return chosen.removesuffix(COMPRESSED), "raw" if raw else "compressed"
+
+
 def replay(context: LaunchContext) -> list[Any]:
     """Return the node, the player and RViz. Arguments that are not given leave the values of params_file alone."""
 
@@ -50,10 +80,13 @@ def replay(context: LaunchContext) -> list[Any]:
 
     share = FindPackageShare("explain_cnn_ros")
     simulated = chosen("use_sim_time", "true")
+    image, recorded = recorded_images(value("bag"), value("image"))
+    transport = chosen("image_transport", recorded)
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource([PathJoinSubstitution([share, "launch", "explain.launch.py"])]),
         launch_arguments={
-            "image_transport": chosen("image_transport", "compressed"),
+            "image": image,
+            "image_transport": transport,
             "use_sim_time": simulated,
         }.items(),
     )
@@ -90,6 +123,7 @@ def replay(context: LaunchContext) -> list[Any]:
         )
 
     return [
+        LogInfo(msg=f"the node takes the {transport} images of {image}"),
         node,
         *([rviz] if value("rviz") == "true" else []),
         player,
@@ -103,13 +137,18 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("bag", description="rosbag2 recording: a folder, or an .mcap or .db3 file."),
             DeclareLaunchArgument("rate", default_value="1.0", description="Speed; 1 is as recorded."),
-            DeclareLaunchArgument("image", default_value="/camera/image_raw", description="Image topic."),
+            DeclareLaunchArgument(
+                "image",
+                default_value="",
+                description="Image topic. Default: an image topic of the recording; colour is preferred to grey and "
+                "depth.",
+            ),
             DeclareLaunchArgument(
                 "image_transport",
                 default_value="",
                 choices=["", "raw", "compressed"],
-                description="Whether the recording contains the topic itself, or with the suffix /compressed. Default: "
-                "the value in params_file, or compressed.",
+                description="Whether the node takes the topic itself, or with the suffix /compressed. Default: the "
+                "value in params_file, or what the recording contains.",
             ),
             DeclareLaunchArgument(
                 "detections",

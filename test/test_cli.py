@@ -53,7 +53,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch, capsys):
     for module in [name for name in sys.modules if name.startswith("explain_cnn_ros.analysis")]:
         monkeypatch.delitem(sys.modules, module)
     assert cli.main(["analyze", "--help"]) == 1
-    assert "needs the Python package pyarrow: pip install 'explain_cnn_ros[analysis]'" in capsys.readouterr().err
+    assert "needs the Python package pyarrow: call pip install '.[analysis]' in a checkout" in capsys.readouterr().err
 
 
 def test_a_terminal_without_the_characters_of_a_name(tmp_path):

@@ -227,7 +227,7 @@ CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
         "torchvision", "pip install torchvision (for networks of torchvision; see docs/own_network.md)", needed=False
     ),
     "safetensors": module_check("safetensors", "pip install safetensors"),
-    "rosbags": module_check("rosbags", "pip install rosbags (for play_bag and analyze)", needed=False),
+    "rosbags": module_check("rosbags", "pip install rosbags (for black_box, play_bag and analyze)", needed=False),
     "pyarrow": module_check("pyarrow", "pip install pyarrow (for analyze)", needed=False),
     "device": check_device,
     "weights": check_weights,

@@ -16,7 +16,6 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -25,6 +24,7 @@ from explain_cnn_ros.bags.image_messages import ImageError
 from explain_cnn_ros.draw.captions import threshold_text
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
+from explain_cnn_ros.ros.cooldown import Cooldown
 from explain_cnn_ros.ros.detection_problems import refused
 from explain_cnn_ros.ros.detections import DetectionSource
 from explain_cnn_ros.ros.diagnostics import REJECTED, report
@@ -96,7 +96,7 @@ class ExplainNode(LifecycleNode):
         self._threads = WorkerThreads()
         self._enabled = True
         self._newest: ClassifiedFrame | None = None
-        self._explained_at: Time | None = None
+        self._cooldown = Cooldown(lambda: self.get_clock().now().nanoseconds)
         self._summary = ""  # of the last explanation
         self._refusal = ""  # of the last refused box
         self._stand_ins: set[tuple[str, str]] = set()
@@ -263,7 +263,7 @@ class ExplainNode(LifecycleNode):
         parameters = self.parameters.current
         if frame.live and not frame.decision.regions:
             self._outputs.publish(EmptyFrame(frame, self._source.camera_info(frame.header)))
-        if frame.decision.low_confidence and self._cooled_down(parameters.explain_cooldown):
+        if frame.decision.low_confidence and self._cooldown.over(parameters.explain_cooldown):
 
             def done(explanation: msg.Explanation | None, reason: str) -> None:
                 if explanation is None and self.active:
@@ -272,7 +272,7 @@ class ExplainNode(LifecycleNode):
             trigger = msg.Explanation.TRIGGER_LOW_CONFIDENCE
             request = ExplainRequest(frame, parameters.explain, None, trigger, [done])
             if self._request(worker, request) != RequestQueue.REFUSED:
-                self._explained_at = self.get_clock().now()
+                self._cooldown.begin()
 
     def _request(self, worker: Worker, request: ExplainRequest) -> str:
         answer = worker.explain(request)
@@ -280,13 +280,8 @@ class ExplainNode(LifecycleNode):
             self.statistics.count(f"explanations {answer}")
         return answer
 
-    def _cooled_down(self, cooldown: float) -> bool:
-        if self._explained_at is None:
-            return True
-        return (self.get_clock().now() - self._explained_at).nanoseconds / 1e9 >= cooldown
-
     def _on_clock_jump(self, jump: TimeJump) -> None:
-        self._explained_at = None
+        self._cooldown.reset()
         self._detections.reset()  # the same stamps come again
 
     def _on_rejected(self, error: ImageError) -> None:
@@ -345,6 +340,7 @@ class ExplainNode(LifecycleNode):
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Enable or disable classification without a change of the state."""
         self._enabled = request.data
+        self._detections.reset()  # while it is disabled, nothing is matched
         response.success = True
         response.message = (
             f"classification is {'enabled' if self._enabled else 'disabled'}; the node is {self.state_label}"
@@ -444,7 +440,7 @@ class ExplainNode(LifecycleNode):
         if self.active and self._detections.wanted and self.statistics.rate("boxes refused"):
             count = self.statistics.counts["boxes refused"]
             found.append(refused(self._detections.topic, count, self._refusal))
-        of_images = [*self._source.problems(), *self._detections.problems()]
+        of_images = [*self._source.problems(), *(self._detections.problems() if self._enabled else [])]
         return [*of_images, *(problem for problem in found if problem is not None)]
 
 

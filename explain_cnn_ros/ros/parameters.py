@@ -89,7 +89,10 @@ class NodeParameters(DecisionSettings):
         10_000.0,
     )
     weights: str = option(
-        "", "Path of a .safetensors file from train; empty: the weights of this package.", read_only=True
+        "",
+        "Path of a .safetensors file that train, import-weights or repair has written; empty: the weights of this "
+        "package.",
+        read_only=True,
     )
     device: str = option(
         "auto",

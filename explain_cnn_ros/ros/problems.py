@@ -338,20 +338,28 @@ def namesakes(name: str, count: int) -> Problem | None:
     )
 
 
-def clock(simulated: bool, now: int, publishers: int) -> Problem | None:
+def clock(
+    simulated: bool,
+    now: int,
+    publishers: int,
+    part: str = CLASSIFICATION,
+    consequence: str = "explain_cooldown never ends",
+) -> Problem | None:
     """Return the problem that simulated time stands still, or None.
 
     Args:
         simulated: Whether the node's clock is that of /clock.
         now: Time of the node's clock, in nanoseconds.
         publishers: Number of publishers of /clock.
+        part: Part of the node that has the problem.
+        consequence: What follows from it, for the text.
     """
     if not simulated or now > 0:
         return None
     cause = "has no publisher" if not publishers else "has not had a message"
     return Problem(
-        CLASSIFICATION,
+        part,
         "no clock",
-        f"use_sim_time is true, but /clock {cause}: the node's time stays 0, and explain_cooldown never ends; play the "
-        "recording with --clock, or set use_sim_time to false",
+        f"use_sim_time is true, but /clock {cause}: the node's time stays 0, and {consequence}; play the recording "
+        "with --clock, or set use_sim_time to false",
     )

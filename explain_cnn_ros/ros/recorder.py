@@ -19,7 +19,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
@@ -39,7 +38,7 @@ from explain_cnn_ros.files import replace_text, visible
 from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 from explain_cnn_ros.ros.signals import start
-from explain_cnn_ros.ros.spinning import until_stopped
+from explain_cnn_ros.ros.spinning import run_node
 from explain_cnn_ros.ros.summary import summary
 
 #: Default of --memory, in MiB: 40 raw images of 1920 x 1080 pixels, or some thousand compressed ones.
@@ -110,7 +109,7 @@ class Recorder(Node):
     ) -> None:
         output.mkdir(parents=True, exist_ok=True)
         self._table = (output / "classifications.csv").open("a", newline="")
-        super().__init__("explanation_recorder", context=context)
+        super().__init__("explanation_recorder", context=context, start_parameter_services=False)  # it has none
         self.output = output
         self.explanations = next_number(output)
         self._frames = FrameCache(memory)
@@ -198,9 +197,10 @@ class Recorder(Node):
         for kind, picture in {"overlay": overlay, **others}.items():
             write_png(self.output / f"{name}_{kind}.png", picture)
 
-    def close(self) -> None:
-        """Close the table."""
+    def destroy_node(self) -> None:
+        """Close the table, and destroy the node."""
         self._table.close()
+        super().destroy_node()
 
 
 def stamp_text(header: Header) -> str:
@@ -258,21 +258,15 @@ def main(args: Sequence[str] | None = None) -> int:
         help=f"maximum size of the stored images, in MiB [{MEMORY}]",
     )
     options = parser.parse_args(remove_ros_args(arguments)[1:])
-    rclpy.init(args=arguments)
-    try:
-        recorder = Recorder(options.output, options.node, options.image, memory=options.memory)
-    except OSError as error:
-        reason = error.strerror or error
-        print(f"record_explanations: cannot write to {visible(printable(options.output))}: {reason}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    try:
-        until_stopped(lambda: rclpy.spin(recorder))
-    finally:
-        recorder.close()
-        recorder.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+
+    def create() -> Recorder:
+        try:
+            return Recorder(options.output, options.node, options.image, memory=options.memory)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(f"cannot write to {visible(printable(options.output))}: {reason}") from error
+
+    return run_node("record_explanations", create, arguments)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,15 @@ class ExplainRequest:
     cancelled_because: str = ""
 
     def done(self, explanation: msg.Explanation | None, reason: str = "") -> None:
-        """Pass the result to all listeners."""
+        """Pass the result to all listeners. If some of them fail, the first failure is raised after that."""
+        failures: list[Exception] = []
         for listener in self.listeners:
-            listener(explanation, reason)
+            try:
+                listener(explanation, reason)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def equals(self, other: ExplainRequest) -> bool:
         """Return whether one explanation answers both requests."""
@@ -75,6 +81,10 @@ class ExplainRequest:
             other.region,
             other.trigger,
         )
+
+
+#: Maximum number of listeners of one request. Callers in a loop would otherwise take any memory.
+LISTENERS_MAX = 100
 
 
 class RequestQueue:
@@ -100,14 +110,16 @@ class RequestQueue:
         """Add a request.
 
         Returns:
-            QUEUED; JOINED if an equal request waits; or REFUSED if the queue is full, paused or closed. The listeners
-            of a refused request are not called.
+            QUEUED; JOINED if an equal request waits; or REFUSED if the queue is full, paused or closed, or if more than
+            LISTENERS_MAX callers would wait for one explanation. The listeners of a refused request are not called.
         """
         with self._condition:
             if self._paused or self._closed:
                 return self.REFUSED
             for waiting in self._waiting:
                 if waiting.equals(request):
+                    if len(waiting.listeners) + len(request.listeners) > LISTENERS_MAX:
+                        return self.REFUSED
                     waiting.listeners.extend(request.listeners)
                     return self.JOINED
             if len(self._waiting) >= self._size:

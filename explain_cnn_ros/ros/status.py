@@ -67,7 +67,7 @@ class Watcher(Node):
     """
 
     def __init__(self, watched: str) -> None:
-        super().__init__("explain_status")
+        super().__init__("explain_status", start_parameter_services=False)  # it has no parameters
         self.watched = watched
         self.report: list[DiagnosticStatus] = []
         self.heard = 0.0

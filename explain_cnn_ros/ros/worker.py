@@ -208,7 +208,8 @@ class Worker:
         for waiting in self._requests.close(CLOSING):
             waiting.done(None, CLOSING)
         for running in self._running:
-            running.result()
+            if error := running.exception():
+                self._callbacks.failed(f"a thread ended early: {type(error).__name__}: {error}")
         device = self.classifier.device
         del self.classifier, self._explainer
         gc.collect()
@@ -318,7 +319,11 @@ class Worker:
     def _explain_forever(self) -> None:
         _lower_priority(NICENESS)
         while (request := self._requests.take()) is not None:
-            request.done(*self._answer(request))
+            answer = self._answer(request)
+            try:
+                request.done(*answer)
+            except Exception as error:  # the next callers are answered all the same
+                self._callbacks.failed(f"an answer failed: {type(error).__name__}: {error}")
             _return_memory()
 
     def _answer(self, request: ExplainRequest) -> tuple[msg.Explanation | None, str]:
@@ -415,6 +420,11 @@ def _return_memory() -> None:
 
 
 def _lower_priority(niceness: int) -> None:
-    """Let the kernel prefer other threads to this thread and to the threads that it starts."""
+    """Let the kernel prefer other threads to this thread and to the threads that it starts.
+
+    A thread of a process that was started with a higher niceness keeps it: only privileged users may lower it.
+    """
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < niceness:
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)

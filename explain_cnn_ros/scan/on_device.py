@@ -34,6 +34,7 @@ from explain_cnn_ros.scan.scanning import (
     ScanSettings,
     confirm,
     pyramid_scales,
+    require_searchable,
 )
 
 #: Maximum number of windows that start a fusion, best first. Street frames have up to 230.
@@ -98,6 +99,7 @@ class DeviceSearch:
         dense = pass_of(classifier, settings.proposer)
         height, width, _ = frame.shape
         scales = tuple(pyramid_scales(height, dense.window[1], settings))
+        require_searchable((width, height), dense.window, scales)
         pyramid = self._pyramid((width, height), scales, dense.window, dense.stride, classifier.device)
         pixels = classifier.to_pixels(frame[None])[0].permute(1, 0, 2).contiguous()
         places, scores = self._windows(pyramid, pixels, settings.proposer)

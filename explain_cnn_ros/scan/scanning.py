@@ -36,6 +36,9 @@ CROP_MARGIN_MIN = -4.0
 #: integers change a margin by at most 0.36 (bench/scan.py).
 DOUBT = 1.0
 
+#: Maximum number of pixels of a resized frame with its margins, unless the frame itself has a quarter of them.
+PADDED_MAX = 16_000_000
+
 #: If the persons of several windows overlap by more than this, only one of the windows starts a fusion.
 START_OVERLAP_MAX = 0.8
 
@@ -108,6 +111,27 @@ def pyramid_scales(frame_height: int, window_height: int, settings: ScanSettings
     return [first / settings.scale_step**level for level in range(levels)]
 
 
+def require_searchable(frame_size: tuple[int, int], window: tuple[int, int], scales: Sequence[float]) -> None:
+    """Check that a frame is not so narrow that its margins would take much more memory than the frame.
+
+    Args:
+        frame_size: Size (width, height) of the frame, in pixels.
+        window: Size (width, height) of the windows of the dense pass, in pixels of the resized frame.
+        scales: Factors by which the frame is resized.
+
+    Raises:
+        ValueError: The frame is too narrow.
+    """
+    for scale in scales:
+        resized = [max(1, round(side * scale)) for side in frame_size]
+        padded = math.prod(map(max, resized, window))
+        if padded > max(PADDED_MAX, 4 * math.prod(resized)):
+            raise ValueError(
+                f"a frame of {frame_size[0]} x {frame_size[1]} pixels is too narrow to be searched for persons: "
+                "cut it to a usual shape"
+            )
+
+
 def rescore(
     scorer: WindowScorer, frame: NDArray[np.uint8], candidates: Sequence[Candidate], search: bool = False
 ) -> tuple[list[Candidate], NDArray[np.float32]]:
@@ -164,10 +188,12 @@ def propose(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettin
         that of the classifier's input.
 
     Raises:
-        ValueError: The classifier has no dense pass, and no proposer that may be used.
+        ValueError: The classifier has no dense pass, and no proposer that may be used; or the frame is too narrow.
     """
     dense = pass_of(scorer, settings.proposer)
-    windows = dense_windows(dense, frame, pyramid_scales(frame.shape[0], dense.window[1], settings))
+    scales = pyramid_scales(frame.shape[0], dense.window[1], settings)
+    require_searchable((frame.shape[1], frame.shape[0]), dense.window, scales)
+    windows = dense_windows(dense, frame, scales)
     best = np.argsort(-windows.scores, kind="stable")[:WINDOWS_MAX]
     plausible = best[windows.scores[best] >= dense.margin_min]
     fused = fuse_windows(windows[plausible if len(plausible) else best[:1]])
@@ -223,7 +249,7 @@ def scan(scorer: WindowScorer, frame: NDArray[np.uint8], settings: ScanSettings,
         exact.
 
     Raises:
-        ValueError: The classifier has no dense pass, and no proposer that may be used.
+        ValueError: The classifier has no dense pass, and no proposer that may be used; or the frame is too narrow.
     """
     found, offsets = rescore(scorer, frame, propose(scorer, frame, settings), search=True)
     if settings.refine and scorer.has_dense_pass:

@@ -296,6 +296,18 @@ def test_without_images_the_report_says_so(graph, tmp_path):
     assert graph.stop(process) == 0
 
 
+def test_simulated_time_without_a_clock_is_reported(graph, tmp_path):
+    """A recording ends all the same, and says why."""
+    reports, parameters = graph.collect(DiagnosticArray, "/diagnostics"), (f"folder:={tmp_path}/out", "after:=0.5")
+    flags = [part for parameter in (*parameters, "use_sim_time:=true") for part in ("-p", parameter)]
+    process = graph.start("--ros-args", *flags, module=BLACK_BOX)
+    graph.wait_for(lambda: [r for r in reports if "/clock has no publisher" in r.status[0].message], "the report")
+    assert graph.call(Trigger, "/black_box/save", Trigger.Request()).success
+    graph.wait_for(lambda: [*(tmp_path / "out").glob("*.mcap")], "the recording")
+    assert "it ends early, since /clock stands still" in graph.log
+    assert graph.stop(process) == 0
+
+
 def test_a_parameter_out_of_range_ends_the_start_with_one_line(graph, tmp_path):
     process = graph.start("--ros-args", "-p", "after:=-1.0", "-p", f"folder:={tmp_path}/out", module=BLACK_BOX)
     assert process.wait(60) == 1

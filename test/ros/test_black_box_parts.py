@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from ruamel.yaml import YAML
 
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.bags.recording_folder import recordings_in
+from explain_cnn_ros.ros.black_box import writing
 from explain_cnn_ros.ros.black_box.buffer import (
     LATCHED_MAX,
     OVERHEAD,
@@ -140,9 +142,9 @@ def test_the_time_before_an_event_is_cut_to_its_share_of_the_bytes():
     for i in range(10):
         buffer.add(StoredMessage(float(i), i, LOG, bytes(100)))
     size = OVERHEAD + 100
-    assert buffer.fitting(0, 5.0, 2 * size) == 3  # 3 and 4 fit before 5
-    assert buffer.fitting(4, 5.0, 2 * size) == 4
-    assert buffer.fitting(0, 5.0, 0) == 5
+    assert buffer.fitting(0, 5.0, 2 * size) == (3, True)  # 3 and 4 fit before 5
+    assert buffer.fitting(4, 5.0, 2 * size) == (4, False)
+    assert buffer.fitting(0, 5.0, 0) == (5, True)
 
 
 def test_memory_that_is_too_small_is_noticed_and_forgotten():
@@ -204,6 +206,14 @@ def test_a_change_counts_when_it_has_lasted():
     updates = [(0, False), (1, True), (1.5, True), (2, True), (3, False), (3.2, True), (4, False), (5, False)]
     found = [change.update(value, time, round(time * 10), 1.0, 0.0) for time, value in updates]
     assert found == [None, None, None, (1, 10), None, None, None, (4, 40)]
+
+
+def test_a_change_before_a_long_silence_counts_from_its_end():
+    """The messages around the beginning of the change have left the memory, and the present ones are there."""
+    change = StableChange()
+    updates = [(0, False), (1, True), (61, True), (62, True), (63, False), (67, False)]
+    found = [change.update(value, time, round(time * 10), 1.0, 0.0) for time, value in updates]
+    assert found == [None, None, (61, 610), None, None, (67, 670)]
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.5), st.booleans()), max_size=200), st.floats(0.6, 5))
@@ -535,7 +545,8 @@ class Box:
 
 
 @pytest.fixture
-def box(tmp_path):
+def box(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "STILL", 1e9)  # the clock of the tests stands still while they wait
     boxes: list[Box] = []
 
     def make(path: Path = tmp_path / "out", **settings: object) -> Box:
@@ -568,6 +579,34 @@ def test_records_the_seconds_before_and_after(box):
     about = custom_data(path)
     assert about["causes"] == "doubt" and about["missing"] == ""
     assert json.loads(about["events"]) == [{"cause": "doubt", "stamp": START + 30 * 10**9, "text": "at 30"}]
+
+
+def test_a_memory_that_was_too_small_for_the_seconds_before_is_named(box):
+    """2000 messages need 1 MiB with what each of them takes in addition: 2.5 s at this rate."""
+    one = box(memory_mib=1)
+    one.run(30, rate=800, size=200)
+    one.event()
+    one.run(6)
+    one.wait(1)
+    (path,) = one.folder.path.glob("*.mcap")
+    begin, _ = seconds_of(path)
+    missing = custom_data(path)["missing"]
+    found = re.match(r"the first (\d\.\d) s are missing, since the memory was full: see memory_mib", missing)
+    # More may have left the memory before they were written.
+    assert found and 7 < float(found[1]) <= begin - 20
+    assert "more bytes than a recording may have" not in missing
+
+
+def test_a_clock_that_stands_still_ends_a_recording(box, monkeypatch):
+    """Simulated time, after the player has ended. Without an end, the recording would never be there."""
+    one = box(after=0.1)
+    one.run(20)
+    monkeypatch.setattr(writing, "STILL", 0.2)
+    one.event()
+    one.wait(1)
+    (path,) = one.folder.path.glob("*.mcap")
+    assert tuple(round(s) for s in seconds_of(path)) == (10, 20)
+    assert custom_data(path)["missing"] == "it ends early, since /clock stands still"
 
 
 def test_events_of_several_causes_share_a_recording(box):

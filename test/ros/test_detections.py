@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header, String
+from std_srvs.srv import SetBool
 from visualization_msgs.msg import ImageMarker
 
 from explain_cnn_ros.bags.detection_types import OWN, ROI, VISION
@@ -318,6 +319,10 @@ class TestNode:
         until("let the detector search the images of this topic and copy their headers", lambda: robot.detect(3, NEAR))
         until("let the detector copy the header of the image", lambda: robot.detect(0, NEAR, nanosec=0))
         until("check that the detector runs, that it receives /image", lambda: None)
+        # Nothing is matched while the node is disabled, and that is no fault of the detector.
+        assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=False)).success
+        shared_graph.wait_for(lambda: "the detector" not in robot.values()[""], "a report without detections")
+        assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=True)).success
         shared_graph.node.destroy_publisher(robot.detector)
         until("/detections has no publisher, and no other topic has detections", lambda: None)
         elsewhere = shared_graph.node.create_publisher(Detections, "/yolo/boxes", 1)

@@ -298,6 +298,30 @@ def test_a_replay_of_the_sample_has_images_and_their_calibration(monkeypatch):
     assert player.kwargs["arguments"] == ["sample/street", "--rate", "1.0", "--wait-for-subscribers", "30", "--clock"]
 
 
+@pytest.mark.parametrize(
+    ("topics", "given", "image", "transport"),
+    [
+        (["/front/image_raw"], {}, "/front/image_raw", "raw"),
+        (["/front/image_raw/compressed"], {}, "/front/image_raw", "compressed"),
+        (["/front/image", "/rear/image"], {"image": "/rear/image"}, "/rear/image", "raw"),
+        (["/front/image", "/rear/image/compressed"], {"image": "/rear/image"}, "/rear/image", "compressed"),
+        (["/front/image", "/front/image/compressed"], {"image": "/front/image"}, "/front/image", "compressed"),
+        (["/front/image"], {"image_transport": "compressed"}, "/front/image", "compressed"),
+        (["/front/image"], {"image": "/elsewhere"}, "/elsewhere", "compressed"),
+        ([], {}, "/camera/image_raw", "compressed"),
+    ],
+)
+def test_a_replay_takes_the_images_that_the_recording_has(topics, given, image, transport, kit, tmp_path, monkeypatch):
+    folder = tmp_path / "bag"
+    if topics:
+        kit.write(folder, [kit.image(0, t) if t.endswith("/compressed") else kit.raw(0, t, "rgb8") for t in topics])
+    replay = replayed({"bag": str(folder), **given}, monkeypatch)
+    node = node_of(replay, monkeypatch)
+    assert remappings(node)["image"] == image
+    assert node.kwargs["parameters"][1]["image_transport"] == transport
+    assert replay.of("LogInfo")[0].kwargs["msg"] == f"the node takes the {transport} images of {image}"
+
+
 FILE = """
 /**:
   ros__parameters:

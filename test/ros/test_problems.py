@@ -143,6 +143,8 @@ def test_the_node_in_the_graph() -> None:
     assert still is not None and "use_sim_time is true, but /clock has no publisher" in still.text
     silent = problems.clock(True, 0, 1)
     assert silent is not None and "/clock has not had a message" in silent.text
+    other = problems.clock(True, 0, 0, "recordings", "nothing ends")
+    assert other is not None and other.part == "recordings" and "stays 0, and nothing ends; play" in other.text
     mixed = problems.several_cameras("/image", ["left", "right"], ["one", "two"])
     assert "'left', 'right' arrive in turn on /image, from one, two" in mixed.text
 

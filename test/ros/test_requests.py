@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.windows import Region
 from explain_cnn_ros.ros.newest import NewestSlot
-from explain_cnn_ros.ros.requests import ClassifiedFrame, ExplainRequest, RequestQueue
+from explain_cnn_ros.ros.requests import LISTENERS_MAX, ClassifiedFrame, ExplainRequest, RequestQueue
 from explain_cnn_ros.scan.decider import Decision
 
 
@@ -47,6 +47,17 @@ def test_the_same_again_gets_the_same_answer() -> None:
     assert waiting is not None
     waiting.done(None, "why")
     assert told == ["why", "why"]
+
+
+def test_callers_in_a_loop_do_not_fill_the_memory() -> None:
+    queue, shown, told = RequestQueue(1), frame(), []
+    answers = [queue.put(request(shown, told)) for _ in range(LISTENERS_MAX + 2)]
+    assert answers == ["queued", *["joined"] * (LISTENERS_MAX - 1), "refused", "refused"]
+    waiting = queue.take()
+    assert waiting is not None
+    waiting.done(None, "why")
+    assert told == ["why"] * LISTENERS_MAX
+    assert queue.put(request(shown, told)) == "queued"
 
 
 @pytest.mark.parametrize(

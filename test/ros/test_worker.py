@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -535,6 +538,36 @@ def test_layers_that_the_network_does_not_have_are_an_error_at_the_start(classif
     with pytest.raises(ValueError, match=r"layers \[16\] do not exist"):
         Worker(lambda: parameters, nothing, threads, classifier)
     assert ended(threads)
+
+
+NICE = """
+import os, threading
+from explain_cnn_ros.ros.worker import _lower_priority
+for niceness in (10, 5):
+    thread = threading.Thread(target=lambda: (_lower_priority(niceness), print(os.getpriority(os.PRIO_PROCESS, 0))))
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("more", [0, 7, 15])
+def test_a_process_with_a_high_niceness_keeps_it(more: int) -> None:
+    """Users without privileges may not lower it: the thread would end, and callers would wait forever."""
+    started = min(19, os.nice(0) + more)
+    command = ["nice", "-n", str(more), sys.executable, "-c", NICE]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [str(max(10, started)), str(max(5, started))]
+
+
+def test_a_listener_that_fails_and_the_next_request(bench: Bench, image: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the caller is gone")
+
+    answer = Answer()
+    bench.worker.explain(ExplainRequest(image(0), QUICK, None, "service", [broken, answer.put]))
+    assert answer.get()[0] is not None
+    assert bench.failed.get(timeout=PATIENCE) == "an answer failed: RuntimeError: the caller is gone"
+    assert bench.request(image(1)).get()[0] is not None
 
 
 def test_interrupted_while_it_warms_up(classifier: Classifier) -> None:

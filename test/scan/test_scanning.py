@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from explain_cnn_ros.model.windows import PERSON_ASPECT, PERSON_SHARE, crop
 from explain_cnn_ros.scan.candidates import Candidate, suppress
 from explain_cnn_ros.scan.dense import DensePass, Windows, dense_windows, pass_of
-from explain_cnn_ros.scan.scanning import ScanSettings, confirm, fuse_windows, propose, pyramid_scales, rescore, scan
+from explain_cnn_ros.scan.scanning import (
+    ScanSettings,
+    confirm,
+    fuse_windows,
+    propose,
+    pyramid_scales,
+    require_searchable,
+    rescore,
+    scan,
+)
 
 WIDTH, HEIGHT = 64, 128
 
@@ -329,6 +338,20 @@ class TestPyramid:
 
     def test_of_a_frame_lower_than_the_smallest_person(self) -> None:
         assert pyramid_scales(20, 128, ScanSettings(60)) == [1.6]
+
+
+class TestRequireSearchable:
+    """A frame of one row of ten million pixels would need gigabytes for its margins."""
+
+    @pytest.mark.parametrize("size", [(10_000_000, 1), (1, 10_000_000), (2_000_000, 2)])
+    def test_narrow_frames_are_refused(self, size: tuple[int, int]) -> None:
+        frame = np.broadcast_to(np.uint8(7), (size[1], size[0], 3))
+        with pytest.raises(ValueError, match=f"a frame of {size[0]} x {size[1]} pixels is too narrow to be searched"):
+            propose(BlobScorer(), frame, ScanSettings())
+
+    @pytest.mark.parametrize("size", [(1, 1), (640, 480), (20_000, 1), (1, 5000), (10_000, 10_000), (16_000, 4000)])
+    def test_others_are_not(self, size: tuple[int, int]) -> None:
+        require_searchable(size, (32, 64), pyramid_scales(size[1], 64, ScanSettings()))
 
 
 class TestDenseWindows:

@@ -71,6 +71,7 @@ class MessageBuffer:
 
     Attributes:
         lost: Number of messages that went although they were still to be read, or that were too large.
+        gone: Time of the newest message that went; minus infinity before.
     """
 
     def __init__(self, bytes_max: int, seconds: float) -> None:
@@ -84,6 +85,7 @@ class MessageBuffer:
         self._latched_bytes = 0
         self._lock = threading.Lock()
         self.lost = 0
+        self.gone = -math.inf
 
     @property
     def bytes(self) -> int:
@@ -145,8 +147,10 @@ class MessageBuffer:
             self._remove_oldest()
 
     def _remove_oldest(self) -> None:
-        self._bytes -= self._entries.popleft().size
+        oldest = self._entries.popleft()
+        self._bytes -= oldest.size
         self._first += 1
+        self.gone = oldest.time
 
     # The reader. Entries have numbers, which count all entries that were ever added.
 
@@ -180,24 +184,28 @@ class MessageBuffer:
                 taken.append(entry)
         return taken, number + len(taken)
 
-    def fitting(self, number: int, before: float, bytes_max: int) -> int:
+    def fitting(self, number: int, before: float, bytes_max: int) -> tuple[int, bool]:
         """Return the number of the first entry such that the entries before a time have a number of bytes at most.
 
         Args:
             number: The result is at least this.
             before: The time.
             bytes_max: The number of bytes.
+
+        Returns:
+            The number, and whether entries in the memory are left out because of their bytes.
         """
         with self._lock:
             number = max(number, self._first)
             found = [e.size for e in itertools.islice(self._entries, number - self._first, None) if e.time < before]
-        total = sum(found)
+        total, left_out = sum(found), False
         for size in found:
             if total <= bytes_max:
                 break
             total -= size
             number += 1
-        return number
+            left_out = True
+        return number, left_out
 
     def latched_before(self, number: int) -> list[StoredMessage]:
         """Return the latched messages that are older than the entry with a number, the oldest first."""

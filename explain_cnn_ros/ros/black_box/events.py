@@ -9,6 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from explain_cnn_ros.ros.black_box.settings import SPARE
+
 #: Causes of events, which are a part of the names of the recordings.
 REQUEST, DOUBT, CHANGE, TOPIC, ERROR, ABORT = "request", "doubt", "change", "topic", "error", "abort"
 CAUSES = (REQUEST, DOUBT, CHANGE, TOPIC, ERROR, ABORT)
@@ -61,7 +63,11 @@ class Edge(Generic[K]):
 
 
 class StableChange:
-    """Reports changes of a value that last, and the time at which they began. Flicker is no change."""
+    """Reports changes of a value that last, and the time at which they began. Flicker is no change.
+
+    If no value comes for so long that the messages around the beginning may have left the memory, the change counts
+    from the value that shows that it has lasted.
+    """
 
     def __init__(self) -> None:
         self._value: bool | None = None
@@ -92,6 +98,8 @@ class StableChange:
         began = self._since
         if time - began[0] < stable:
             return None
+        if time - began[0] > stable + SPARE:
+            began = time, stamp
         self._value, self._since = value, None
         if not wanted or (self._reported is not None and began[0] - self._reported < holdoff):
             return None

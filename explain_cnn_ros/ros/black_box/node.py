@@ -25,8 +25,8 @@ from explain_cnn_ros.ros.black_box.definitions import Definitions
 from explain_cnn_ros.ros.black_box.events import REQUEST, TriggerEvent
 from explain_cnn_ros.ros.black_box.folder import RecordingFolder
 from explain_cnn_ros.ros.black_box.parameters import BlackBoxParameters
-from explain_cnn_ros.ros.black_box.report import problems, report
-from explain_cnn_ros.ros.black_box.settings import MIB, BlackBoxSettings, names
+from explain_cnn_ros.ros.black_box.report import PART, problems, report
+from explain_cnn_ros.ros.black_box.settings import MIB, SPARE, BlackBoxSettings, names
 from explain_cnn_ros.ros.black_box.subscriptions import Subscriptions
 from explain_cnn_ros.ros.black_box.triggers import (
     BOOL,
@@ -39,14 +39,11 @@ from explain_cnn_ros.ros.black_box.triggers import (
 )
 from explain_cnn_ros.ros.black_box.writing import Finished, RecordingWriter
 from explain_cnn_ros.ros.enduring import guard_services
-from explain_cnn_ros.ros.problems import COMPRESSED, RAW, Announcer
+from explain_cnn_ros.ros.problems import COMPRESSED, RAW, Announcer, clock
 from explain_cnn_ros.ros.spinning import run_node
 
 #: Period in which the graph is watched for publishers, and period of the reports on /diagnostics, in seconds.
 WATCH_PERIOD, REPORT_PERIOD = 0.5, 1.0
-
-#: Time that messages stay in memory in addition to `before` and `change_stable`, in seconds.
-SPARE = 2.0
 
 #: Time that recordings have to end when the node is stopped, in seconds.
 STOP = 2.0
@@ -221,6 +218,10 @@ class BlackBox(Node):
         topics, settings = list(self._watched.topics.values()), self.parameters.current
         silence = self._now() - (self._begin if self._image.heard is None else self._image.heard)
         found = problems(settings, self._buffer, self._writer, self._image, topics, silence)
+        now = self.get_clock()
+        consequence = "a recording contains everything that is in memory"
+        still = clock(now.ros_time_is_active, now.now().nanoseconds, self.count_publishers("/clock"), PART, consequence)
+        found += [still] if still is not None else []
         self._announcer.announce(found)
         self._diagnostics.publish(
             report(

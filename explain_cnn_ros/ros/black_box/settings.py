@@ -8,6 +8,9 @@ from explain_cnn_ros.options import option, validate
 
 MIB = 1024**2
 
+#: Time that messages stay in memory in addition to `before` and `change_stable`, in seconds.
+SPARE = 2.0
+
 
 @dataclass(frozen=True)
 class BlackBoxSettings:

@@ -25,6 +25,7 @@ class EventWindow:
         name: Name of the recording.
         number: Number of the first message in the buffer.
         more: Number of further events.
+        missing: What is missing in the recording, a sentence each.
         closed: Whether the end is final.
     """
 
@@ -35,6 +36,7 @@ class EventWindow:
     name: str = ""
     number: int = 0
     more: int = 0
+    missing: list[str] = field(default_factory=list)
     closed: bool = False
 
     @property

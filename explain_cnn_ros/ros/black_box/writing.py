@@ -30,6 +30,9 @@ POLL, FLUSH = 0.1, 1.0
 #: Time after the end of a window at which it is closed, in seconds: messages may be on their way to the buffer.
 MARGIN = 0.2
 
+#: Minimum time for which the clock must stand still until a recording ends early, in seconds.
+STILL = 5.0
+
 #: Errors of a disk, a quota or a file that is full.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -125,6 +128,10 @@ class RecordingWriter:
             if new:
                 window.name = self._folder.new_name(event.stamp, event.cause)
                 window.number = self._buffer.first_since(window.begin)
+                late = self._buffer.gone - window.begin
+                if late > 0:
+                    text = f"the first {late:.1f} s are missing, since the memory was full: see memory_mib"
+                    window.missing.append(text)
                 if self._windows.first is window:
                     self._buffer.need(window.number)
         self._wake.set()
@@ -201,17 +208,20 @@ class RecordingWriter:
 
     def _copy(self, window: EventWindow, recording: RecordingFile) -> list[str]:
         """Copy the messages of a window until its end; return what is missing, a sentence each."""
-        settings, missing = self._settings(), list[str]()
+        settings, missing = self._settings(), list(window.missing)
         limit = self._folder.limit(settings.recording_mib * MIB)
         if limit <= 0:
             raise OSError(errno.ENOSPC, "there is no space for a recording")
         share = settings.before / ((settings.before + settings.after) or 1.0)
-        number = self._buffer.fitting(window.number, window.events[0].time, int(limit * share))
-        if number > window.number:
+        number, left_out = self._buffer.fitting(window.number, window.events[0].time, int(limit * share))
+        if left_out:
             missing.append("the first seconds are missing, since they need more bytes than a recording may have")
         self._write_latched(recording, number, window)
         flushed, noted = 0.0, 0  # the seconds before the event are on the disk soon
+        moved = self._clock(), time.monotonic()
         while True:
+            if (now := self._clock()) != moved[0]:
+                moved = now, time.monotonic()
             entries, following = self._buffer.take(number, window.end, BATCH)
             if entries:
                 size = sum(entry.size for entry in entries)
@@ -224,7 +234,11 @@ class RecordingWriter:
                     self._write(recording, entry.channel, entry.stamp, entry.data)
                 number = following
                 self._buffer.need(number)
-            elif self._windows.finish(window, self._clock() - MARGIN):
+            elif self._windows.finish(window, now - MARGIN):
+                return missing
+            elif time.monotonic() - moved[1] > max(settings.after, STILL):
+                self._windows.cut(window, now)
+                missing.append("it ends early, since /clock stands still")
                 return missing
             else:
                 time.sleep(POLL)
