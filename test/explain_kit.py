@@ -14,12 +14,16 @@ from rosbags.typesys import Stores, get_typestore
 from torch import Tensor, nn
 
 from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.locating import starts
+from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
 from explain_cnn_ros.explain.network_adapter import Neuron, Start, Trace
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.network import VGGClassifier, convolution_layers
+from explain_cnn_ros.model.output import probability
 from explain_cnn_ros.model.windows import PERSON_SHARE, crop
 from explain_cnn_ros.scan.candidates import overlap
+from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.detection import read_labels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +71,15 @@ def plain_contributions(
                 kept[numbers[index]] = x
         found = torch.autograd.grad(output(network.classifier(x)).sum(), list(kept.values()))
     return {layer: (kept[layer] * gradient)[0].detach() for layer, gradient in zip(kept, found, strict=True)}
+
+
+def threshold_between(classifier: PersonClassifier, window: NDArray[np.uint8], precision: str) -> float:
+    """Return a threshold with which float32 and another precision decide differently about a window."""
+    settings = ExplainSettings(perturbations=0, metrics=(SUPPORTING, OPPOSING), compute_precision=precision)
+    rough = Explainer(classifier, settings).trace(window).clean.logits
+    values = float(classifier.probability(window[None])[0]), float(probability(rough, classifier.info.targets)[0])
+    assert values[0] != values[1]
+    return sum(values) / 2
 
 
 def sample_windows() -> list[NDArray[np.uint8]]:

@@ -9,7 +9,7 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.analysis.label_file import read_labels as read_label_file
-from explain_cnn_ros.analysis.labels import labels_of
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 from explain_cnn_ros.model.windows import Region
@@ -45,9 +45,9 @@ def test_labels_cover_their_frame_only(street: Path, tmp_path: Path) -> None:
     labels = read_labels(LABELS)
     assert names == sorted(labels)
     assert [(tmp_path / "frames" / name).read_bytes() for name in names] == [(street / n).read_bytes() for n in names]
-    written = read_label_file(tmp_path / "labels.csv")
+    written = LabelsBySource(read_label_file(tmp_path / "labels.csv")).of("frames", 0)
     for number, name in enumerate(names):
-        found = labels_of(written, "frames", round(number / repair_demo.RATE * 1e9), 0)
+        found = written.at(round(number / repair_demo.RATE * 1e9))
         assert list(found.persons) == [label.box for label in labels[name] if not label.ignore]
         assert list(found.ignored) == [label.box for label in labels[name] if label.ignore]
         assert found.person is False  # Outside of the boxes, there is nobody.

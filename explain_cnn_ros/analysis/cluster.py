@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from explain_cnn_ros.analysis.engine import Analyzer
-from explain_cnn_ros.analysis.inputs import chosen_frames, finish, open_input, reading, recording_of
+from explain_cnn_ros.analysis.inputs import chosen_frames, finish, open_input, reading, recording_of, unchanged
 from explain_cnn_ros.analysis.job import AnalysisError, EncoderFactory, Job, Outcome, ProgressReporter
 from explain_cnn_ros.analysis.labelled_source import LabelledSource
 from explain_cnn_ros.analysis.parts import PART_FRAMES, Part, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
-from explain_cnn_ros.bags.sources import Place, Source, VideoSource
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
+from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.sources import Place, Source, SourceError, VideoSource
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: Number of parts of a task.
@@ -76,7 +78,8 @@ class AnalysisActor:
         if job.settings.threads:
             torch.set_num_threads(job.settings.threads)
         classifier = PersonClassifier.load(job.weights, job.device)
-        self._job, self._analyzer = job, Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
+        labels = LabelsBySource(job.labels, map(printable, job.inputs))
+        self._job, self._analyzer = job, Analyzer(classifier, job.settings, labels, make_encoder(classifier))
         self._sources: dict[int, Source] = {}
 
     def _open(self, number: int) -> Source:
@@ -95,7 +98,7 @@ class AnalysisActor:
             SourceError: The recording cannot be read.
         """
         source = self._open(task.source)
-        recording = recording_of(source, self._job.settings, task.chosen)
+        recording = recording_of(source, self._job.settings, self._analyzer.labels, task.chosen)
         stop = task.parts * PART_FRAMES or None
         frames = decoded(itertools.islice(source.entries(task.first * PART_FRAMES, task.near), stop))
         parts = []
@@ -121,17 +124,26 @@ def slices(number: int, source: Source, store: PartStore, job: Job) -> tuple[lis
 
     Returns:
         The tasks, and the number of frames of the recording; None if only reading it tells.
+
+    Raises:
+        SourceError: The recording has changed since a part of it was analysed.
+        DamagedPartError: The last part that was analysed cannot be read.
     """
-    chosen = chosen_frames(source, job.settings)
+    chosen, stored = chosen_frames(source, job.settings), store.last_frame(number)
     if isinstance(source, VideoSource):
+        if stored is not None:
+            next(unchanged(source, source.entries(stored.index), stored), None)
         # Videos are always read from their beginning.
         return [Slice(number, 0, 0, None, chosen)], None
-    times = [entry.log_time for entry in source.entries()]
+    times = [entry.log_time for entry in unchanged(source, source.entries(), stored)]
+    # The last part ended with the recording. If the recording has grown since, the part is analysed again.
+    grown = stored is not None and stored.index + 1 < len(times) and (stored.index + 1) % PART_FRAMES > 0
+    short = stored.index // PART_FRAMES if stored is not None and grown else None
     ascending = all(a <= b for a, b in itertools.pairwise(times))
     tasks = []
     for first in range(0, -(-len(times) // PART_FRAMES), PARTS_OF_TASK):
         numbers = range(first, min(first + PARTS_OF_TASK, -(-len(times) // PART_FRAMES)))
-        if all(store.has(number, part) for part in numbers):
+        if all(store.has(number, part) and part != short for part in numbers):
             continue
         time = times[first * PART_FRAMES]
         near = Place(bisect.bisect_left(times, time), time) if ascending else None
@@ -165,12 +177,17 @@ class Ray:
             AnalysisError: Ray is not installed, or there is no cluster at the address.
         """
         ray = self._connect()
+        results = _Results(store, progress)
         tasks: list[Slice] = []
         frames: dict[int, int | None] = {}
         for number, source in sources:
-            missing, frames[number] = slices(number, source, store, job)
+            try:
+                missing, frames[number] = slices(number, source, store, job)
+            except SourceError as error:
+                results.failed.add(number)
+                outcome.problems.append(str(error))
+                continue
             tasks += missing
-        results = _Results(store, progress)
         if tasks:
             self._work(ray, job, tasks, results, outcome)
         for number, source in sources:
@@ -246,7 +263,7 @@ class _Results:
         progress: Is notified of the parts.
 
     Attributes:
-        failed: Numbers of the recordings of which a task failed.
+        failed: Numbers of the recordings that have changed, or of which a task failed.
         problems: Faults that actors have found, by the number of the recording.
     """
 

@@ -27,8 +27,11 @@ from explain_cnn_ros.explain.network_adapter import PERSON
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.files import reason, replace_text, require_folder, visible
 
-#: Maximum numbers of changed frames, of points of the scatter plot, and of neurons of a metric that are shown.
-CHANGED, POINTS, NEURONS = 300, 2000, 12
+#: Maximum numbers of changed frames and of neurons of a metric that are shown.
+CHANGED, NEURONS = 300, 12
+
+#: The scatter plot has at least this number of points if there are as many frames, and fewer than twice this number.
+POINTS = 2000
 
 
 class CompareError(Exception):
@@ -125,6 +128,7 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     changed: list[dict[str, Any]] = []
     points: list[tuple[float, float]] = []
+    step = 1  # Every step-th frame is a point.
     for source, frame, stamp, p_b, person_b, label in _rows(b, "frames", columns):
         key = (names_b[source], frame)
         old = before.get(key)
@@ -134,17 +138,25 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
         _, p_a, person_a, label_a = old
         label = label if label is not None else label_a
         counts["common"] += 1
-        points.append((round(p_a, 4), round(p_b, 4)))
+        if (counts["common"] - 1) % step == 0:
+            points.append((round(p_a, 4), round(p_b, 4)))
+        if len(points) == 2 * POINTS:
+            points, step = points[::2], 2 * step
         if person_a == person_b:
             continue
         counts["changed"] += 1
         if label is not None:
             counts["repaired" if person_b == label else "broken"] += 1
         changed.append({"source": key[0], "frame": frame, "a": p_a, "b": p_b, "person": person_b, "label": label})
-    changed.sort(key=lambda c: -abs(c["b"] - c["a"]))
-    step = max(1, len(points) // POINTS)
+        if len(changed) == 2 * CHANGED:
+            changed = _largest(changed)
     names = ("common", "changed", "repaired", "broken")
-    return {"counts": {n: counts[n] for n in names}, "changed": changed[:CHANGED], "points": points[::step]}
+    return {"counts": {n: counts[n] for n in names}, "changed": _largest(changed), "points": points}
+
+
+def _largest(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the frames whose P(person) changed most, at most CHANGED, the largest change first."""
+    return sorted(changed, key=lambda c: -abs(c["b"] - c["a"]))[:CHANGED]
 
 
 def _names(a: set[str], b: set[str]) -> tuple[dict[str, str], dict[str, str]]:

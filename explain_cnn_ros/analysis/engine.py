@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from explain_cnn_ros.analysis.detection_labels import DetectionLabels
-from explain_cnn_ros.analysis.labels import FrameLabels, Label, labels_of
+from explain_cnn_ros.analysis.labels import FrameLabels
 from explain_cnn_ros.analysis.parts import Part
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource, RecordingLabels
 from explain_cnn_ros.analysis.region_labels import LabelledRegions, label_regions
 from explain_cnn_ros.analysis.rows import (
     Row,
@@ -88,14 +89,14 @@ class Recording:
 
     Attributes:
         name: Name of the recording in the tables.
-        start: Log time of its first message, in ns.
+        labels: Its labels, times at which there was a person, or none.
         chosen: Numbers of frames that are explained in any case.
         stride: The windows of every `stride`-th frame and of wrong ones are stored, if silencing needs them.
         detected: Labels from a detector; None without them.
     """
 
     name: str
-    start: int
+    labels: RecordingLabels
     chosen: frozenset[int] = frozenset()
     stride: int = 1
     detected: DetectionLabels | None = None
@@ -107,12 +108,13 @@ class Analyzer:
     Args:
         classifier: The classifier.
         settings: Settings of the analysis.
-        labels: Times at which there was a person, or none.
+        labels: Times at which there was a person, or none, of all recordings; None without any.
         encoder: Encoder of the results as ROS messages; None for no messages.
 
     Attributes:
         classifier: The classifier.
         settings: Settings of the analysis.
+        labels: The labels of all recordings.
         layers: The layers of the network, by number.
 
     Raises:
@@ -123,13 +125,14 @@ class Analyzer:
         self,
         classifier: PersonClassifier,
         settings: AnalysisSettings,
-        labels: Sequence[Label] = (),
+        labels: LabelsBySource | None = None,
         encoder: Encoder | None = None,
     ) -> None:
         if settings.regions == SCAN:
             # If the classifier cannot search, this fails now, and not once for each frame.
             pass_of(classifier, settings.scan.proposer)
-        self.classifier, self.settings, self._labels, self._encoder = classifier, settings, labels, encoder
+        self.classifier, self.settings, self._encoder = classifier, settings, encoder
+        self.labels = labels or LabelsBySource()
         self._decider = Decider(classifier, settings)
         self._explainer = Explainer(classifier, settings.explain)
         self.layers: Mapping[int, Layer] = self._explainer.adapter.layers
@@ -154,7 +157,7 @@ class Analyzer:
         """Whether windows are decided again with neurons silenced, if there are wrong decisions."""
         # Explanations of another class do not say what pushed the decision about the person.
         of_decision = self.target == PERSON and SUPPORTING in self.settings.explain.metrics
-        return bool(self._labels or self.settings.label_topic) and self.settings.silence_neurons > 0 and of_decision
+        return bool(self.labels or self.settings.label_topic) and self.settings.silence_neurons > 0 and of_decision
 
     @torch.inference_mode()
     def silence(self, window: NDArray[np.uint8], sets: Sequence[Channels]) -> list[float]:
@@ -221,7 +224,7 @@ class Analyzer:
             rows["patches"] += [stamped | patch for patch in patch_rows(explanation)]
             rows["proofs"] += [stamped | proof for proof in proof_rows(explanation)]
             rows["pictures"].append(key | picture_row(frame.image))
-        regions = self._regions(frame.image, decision, labelled)
+        regions = self._regions(frame.image, decision, labelled, row)
         rows["regions"] += [key | {"stamp": frame.stamp} | region for _, region in regions]
         for region, described in regions:
             sampled = described["region"] == 0 and (wrong or frame.index % recording.stride == 0)
@@ -232,27 +235,39 @@ class Analyzer:
 
     def _labels_of(self, recording: Recording, frame: Frame) -> FrameLabels:
         """Return the labels of a frame. Those of a person count more than those of a detector."""
-        labels = labels_of(self._labels, recording.name, frame.log_time, recording.start)
+        labels = recording.labels.at(frame.log_time)
         if labels == FrameLabels() and recording.detected is not None:
             return recording.detected.of(frame) or labels
         return labels
 
     def _regions(
-        self, image: NDArray[np.uint8], decision: Decision, labelled: LabelledRegions
+        self, image: NDArray[np.uint8], decision: Decision, labelled: LabelledRegions, row: Row
     ) -> list[tuple[Region, Row]]:
-        """Return the regions of a decision and the labelled persons that were not found, with their rows."""
+        """Return the regions of a decision and the labelled persons that were not found, with their rows.
+
+        If the persons that were not found cannot be judged, they are left out, and the reason is written into the
+        frame's row.
+        """
         found = [
             (region, region_row(number, region, region.probability >= decision.threshold, label))
             for number, (region, label) in enumerate(zip(decision.regions, labelled.regions, strict=True))
         ]
-        boxes = [DetectedBox(*box) for box in labelled.missed]
-        size = (image.shape[1], image.shape[0])
-        windows = person_windows(boxes, self.classifier.info, size, count_max=len(boxes)).regions
-        missed = self._decider.judge(image, windows).regions if windows else ()
+        try:
+            missed = self._missed(image, labelled)
+        except Exception as error:  # one frame must not end a long analysis
+            row["error"] = row["error"] or f"its missed persons cannot be judged: {type(error).__name__}: {error}"
+            missed = ()
         return found + [
             (region, region_row(number, region, False, True, missed=True))
             for number, region in enumerate(missed, len(found))
         ]
+
+    def _missed(self, image: NDArray[np.uint8], labelled: LabelledRegions) -> tuple[Region, ...]:
+        """Judge windows around the labelled persons that were not found."""
+        boxes = [DetectedBox(*box) for box in labelled.missed]
+        size = (image.shape[1], image.shape[0])
+        windows = person_windows(boxes, self.classifier.info, size, count_max=len(boxes)).regions
+        return self._decider.judge(image, windows).regions if windows else ()
 
     def _explain(self, image: NDArray[np.uint8], decision: Decision, row: Row) -> Explanation | None:
         """Explain a decision. A failure is written into the frame's row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from explain_cnn_ros.analysis.engine import Recording
 from explain_cnn_ros.analysis.job import AnalysisError, Job
 from explain_cnn_ros.analysis.labelled_source import LabelledSource
 from explain_cnn_ros.analysis.labels import Span, uncovered
-from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore
+from explain_cnn_ros.analysis.parts import PART_FRAMES, PartStore, StoredFrame
 from explain_cnn_ros.analysis.provenance import fingerprint_or_none
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.names import printable
-from explain_cnn_ros.bags.sources import Source, SourceError, open_source
+from explain_cnn_ros.bags.sources import Entry, Source, SourceError, open_source
 
 
 class Inputs:
@@ -172,6 +173,36 @@ def reading(source: Source) -> Iterator[None]:
         raise SourceError(f"{source.name}: it has gone while it was read")
 
 
+def unchanged(source: Source, entries: Iterable[Entry], stored: StoredFrame | None) -> Iterator[Entry]:
+    """Yield the entries of a source, unless the last frame that was analysed before is another one now.
+
+    The numbers of frames would shift if, for instance, images had been added to a folder: some frames would be analysed
+    twice, and others not at all.
+
+    Args:
+        source: The source.
+        entries: Its entries from this frame on, or from an earlier one.
+        stored: The last frame that was analysed before; None if none was.
+
+    Raises:
+        SourceError: The source has changed.
+    """
+    found = stored is None
+    for entry in entries:
+        if stored is not None and entry.index == stored.index:
+            # A folder gives its images the same times, whatever their names are.
+            found = entry.log_time == stored.log_time and entry.load().topic == stored.topic
+            if not found:
+                break
+        yield entry
+    # If the source has gone, it may come back as it was.
+    if not found and source.path.exists():
+        raise SourceError(
+            f"{source.name} has changed since a part of it was analysed, so the rest does not fit: give another "
+            "--output to analyse it from its beginning"
+        )
+
+
 def finish(store: PartStore, number: int, frames: int, source: Source, found: Sequence[str] = ()) -> None:
     """Record in the store that an input was read to its end, and free the memory of its labels.
 
@@ -202,12 +233,15 @@ def _frame_keys(store: PartStore, number: int) -> Iterator[FrameKey]:
         yield from map(FrameKey, *columns)
 
 
-def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[int] | None = None) -> Recording:
+def recording_of(
+    source: Source, settings: AnalysisSettings, labels: LabelsBySource, chosen: frozenset[int] | None = None
+) -> Recording:
     """Return what the analysis needs to know about a source. The labels of a detector are read.
 
     Args:
         source: The source.
         settings: Settings of the analysis.
+        labels: The labels of all recordings.
         chosen: Numbers of the frames that are explained in any case; None to find them by `explain_at`.
 
     Raises:
@@ -215,7 +249,8 @@ def recording_of(source: Source, settings: AnalysisSettings, chosen: frozenset[i
     """
     found = chosen_frames(source, settings) if chosen is None else chosen
     detected = source.labels if isinstance(source, LabelledSource) else None
-    return Recording(source.name, source.start, found, settings.window_stride(source.total), detected)
+    own = labels.of(source.name, source.start)
+    return Recording(source.name, own, found, settings.window_stride(source.total), detected)
 
 
 def chosen_frames(source: Source, settings: AnalysisSettings) -> frozenset[int]:

@@ -78,7 +78,7 @@ class ProgressReporter:
         """Begin an analysis, or its second pass, in which frames are decided again with neurons silenced.
 
         Args:
-            total: Maximum number of frames of all inputs whose number is known.
+            total: Number of frames of all inputs whose number is known, or an estimate of it.
             done: Number of frames that were processed before.
         """
 

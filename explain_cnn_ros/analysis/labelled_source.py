@@ -33,7 +33,7 @@ class LabelledSource:
         name: The path as text that can be written as UTF-8.
         start: Log time of the first message, in ns.
         end: Log time of the last message, in ns; 0 if it is not known.
-        total: Maximum number of frames; 0 if it is not known.
+        total: Number of frames, or an estimate of it; 0 if it is not known.
 
     Raises:
         SourceError: The source has no labels from the detector; the message names the cause and the cure.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +30,8 @@ class Label:
             from 1970. -inf for the beginning of the recording.
         end: End of the interval, in the same way; it does not belong to the interval. inf for the end of the recording.
         person: Whether there was a person.
-        source: A part of the path of the recordings that the label belongs to; "" for all recordings.
+        source: Path of the recording that the label belongs to, or a part of the paths of several recordings; "" for
+            all recordings.
         box: The extent of the person, or of the object that is none; None for the whole frame.
         ignore: Whether decisions in the box do not count, for instance because the person is hidden by half.
     """
@@ -66,17 +67,17 @@ class Label:
         time = self.start if math.isfinite(self.start) else self.end
         return math.isfinite(time) and time >= RELATIVE_MAX
 
-    def covers(self, source: str, log_time: int, recording_start: int) -> bool:
-        """Whether a frame lies in this interval.
+    def belongs_to(self, source: str, sources: Collection[str]) -> bool:
+        """Whether this label belongs to a recording.
+
+        A label with the whole path of a recording belongs to that recording only. Otherwise, the label of "run1" would
+        belong to "run10" as well.
 
         Args:
             source: Path of the recording.
-            log_time: Log time of the frame, in ns.
-            recording_start: Log time of the first message of the recording, in ns.
+            sources: Paths of all recordings, among them this one.
         """
-        # Division by a whole number rounds once, so that a label from a frame's log time covers the frame.
-        seconds = (log_time - (0 if self.absolute else recording_start)) / 10**9
-        return self.source in source and self.start <= seconds < self.end
+        return self.source == source if self.source in sources else self.source in source
 
 
 class Span(NamedTuple):
@@ -110,25 +111,6 @@ class FrameLabels:
     ignored: tuple[Box, ...] = ()
 
 
-def labels_of(labels: Sequence[Label], source: str, log_time: int, recording_start: int) -> FrameLabels:
-    """Return the labels of a frame. Of several labels of the same box, the last one counts.
-
-    Args:
-        labels: The labels.
-        source: Path of the recording.
-        log_time: Log time of the frame, in ns.
-        recording_start: Log time of the first message of the recording, in ns.
-    """
-    found = {label.box: label for label in labels if label.covers(source, log_time, recording_start)}
-    whole = found.pop(None, None)
-
-    def boxes(person: bool, ignore: bool = False) -> tuple[Box, ...]:
-        kept = (one for one in found.values() if one.ignore == ignore and (ignore or one.person == person))
-        return tuple(one.box for one in kept if one.box is not None)
-
-    return FrameLabels(None if whole is None else whole.person, boxes(True), boxes(False), boxes(False, ignore=True))
-
-
 def uncovered(labels: Sequence[Label], spans: Sequence[Span]) -> list[str]:
     """Return a sentence for each label that covers no frame of any recording.
 
@@ -136,14 +118,15 @@ def uncovered(labels: Sequence[Label], spans: Sequence[Span]) -> list[str]:
         labels: The labels.
         spans: The recordings.
     """
-    found = [text for label in labels if (text := _fault(label, spans))]
+    sources = {span.source for span in spans}
+    found = [text for label in labels if (text := _fault(label, spans, sources))]
     more = len(found) - NAMED
     return found[:NAMED] + ([f"{more} further labels cover no frame either"] if more > 0 else [])
 
 
-def _fault(label: Label, spans: Sequence[Span]) -> str:
+def _fault(label: Label, spans: Sequence[Span], sources: Collection[str]) -> str:
     name = f"the label from {label.start:.10g} to {label.end:.10g} s covers no frame"
-    own = [span for span in spans if label.source in span.source]
+    own = [span for span in spans if label.belongs_to(span.source, sources)]
     if not own:
         return f"{name}: {label.source!r} is no part of the path of any input"
     if any(_overlaps(label, span) for span in own):

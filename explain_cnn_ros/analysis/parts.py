@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,21 @@ PART_FRAMES = 64
 SILENCING = "silencing"
 
 Part = dict[str, pa.Table]
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """A frame that was analysed.
+
+    Attributes:
+        index: Number of the frame in its recording, counted from 0.
+        log_time: Time at which the frame was recorded, in ns.
+        topic: Topic of the message, or name of the file.
+    """
+
+    index: int
+    log_time: int
+    topic: str
 
 
 class DamagedPartError(Exception):
@@ -82,7 +98,9 @@ class PartStore:
         return self._path(source, number).is_dir()
 
     def write(self, source: int, number: int, part: Part) -> None:
-        """Write a part. A part that exists already is left as it is.
+        """Write a part. A part that exists already is left as it is, unless this one has more frames.
+
+        A part has fewer frames than others at the end of a recording. If the recording grew meanwhile, it is replaced.
 
         Args:
             source: Number of the recording.
@@ -91,19 +109,37 @@ class PartStore:
 
         Raises:
             OSError: The part cannot be written, for instance because the disk is full. Nothing of the part is left.
+            DamagedPartError: The part that exists cannot be read.
         """
         final = self._path(source, number)
-        if final.exists():
+        if final.exists() and self._frame_count(source, number) >= part["frames"].num_rows:
             return
         partial = final.with_name(final.name + ".partial")
         try:
             partial.mkdir()
             for name, table in part.items():
                 _write_table(table, partial / f"{name}.parquet")
+            if final.exists():
+                shutil.rmtree(final)
             partial.rename(final)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+    def _frame_count(self, source: int, number: int) -> int:
+        return self.read(source, number, "frames", ["frame"]).num_rows
+
+    def last_frame(self, source: int) -> StoredFrame | None:
+        """Return the last frame of the last part of a recording; None if it has no parts.
+
+        Raises:
+            DamagedPartError: The part cannot be read.
+        """
+        numbers = self.numbers(source)
+        if not numbers:
+            return None
+        rows = self.read(source, numbers[-1], "frames", ["frame", "log_time", "topic"]).to_pylist()
+        return StoredFrame(rows[-1]["frame"], rows[-1]["log_time"], rows[-1]["topic"]) if rows else None
 
     def finish(self, source: int, frames: int, problems: list[str], fingerprint: dict[str, Any] | None = None) -> None:
         """Record that a recording was read to its end.
@@ -218,7 +254,7 @@ class PartStore:
 
     def frames(self, source: int) -> int:
         """Return the number of frames in the parts of a recording."""
-        return sum(self.read(source, number, "frames", ["frame"]).num_rows for number in self.numbers(source))
+        return sum(self._frame_count(source, number) for number in self.numbers(source))
 
     def tables(self, name: str) -> Iterator[pa.Table]:
         """Yield one table, part by part, in the order of the recordings, of the parts that have it.

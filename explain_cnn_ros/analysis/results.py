@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,23 @@ def write_tables(store: PartStore, output: Path) -> None:
             partial.open("wb") as file,
             pq.ParquetWriter(file, schema(name), compression="zstd") as writer,
         ):
-            waiting: list[pa.Table] = []
-            for table in store.tables(name):
-                waiting.append(table)
-                if sum(t.num_rows for t in waiting) >= ROWS_TOGETHER:
-                    writer.write_table(_joined(waiting, name))
-                    waiting = []
-            if waiting:
-                writer.write_table(_joined(waiting, name))
+            for group in _groups(store.tables(name)):
+                writer.write_table(_joined(group, name))
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Yield the tables that have rows, in groups of at least ROWS_TOGETHER rows, except for the last one."""
+    group: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        if count := table.num_rows:
+            group.append(table)
+            rows += count
+        if rows >= ROWS_TOGETHER:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def _joined(tables: list[pa.Table], name: str) -> pa.Table:

@@ -14,7 +14,7 @@ from explain_cnn_ros.analysis import manifest as manifests
 from explain_cnn_ros.analysis import report, results
 from explain_cnn_ros.analysis.causes.causes import find_causes
 from explain_cnn_ros.analysis.engine import Analyzer
-from explain_cnn_ros.analysis.inputs import Inputs, finish, reading, recording_of
+from explain_cnn_ros.analysis.inputs import Inputs, finish, reading, recording_of, unchanged
 from explain_cnn_ros.analysis.job import (
     AnalysisError,
     Distribute,
@@ -26,8 +26,10 @@ from explain_cnn_ros.analysis.job import (
 )
 from explain_cnn_ros.analysis.parts import PART_FRAMES, DamagedPartError, PartStore
 from explain_cnn_ros.analysis.prefetch import decoded
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.analysis.report_content import NEURONS
 from explain_cnn_ros.analysis.silencing import silence_wrong_way, wrong_way_summary
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.sources import Source, SourceError
 from explain_cnn_ros.bags.writer import message_definitions, partial_folder, write_recording
 from explain_cnn_ros.explain.network_adapter import PERSON
@@ -89,7 +91,8 @@ def _analyzer(job: Job, make_encoder: EncoderFactory) -> Analyzer:
         torch.set_num_threads(job.settings.threads)
     try:
         classifier = PersonClassifier.load(job.weights, job.device)
-        return Analyzer(classifier, job.settings, job.labels, make_encoder(classifier))
+        labels = LabelsBySource(job.labels, map(printable, job.inputs))
+        return Analyzer(classifier, job.settings, labels, make_encoder(classifier))
     except (OSError, ValueError, RuntimeError) as error:
         raise AnalysisError(reason(error) if isinstance(error, OSError) else str(error)) from error
 
@@ -164,14 +167,22 @@ def _analyze(analyzer: Analyzer, number: int, source: Source, store: PartStore, 
     """Analyse the rest of one input.
 
     Raises:
-        SourceError: The input has gone, for instance because its disk was unmounted.
+        SourceError: The input has gone, for instance because its disk was unmounted, or it has changed since a part of
+            it was analysed.
+        DamagedPartError: The last part that was analysed cannot be read.
         OSError: A part cannot be written.
     """
     first = next(part for part in itertools.count() if not store.has(number, part))
+    stored = store.last_frame(number)
+    if stored is not None and first * PART_FRAMES > stored.index + 1:
+        # The last part ended with the recording, which may have grown since.
+        first -= 1
     with reading(source):
-        recording = recording_of(source, analyzer.settings)
+        recording = recording_of(source, analyzer.settings, analyzer.labels)
     total = first * PART_FRAMES
-    with closing(decoded(source.entries(total))) as frames:
+    begin = total if stored is None else min(total, stored.index)
+    rest = (entry for entry in unchanged(source, source.entries(begin), stored) if entry.index >= total)
+    with closing(decoded(rest)) as frames:
         for part_number in itertools.count(first):
             with reading(source):
                 part = analyzer.analyze(recording, itertools.islice(frames, PART_FRAMES))

@@ -95,7 +95,7 @@ class AnalysisSettings(SourceSettings, DecisionSettings):
         """Return k, so that the window of every k-th frame of a recording is stored for silencing.
 
         Args:
-            total: Maximum number of frames of the recording; 0 if it is not known.
+            total: Number of frames of the recording, or an estimate; 0 if it is not known.
         """
         return max(1, total // self.silence_frames)
 

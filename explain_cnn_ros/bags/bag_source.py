@@ -10,6 +10,7 @@ from typing import Any
 from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.bags.detections import DetectionMessage, detection_topic, read_detections
+from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
 from explain_cnn_ros.bags.names import printable
@@ -46,12 +47,10 @@ class BagSource:
             self._bag.notes.append(choice)
         self._topics = [topic.name for topic in topics]
         self.start, self.end = self._bag.start, self._bag.end
-        self.total = sum(topic.count for topic in topics)
+        self.total = estimated_frames(sum(topic.count for topic in topics), self.end - self.start, settings)
         # Messages that were recorded before the clock was set come before the start, and are read as well.
         self._from = self.start + round(settings.start * 1e9) if settings.start else TIME_MIN
         self._to = self.start + round(settings.end * 1e9) if settings.end else None
-        if settings.start or settings.end:
-            self.total = 0
 
     @property
     def problems(self) -> list[str]:

@@ -134,7 +134,7 @@ class Source(Protocol):
         name: The path as text that can be written as UTF-8.
         start: Log time of the first message, in ns.
         end: Log time of the last message, in ns; 0 if it is not known.
-        total: Maximum number of frames; 0 if it is not known.
+        total: Number of frames, or an estimate of it; 0 if it is not known.
         problems: Faults of the source that have been found until now, a sentence each.
         notes: Sentences about unusual properties that are no faults, and about choices that were made.
     """

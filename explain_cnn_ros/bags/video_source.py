@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 
+from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_files import ImageError, require_size
 from explain_cnn_ros.bags.names import printable
@@ -63,7 +64,7 @@ class VideoSource:
         announced = video.get(cv2.CAP_PROP_FRAME_COUNT)
         self._announced = int(announced) if 0 < announced < 1e9 else 0
         self.end = round(self._announced * 1e9 / self._rate)
-        self.total = 0 if settings.start or settings.end else self._announced
+        self.total = estimated_frames(self._announced, self.end, settings)
         video.release()
 
     def entries(self, first: int = 0, near: Place | None = None) -> Iterator[Entry]:

@@ -156,7 +156,10 @@ def _draw_tags(canvas: Image, tags: Sequence[tuple[Rectangle, str, Colour]]) -> 
 def _draw_inset(
     canvas: Image, frame: Image, explanation: Explanation, boxes: Sequence[Box], outlined: Sequence[Rectangle]
 ) -> None:
-    """Draw the explained window enlarged, in the corner where it hides least; nothing if it is large already."""
+    """Draw the explained window enlarged, in the corner where it hides least.
+
+    Nothing is drawn if the window is large already, or if its enlargement fits into no corner beside the text.
+    """
     region, unit = explanation.region, line_unit(canvas)
     picture_height, picture_width = canvas.shape[:2]
     height = round(INSET_HEIGHT * picture_height)
@@ -168,7 +171,10 @@ def _draw_inset(
         (left, top, left + width, top + height)
         for left in (edge, picture_width - width - edge)
         for top in (picture_height - round(INSET_LINES * strip) - height - edge, strip + 4 + edge)
+        if left >= 0 and top >= 0 and left + width <= picture_width and top + height <= picture_height
     ]
+    if not corners or not width:
+        return
     place = min(corners, key=lambda corner: sum(_shared(corner, box) for box in outlined))
     left, top, right, bottom = place
     inset = canvas[top:bottom, left:right]

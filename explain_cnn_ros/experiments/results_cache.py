@@ -22,8 +22,13 @@ from tqdm import tqdm
 from explain_cnn_ros.experiments.examples import Example
 from explain_cnn_ros.experiments.progress import ProgressCallback
 from explain_cnn_ros.model.classifier import WindowClassifier
+from explain_cnn_ros.model.weights_file import ModelInfo
 
 Item = TypeVar("Item")
+
+#: What the results of VGGs depend on besides their parameters, as the shipped weights had it when results of hours were
+#: stored. The keys of these results do not contain it, so these values stay as they are, even if other weights ship.
+STORED = ModelInfo(threshold=0.9)
 
 
 def compute(
@@ -167,8 +172,7 @@ def key_of(*parts: object) -> str:
         if isinstance(part, WindowClassifier):
             for parameter in part.network.parameters():
                 digest.update(parameter.detach().cpu().numpy().tobytes())
-            if not part.has_dense_pass:
-                digest.update(_of_other_networks(part))
+            digest.update(_beside_parameters(part))
         elif isinstance(part, Example):
             digest.update(repr((part.name, part.photo, part.box, part.is_test)).encode() + part.image.tobytes())
         elif isinstance(part, np.ndarray):
@@ -178,12 +182,17 @@ def key_of(*parts: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _of_other_networks(classifier: WindowClassifier) -> bytes:
-    """Return what the results of networks other than VGGs of this package depend on, except their parameters.
+def _beside_parameters(classifier: WindowClassifier) -> bytes:
+    """Return what the results of a classifier depend on, except its parameters.
 
-    The statistics of batch norm are no parameters. VGGs have none, so the keys of their stored results stay the same.
+    The statistics of batch norm are no parameters. VGGs of this package have none, and what they have in common with
+    STORED is left out, so the keys of their stored results stay the same.
     """
     info = classifier.info
+    if classifier.has_dense_pass:
+        names = ("input_size", "mean", "std", "classes", "person", "threshold")
+        changed = {name: getattr(info, name) for name in names if getattr(info, name) != getattr(STORED, name)}
+        return _canonical(changed).encode() if changed else b""
     statistics = [buffer.detach().cpu().numpy().tobytes() for buffer in classifier.network.buffers()]
     used = (info.architecture, info.input_size, info.mean, info.std, info.classes, info.person, info.threshold)
     return b"".join([*statistics, _canonical(used).encode()])

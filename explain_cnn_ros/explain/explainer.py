@@ -25,7 +25,6 @@ from explain_cnn_ros.explain.ranking import RankedWindow, Ranker, TracedWindow
 from explain_cnn_ros.explain.settings import DEFAULT_LAYERS, ExplainSettings
 from explain_cnn_ros.explain.silencing import SilencedOutputs, draw_unselected, silence
 from explain_cnn_ros.model.classifier import WindowClassifier
-from explain_cnn_ros.model.output import probability
 from explain_cnn_ros.model.precision import resolve
 from explain_cnn_ros.model.windows import Region, check_image, crop
 
@@ -344,8 +343,7 @@ class Explainer:
         if settings.silencing_draws:
             with _timed(timings, "silencing", device):
                 silencing = self._silencing(ranked, check)
-        p = float(probability(ranked.clean.logits, self.adapter.target)[0])
-        return Findings(p, ranked, patches, proofs, half_widths, silencing)
+        return Findings(ranked.probability, ranked, patches, proofs, half_widths, silencing)
 
     def _find_batched(
         self, window: Window, threshold: float, check: Callable[[], None], timings: dict[str, float]

@@ -20,7 +20,6 @@ from explain_cnn_ros.explain.ranking import RankedWindow
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.explain.steadying import RunningMean, Selected, select, show, stay_at
 from explain_cnn_ros.model.classifier import WindowClassifier
-from explain_cnn_ros.model.output import probability
 from explain_cnn_ros.model.windows import Region, check_image
 
 #: Default time constant of the average over the frames, in seconds.
@@ -146,7 +145,7 @@ class LiveExplainer:
             wanted = self._starts(ranked, memory)
             patches = locate(explainer.adapter, explainer.settings, ranked.clean, wanted.values())
             found = Findings(
-                float(probability(ranked.clean.logits, explainer.adapter.target)[0]),
+                ranked.probability,
                 ranked,
                 {key: patches[start] for key, start in wanted.items() if start in patches},
                 explainer.prove(ranked),

@@ -12,13 +12,10 @@ from explain_cnn_ros.explain.network_adapter import Channels, NetworkAdapter, Ne
 from explain_cnn_ros.explain.ranking import RankedWindow
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.explain.silencing import SilencedOutputs, silence
+from explain_cnn_ros.model.precision import COARSE_PRECISIONS
 
 #: The metrics that predict changes of the output.
 PROVED_METRICS = (SUPPORTING, OPPOSING)
-
-#: Precisions whose outputs are rounded so coarsely that the change by a single neuron would be lost. Their proofs are
-#: measured in float32.
-COARSE_PRECISIONS = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from explain_cnn_ros.explain.sampling import Sampler
 from explain_cnn_ros.explain.selection import jaccard
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model.output import probability
+from explain_cnn_ros.model.precision import COARSE_PRECISIONS
 
 #: Factor by which the number of perturbations grows from one check of the stability to the next.
 GROWTH = 1.5
@@ -48,6 +49,8 @@ class RankedWindow(TracedWindow):
         scores: Scores [C] of all neurons by metric and layer; NaN for neurons without a value.
         channels: Channels of the top N by metric and layer, best first.
         stability: Stability by metric and layer, of the metrics that read perturbations.
+        probability: P(person), or P of another target class, of the unperturbed window. It gives the shown decision.
+            Like the output, it is of a pass in float32 if the other passes are in half precision.
         output: Output o of the unperturbed window.
         output_mean: Mean of the output over the perturbations; NaN without perturbations.
         output_stddev: Standard deviation of the output over the perturbations; NaN without perturbations.
@@ -58,6 +61,7 @@ class RankedWindow(TracedWindow):
     scores: Mapping[Key, Tensor]
     channels: Mapping[Key, list[int]]
     stability: Mapping[Key, float]
+    probability: float
     output: float
     output_mean: float
     output_stddev: float
@@ -113,7 +117,9 @@ class Ranker:
     ) -> None:
         self._adapter, self._settings, self._weight_scores = adapter, settings, weight_scores
         self._pixels, self._threshold = pixels, threshold
+        self._before_pass = before_pass
         self._sampler = Sampler(adapter, settings, pixels, before_pass)
+        self._exact: Tensor | None = None
         self._perturbed = [name for name in settings.metrics if metric(name).perturbed(settings)]
 
     def sample(self, perturbations: int | None = None) -> None:
@@ -130,8 +136,24 @@ class Ranker:
         """Return the data that the scores are computed from, as of now."""
         sampler = self._sampler
         activations = {layer: activation[0] for layer, activation in sampler.clean.activations.items()}
-        person = float(probability(sampler.clean.logits, self._adapter.target)[0]) >= self._threshold
+        person = self._probability() >= self._threshold
         return Evidence(self._settings, self._adapter, activations, sampler.moments, sampler.influences, person)
+
+    def _probability(self) -> float:
+        return float(probability(self._logits(), self._adapter.target)[0])
+
+    def _logits(self) -> Tensor:
+        """Return the logits of the window, [1, classes], that the decision and the output follow from.
+
+        In half precision, the decision could be another one than that of the classifier. If the passes are in half
+        precision, the window therefore goes through the network in float32 as well.
+        """
+        if self._settings.compute_precision not in COARSE_PRECISIONS:
+            return self._sampler.clean.logits
+        if self._exact is None:
+            self._before_pass()
+            self._exact = self._adapter.trace(self._pixels, (), precision="float32").logits
+        return self._exact
 
     def stability(self) -> dict[Key, float]:
         """Compute the stability by metric and layer, of the rankings that depend on perturbations."""
@@ -182,7 +204,8 @@ class Ranker:
             scores=scores,
             channels={key: evidence.select(key[0], value) for key, value in scores.items()},
             stability=self.stability() if stability is None else stability,
-            output=float(first.output_shift),
+            probability=self._probability(),
+            output=float(self._adapter.output(self._logits(), settings.output)[0]),
             output_mean=float(first.output_mean) if sampler.taken else float("nan"),
             output_stddev=float(first.output_variance.sqrt()) if sampler.taken else float("nan"),
         )

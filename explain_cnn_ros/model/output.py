@@ -34,9 +34,19 @@ def margin(logits: Tensor, target: int | Sequence[int] = PERSON_CLASS) -> Tensor
 
 
 def probability(logits: Tensor, target: int | Sequence[int] = PERSON_CLASS) -> Tensor:
-    """Compute P(target), the sum of the softmax of the logits [..., classes] at the target classes: [...]."""
+    """Compute P(target), the sum of the softmax of the logits [..., classes] at the target classes: [...].
+
+    Its gradient is exact even where P(target) is rounded to 1.
+    """
     shares, targets = logits.softmax(-1), _targets(target)
-    return shares[..., targets[0]] if len(targets) == 1 else shares[..., targets].sum(-1)
+    p = shares[..., targets[0]] if len(targets) == 1 else shares[..., targets].sum(-1)
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        return p
+    # The gradient of softmax has the factor 1 - P, which would be 0. P is 1 minus the logistic function of the negative
+    # margin, whose gradient has no such difference. The value stays that of softmax.
+    of_logits = margin(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+    same = torch.where(of_logits > 0, -(-of_logits).sigmoid(), of_logits.sigmoid())
+    return p.detach() + (same - same.detach()).to(p.dtype)
 
 
 def _targets(target: int | Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,10 @@ from explain_cnn_ros.model.winograd import with_winograd
 #: multiplications, for CPUs. tf32: float32 whose products have 10 bits, on NVIDIA GPUs since Ampere; elsewhere the same
 #: as float32. bfloat16, float16: convolutions in half precision; moments and scores stay in float32.
 PRECISIONS = ("auto", "float32", "winograd", "tf32", "bfloat16", "float16")
+
+#: Precisions whose logits are rounded so coarsely that a decision near its threshold, and the change of the output by a
+#: single neuron, would be lost. Both are measured in float32.
+COARSE_PRECISIONS = ("bfloat16", "float16")
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,9 +54,52 @@ def prepare(network: VGGClassifier, name: str) -> VGGClassifier:
     return with_winograd(network) if name == "winograd" else network
 
 
+class TF32Users:
+    """The passes that run at the moment, and whether each of them allows TF32.
+
+    PyTorch has one pair of flags for all threads. Therefore TF32 is on only while every pass allows it, and the flags
+    get back the values that they had before the first pass when the last one ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._allowing: list[bool] = []
+        self._before = (False, False)
+
+    @contextmanager
+    def joined(self, allows: bool) -> Iterator[None]:
+        """Run the body as one more pass.
+
+        Args:
+            allows: Whether the pass allows TF32.
+        """
+        with self._lock:
+            if not self._allowing:
+                # PyTorch's own default is TF32 in convolutions.
+                self._before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+            self._allowing.append(allows)
+            self._set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._allowing.remove(allows)
+                self._set()
+
+    def _set(self) -> None:
+        """Set the flags as the passes that run now need them."""
+        flags = (all(self._allowing),) * 2 if self._allowing else self._before
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = flags
+
+
+_TF32_USERS = TF32Users()
+
+
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Run the body with a precision, and restore the previous one afterwards.
+
+    Threads may run bodies at the same time. As long as one of them needs float32 on a GPU, none runs in TF32.
 
     Args:
         name: One of PRECISIONS except "auto".
@@ -61,10 +109,5 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        # PyTorch's own default is TF32 in convolutions.
-        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
-        try:
+        with _TF32_USERS.joined(name == "tf32"):
             yield
-        finally:
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ BORDER = 8
 #: Progress at which hard negatives are added, and their share among the backgrounds from then on.
 MININGS, HARD_SHARE = (0.3, 0.45, 0.6, 0.75), 0.4
 
-#: Settings that a checkpoint depends on.
+#: Settings that a checkpoint depends on, besides the windows of the classifier and the images.
 OWN_SETTINGS = ("proposer_steps", "proposer_width", "offset_weight", "held_out", "background_held_out", "seed")
 
 #: Steps over which the learning rate rises, and steps from one checkpoint to the next.
@@ -65,6 +66,7 @@ class _Training:
     ) -> None:
         self.classifier, self.images, self.settings = classifier, images, settings
         self.checkpoint = output / "proposer.pt"
+        self._data = _hash(images)
         torch.manual_seed(settings.seed)
         proposer = Proposer(settings.proposer_width, classifier.info.input_size, batch_norm=True)
         self.proposer = proposer.to(classifier.device)
@@ -77,7 +79,10 @@ class _Training:
 
     @property
     def _own_settings(self) -> dict[str, Any]:
-        return {name: getattr(self.settings, name) for name in OWN_SETTINGS}
+        """Everything that a checkpoint depends on. The hash of the images is computed once, because it takes time."""
+        info = self.classifier.info
+        described = {"input_size": info.input_size, "mean": info.mean, "std": info.std, "data": self._data}
+        return {name: getattr(self.settings, name) for name in OWN_SETTINGS} | described
 
     def run(self) -> Proposer:
         self.resume()
@@ -163,14 +168,26 @@ class _Training:
             torch.save(state, partial)
 
     def resume(self) -> None:
-        """Continue from the checkpoint if there is one of the same settings; begin anew otherwise."""
+        """Continue from the checkpoint if there is one of the same settings and images; begin anew otherwise."""
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, map_location=self.classifier.device, weights_only=True)
         if state["settings"] != self._own_settings:
-            print(f"{self.checkpoint} belongs to other settings: the proposer is trained anew", file=sys.stderr)
+            print(
+                f"{self.checkpoint} belongs to other settings or images: the proposer is trained anew", file=sys.stderr
+            )
             return
         self.proposer.load_state_dict(state["proposer"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.images.hard = state["step"], list(state["hard"].numpy())
         print(f"continuing the proposer from step {self.step}", file=sys.stderr)
+
+
+def _hash(images: TrainingImages) -> str:
+    """Return a hash of the images that a proposer is trained on, without its hard negatives."""
+    digest = hashlib.sha256()
+    for part in (images.persons, images.backgrounds, images.photos):
+        digest.update(repr([image.shape for image in part]).encode())
+        for image in part:
+            digest.update(image.tobytes())
+    return digest.hexdigest()[:12]

@@ -269,9 +269,11 @@ class Trainer:
         s = self.settings
         if self.step < s.small_steps:
             self.train(s.small_steps)
+        # This does not depend on --steps: without a main training, the rounds still need windows of the whole size.
+        if self.small:
+            self.enlarge()
+            self.save()
         if self.step < s.rounds_from:
-            if self.small:
-                self.enlarge()
             self.train(s.rounds_from)
         while not self.finished:
             rounds, within = divmod(self.step - s.rounds_from, s.round_steps)

@@ -7,18 +7,21 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("ray")
 
+import pyarrow as pa
 import ray
 
 from explain_cnn_ros.analysis import cluster
 from explain_cnn_ros.analysis.cluster import Ray, slices
 from explain_cnn_ros.analysis.job import Outcome, ProgressReporter, no_encoder
 from explain_cnn_ros.analysis.parts import PartStore
-from explain_cnn_ros.bags.sources import Place, open_source
+from explain_cnn_ros.analysis.tables import table_of
+from explain_cnn_ros.bags.sources import Place, Source, open_source
 from explain_cnn_ros.cli import make_encoder
 
 pytestmark = pytest.mark.timeout(900)
@@ -127,6 +130,53 @@ def test_faults_are_those_of_the_whole_recording(studio, tmp_path) -> None:
     assert actor.analyze(cluster.Slice(0, 0, 1, None, frozenset())).problems == []
 
 
+def analysed(index: int, source: Source, **changes: Any) -> pa.Table:
+    """The table of a part that ends with a frame of a source."""
+    frame = next(source.entries(index)).load()
+    return table_of("frames", [{"frame": index, "log_time": frame.log_time, "topic": frame.topic} | changes])
+
+
+@pytest.fixture
+def photos(studio, tmp_path) -> Path:
+    """Ten images."""
+    (tmp_path / "photos").mkdir()
+    for i in range(10):
+        (tmp_path / "photos" / f"{10 + i}.jpg").write_bytes(studio.jpeg(i))
+    return Path(tmp_path / "photos")
+
+
+@pytest.mark.parametrize("changes", [{"log_time": 1}, {"topic": "other.jpg"}])
+def test_a_recording_that_has_changed_is_not_distributed(studio, photos, tmp_path, monkeypatch, changes) -> None:
+    """Parts of both together would be results of nothing."""
+    monkeypatch.setattr(Ray, "_connect", lambda _: None)
+    for number, path in enumerate((photos, studio.film(tmp_path / "clip.avi", 10))):
+        source, store = open_source(path, studio.settings()), PartStore(tmp_path / f"parts{number}")
+        store.write(0, 0, {"frames": analysed(4, source, **changes)})
+        outcome = Outcome()
+        Ray("", 1, no_encoder)(studio.job(tmp_path / "out", path), [(0, source)], store, ProgressReporter(), outcome)
+        assert [problem.startswith(f"{path} has changed since") for problem in outcome.problems] == [True]
+        assert store.finished(0) is None
+
+
+def test_the_last_part_of_a_recording_that_grew_is_analysed_again(studio, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "PART_FRAMES", 4)
+    monkeypatch.setattr(cluster, "PARTS_OF_TASK", 1)
+    job, store = studio.job(tmp_path / "out", photos), PartStore(tmp_path / "parts")
+    source = open_source(photos, studio.settings())
+    for number, last in enumerate((3, 7, 9)):
+        store.write(0, number, {"frames": analysed(last, source)})
+    assert slices(0, source, store, job) == ([], 10)
+    for i in range(10, 15):
+        (photos / f"{10 + i}.jpg").write_bytes(studio.jpeg(i))
+    tasks, frames = slices(0, open_source(photos, studio.settings()), store, job)
+    assert ([task.first for task in tasks], frames) == ([2, 3], 15)
+    # A part with more frames replaces the one before.
+    store.write(0, 2, {"frames": pa.concat_tables([analysed(8, source), analysed(9, source)])})
+    assert store.frames(0) == 4
+    store.write(0, 2, {"frames": analysed(9, source)})
+    assert store.frames(0) == 4
+
+
 def test_slices_know_where_reading_begins(studio, tmp_path) -> None:
     bag = studio.record(tmp_path / "bag", [studio.jpeg(0)] * 600)
     source = open_source(bag, studio.settings())
@@ -139,8 +189,9 @@ def test_slices_know_where_reading_begins(studio, tmp_path) -> None:
         (first, Place(64 * first, studio.START + 64 * first * studio.SECOND // 10)) for first in range(0, 10, step)
     ]
     assert all(t.chosen == {300} for t in tasks)
-    for number in range(step):
-        store.write(0, number, {})
+    store.write(0, 0, {"frames": analysed(64 * step - 1, source)})
+    for number in range(1, step):
+        store.write(0, number, {"frames": analysed(64 * step - 1, source)})
     rest, _ = slices(0, source, store, job)
     assert rest == tasks[1:]
     source.close()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from explain_cnn_ros.analysis import compare as module
 from explain_cnn_ros.analysis.compare import CompareError, compare, main
 from explain_cnn_ros.analysis.tables import table_of
 from explain_cnn_ros.explain.settings import ExplainSettings
@@ -60,6 +61,23 @@ def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
         (3, True, False),
     ]
     assert found["points"] == [(0.9, 0.9), (0.9, 0.1), (0.1, 0.8), (0.2, 0.7)]
+
+
+@pytest.mark.parametrize(("count", "step"), [(9, 1), (15, 2), (20, 4), (23, 4)])
+def test_only_what_is_shown_stays_in_memory(analysis: Callable[..., Path], monkeypatch, count: int, step: int) -> None:
+    """The points are thinned while the tables are read, and only the largest changes are kept."""
+    monkeypatch.setattr(module, "POINTS", 5)
+    monkeypatch.setattr(module, "CHANGED", 3)
+    kept: list[int] = []
+    real = module._largest
+    monkeypatch.setattr(module, "_largest", lambda changed: (kept.append(len(changed)), real(changed))[1])
+    probabilities = [0.5 + 0.01 * ((7 * i) % 11) for i in range(count)]
+    found = compare(analysis("a", [0.1] * count, []), analysis("b", probabilities, []))
+    assert found["points"] == [(0.1, round(p, 4)) for p in probabilities[::step]]
+    assert max(kept) <= 6
+    assert found["counts"]["changed"] == count
+    largest = sorted(range(count), key=lambda i: -abs(probabilities[i] - 0.1))[:3]
+    assert [c["frame"] for c in found["changed"]] == largest
 
 
 def test_recordings_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from explain_cnn_ros.analysis.inputs import Inputs, open_input, recording_of
 from explain_cnn_ros.analysis.job import AnalysisError, Outcome, no_encoder
 from explain_cnn_ros.analysis.labelled_source import LabelledSource
 from explain_cnn_ros.analysis.labels import FrameLabels, Label
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.bags.bag_source import BagSource
 from explain_cnn_ros.bags.detections import DetectionMessage
 from explain_cnn_ros.bags.frame_source import Frame
@@ -438,7 +439,7 @@ class TestCluster:
         assert readings == [walk, walk]
         source, _ = open_input(walk, studio.settings(label_topic=TOPIC))
         assert isinstance(source, LabelledSource)
-        first = recording_of(source, studio.settings(label_topic=TOPIC)).detected
+        first = recording_of(source, studio.settings(label_topic=TOPIC), LabelsBySource()).detected
         assert source.labels is first
         source.release()
         assert source.labels is not first

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from explain_cnn_ros.analysis.compare import main as compare
-from explain_cnn_ros.analysis.inputs import Inputs, reading
+from explain_cnn_ros.analysis.inputs import Inputs, reading, recording_of
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.parts import PartStore
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.bags.sources import SourceError, open_source
 
 
@@ -36,6 +37,18 @@ def test_labels_of_an_input_that_is_away_are_not_named(studio, bag, tmp_path: Pa
     assert list(inputs.missing) == [1]
     assert inputs.notes == []
     inputs.close()
+
+
+def test_windows_of_a_stretch_of_time_are_stored_as_sparsely_as_those_of_a_recording(studio, tmp_path) -> None:
+    """Twenty of the sixty frames lie in the interval, and two of them shall be decided again."""
+    bag = studio.record(tmp_path / "bag", [studio.jpeg(0)] * 60)
+    strides = []
+    for interval in ({}, {"start": 1.0, "end": 3.0}, {"start": 5.85}):
+        settings = studio.settings(silence_frames=2, **interval)
+        source = open_source(bag, settings)
+        strides.append(recording_of(source, settings, LabelsBySource()).stride)
+        source.close()
+    assert strides == [30, 10, 1]
 
 
 def test_an_input_that_vanishes_is_lost_and_named(studio, tmp_path: Path) -> None:

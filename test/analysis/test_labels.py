@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from explain_cnn_ros.analysis.label_file import read_labels
-from explain_cnn_ros.analysis.labels import FrameLabels, Label, Span, labels_of, uncovered
+from explain_cnn_ros.analysis.labels import FrameLabels, Label, Span, uncovered
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource, RecordingLabels
 
 SECOND = 10**9
 
@@ -65,7 +66,8 @@ def test_a_copied_log_time_is_the_time_of_its_frame(tmp_path: Path) -> None:
     """To the nanosecond, as far as a frame's time can be told from another."""
     for time in (1_700_000_000_123_456_789, 1_699_999_999_999_999_871):
         (label,) = read_labels(write(tmp_path, f"start,end,person\n{time},{time + 10**6},1\n"))
-        assert label.covers("", time, 0) and not label.covers("", time + 10**6, 0)
+        found = RecordingLabels([label], 0)
+        assert found.at(time).person is True and found.at(time + 10**6).person is None
 
 
 def test_labels_that_cover_nothing_are_named() -> None:
@@ -86,6 +88,9 @@ def test_labels_that_cover_nothing_are_named() -> None:
     ]
     (late,) = uncovered([Label(START + 21, START + 22, True, "front")], spans)
     assert late.endswith("the recordings were made from 1700000000 to 1700000020 s, counted from 1970")
+    assert uncovered([Label(0, 5, True, "/data/front.mcap")], [*spans, Span("/data/front.mcap.old", 0, 0)]) == []
+    (short,) = uncovered([Label(30, 31, True, "/data/front.mcap")], [*spans, Span("/data/front.mcap.old", 0, 0)])
+    assert short.endswith("the longest of the recordings ends after 20 s")
     assert uncovered([Label(30, 31, True, "front")] * 9, spans)[-1] == "4 further labels cover no frame either"
 
 
@@ -136,7 +141,7 @@ def test_the_last_one_that_covers_a_frame_counts() -> None:
     ]
 
     def at(seconds: float, source: str = "front.mcap") -> bool | None:
-        return labels_of(labels, source, start + round(seconds * SECOND), start).person
+        return LabelsBySource(labels).of(source, start).at(start + round(seconds * SECOND)).person
 
     assert [at(t) for t in (0, 1.99, 2, 3.99, 4, 6.5, 7, 9.99, 10)] == [
         False, False, True, True, False, True, False, False, None,
@@ -181,7 +186,7 @@ class TestBoxes:
         ]
 
         def at(seconds: float) -> FrameLabels:
-            return labels_of(labels, "front.mcap", round(seconds * SECOND), 0)
+            return LabelsBySource(labels).of("front.mcap", 0).at(round(seconds * SECOND))
 
         assert at(1) == FrameLabels(False, (here,), ())
         assert at(5.5) == FrameLabels(False, (there,), (here,))
@@ -197,8 +202,9 @@ class TestBoxes:
             read_labels(write(tmp_path, f"{head}0,1,ignore,,,,\n"))
         box = (1, 2, 3, 4)
         labels = [Label(0, 9, True, box=box), Label(5, 9, False, box=box, ignore=True)]
-        assert labels_of(labels, "bag", 1 * SECOND, 0) == FrameLabels(None, (box,))
-        assert labels_of(labels, "bag", 6 * SECOND, 0) == FrameLabels(None, (), (), (box,))
+        found = RecordingLabels(labels, 0)
+        assert found.at(1 * SECOND) == FrameLabels(None, (box,))
+        assert found.at(6 * SECOND) == FrameLabels(None, (), (), (box,))
 
     @pytest.mark.parametrize(
         "label",

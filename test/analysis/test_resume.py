@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -354,6 +355,86 @@ def test_a_manifest_that_is_not_utf8(studio, bag, interrupted) -> None:
     (interrupted / "analysis.json").write_bytes(b'{"status": "\xff"}')
     with pytest.raises(AnalysisError, match=r"analysis\.json cannot be read"):
         studio.analyse(interrupted, bag, resume=True)
+
+
+CHANGED = "has changed since a part of it was analysed, so the rest does not fit: give another --output"
+
+
+@pytest.fixture
+def photos(studio, tmp_path) -> Path:
+    """Ten images."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(10):
+        (folder / f"photo{10 + i}.jpg").write_bytes(studio.jpeg(i))
+    return Path(folder)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_images_that_are_added_in_between_are_not_mixed_with_the_others(studio, photos, tmp_path, parts) -> None:
+    """They shift the numbers of the frames, so the results would not fit together."""
+    output, added = tmp_path / "out", photos / "photo05.jpg"
+    studio.interrupt(output, photos, parts=parts, explain_every=0)
+    before = studio.rows(output)
+    added.write_bytes(studio.jpeg(20))
+    outcome = studio.analyse(output, photos, resume=True, explain_every=0)
+    assert not outcome.complete
+    assert outcome.problems == [
+        f"{photos} {CHANGED} to analyse it from its beginning ({len(before)} of its frames were analysed before and "
+        "are in the results)"
+    ]
+    assert studio.rows(output) == before
+    added.unlink()
+    assert studio.analyse(output, photos, resume=True, explain_every=0).complete
+    assert [row["topic"] for row in studio.rows(output)] == [f"photo{10 + i}.jpg" for i in range(10)]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_another_recording_at_the_same_path_does_not_go_on(studio, tmp_path) -> None:
+    bag, jpegs = tmp_path / "bag", [studio.jpeg(i) for i in range(10)]
+    studio.record(bag, jpegs)
+    studio.interrupt(tmp_path / "out", bag, parts=1, explain_every=0)
+    bag.rename(tmp_path / "before")
+    studio.record(bag, jpegs, others=[("/camera/image/compressed", 50_000_000, studio.jpeg(20))])
+    (problem,) = studio.analyse(tmp_path / "out", bag, resume=True, explain_every=0).problems
+    assert CHANGED in problem
+    assert len(studio.rows(tmp_path / "out")) == 4
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("left", [3, 2])
+def test_a_recording_that_became_shorter_does_not_go_on(studio, photos, tmp_path, left) -> None:
+    studio.interrupt(tmp_path / "out", photos, parts=1, explain_every=0)
+    for path in sorted(photos.iterdir())[left:]:
+        path.unlink()
+    (problem,) = studio.analyse(tmp_path / "out", photos, resume=True, explain_every=0).problems
+    assert CHANGED in problem
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_recording_that_grew_at_its_end_goes_on(studio, photos, tmp_path, parts) -> None:
+    """Also if its last part had fewer frames than others."""
+    output = tmp_path / "out"
+    studio.interrupt(output, photos, parts=parts, explain_every=0)
+    for i in range(10, 15):
+        (photos / f"photo{10 + i}.jpg").write_bytes(studio.jpeg(i))
+    assert studio.analyse(output, photos, resume=True, explain_every=0).complete
+    assert studio.analyse(tmp_path / "new", photos, explain_every=0).complete
+    assert studio.files(output) == studio.files(tmp_path / "new")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_change_is_found_after_a_missing_part_as_well(studio, photos, tmp_path) -> None:
+    """The frames before the missing part are the same."""
+    output = tmp_path / "out"
+    studio.interrupt(output, photos, parts=2, explain_every=0)
+    shutil.rmtree(output / "parts" / "00000-0000000")
+    (photos / "photo125.jpg").write_bytes(studio.jpeg(20))
+    (photos / "photo125.jpg").rename(photos / "photo12a.jpg")
+    (problem,) = studio.analyse(output, photos, resume=True, explain_every=0).problems
+    assert CHANGED in problem
 
 
 def truncate(path: Path) -> None:

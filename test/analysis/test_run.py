@@ -17,14 +17,18 @@ from networks_kit import small_classifier, small_network
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
+from explain_cnn_ros.analysis import engine
 from explain_cnn_ros.analysis import run as run_module
 from explain_cnn_ros.analysis.cli import job_of, main, parser
-from explain_cnn_ros.analysis.engine import Analyzer
+from explain_cnn_ros.analysis.engine import Analyzer, Recording
 from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.provenance import fingerprint
+from explain_cnn_ros.analysis.recording_labels import RecordingLabels
+from explain_cnn_ros.analysis.region_labels import LabelledRegions
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.analysis.tables import COLUMNS, description
+from explain_cnn_ros.bags.frame_source import Frame
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.explain.explainer import Explainer
@@ -131,6 +135,42 @@ def test_labels_make_an_error_analysis(studio, bag, tmp_path) -> None:
         assert (row["trigger"] == "wrong") == bool(row["wrong"])
     assert outcome.summary["labelled"] == 10
     assert outcome.summary["wrong"] == sum(bool(row["wrong"]) for row in rows) > 0
+
+
+def test_labels_of_a_recording_are_not_those_of_another(studio, tmp_path) -> None:
+    """The path of run10 contains that of run1, and times from the start of a recording fit both."""
+    folders = [tmp_path / name for name in ("run1", "run10")]
+    for folder in folders:
+        folder.mkdir()
+        for i in range(2):
+            (folder / f"{i}.jpg").write_bytes(studio.jpeg(i))
+    labels = [Label(0, 0.05, True, str(folders[0])), Label(0.05, 0.15, False, "run")]
+    assert studio.analyse(tmp_path / "out", *folders, labels=labels, explain_every=0, explain_wrong=False).complete
+    assert [row["label"] for row in studio.rows(tmp_path / "out")] == [True, False, None, False]
+
+
+def test_missed_persons_that_cannot_be_judged_cost_one_row(studio, monkeypatch) -> None:
+    """One frame does not end a long analysis."""
+    real = Decider.judge
+    calls: list[int] = []
+
+    def judge(self: Decider, image: Any, regions: Any) -> Any:
+        calls.append(len(regions))
+        if len(calls) == 1:
+            raise RuntimeError("CUDA out of memory")
+        return real(self, image, regions)
+
+    monkeypatch.setattr(Decider, "judge", judge)
+    missed = LabelledRegions(True, (None,), ((20.0, 20.0, 30.0, 60.0),))
+    monkeypatch.setattr(engine, "label_regions", lambda *_: missed)
+    frames = [Frame(i, i, i, "/camera", "", studio.picture(i)) for i in range(2)]
+    analyzer = Analyzer(studio.classifier, studio.settings(explain_every=0, explain_wrong=False))
+    part = analyzer.analyze(Recording("walk", RecordingLabels([], 0)), frames)
+    assert calls == [1, 1]
+    errors = part["frames"]["error"].to_pylist()
+    assert errors == ["its missed persons cannot be judged: RuntimeError: CUDA out of memory", None]
+    found = [(row["frame"], row["missed"]) for row in part["regions"].to_pylist()]
+    assert found == [(0, False), (1, False), (1, True)]
 
 
 def test_frames_at_given_times_and_all_of_them(studio, bag, tmp_path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.sources import Place, SourceError, SourceSettings, open_source
 
@@ -54,6 +55,18 @@ def test_a_stretch_of_time(studio, tmp_path) -> None:
     bag = studio.record(tmp_path / "bag", [studio.jpeg(i) for i in range(10)])
     some = frames(bag, SourceSettings(start=0.2, end=0.5))
     assert [(f.index, f.log_time - studio.START) for f in some] == [(0, 2 * 10**8), (1, 3 * 10**8), (2, 4 * 10**8)]
+
+
+def test_the_number_of_frames_in_a_stretch_of_time_is_estimated(studio, tmp_path) -> None:
+    """As if all frames were equally far apart. At least one frame is expected."""
+    bag = studio.record(tmp_path / "bag", [studio.jpeg(i) for i in range(10)])
+    video = studio.film(tmp_path / "clip.avi")
+    stretches = [{}, {"start": 0.2, "end": 0.5}, {"end": 0.3}, {"start": 0.3}, {"end": 99.0}, {"start": 50.0}]
+    totals = [[open_source(path, SourceSettings(**some)).total for some in stretches] for path in (bag, video)]
+    assert totals == [[10, 3, 3, 7, 10, 1], [8, 4, 6, 2, 8, 1]]
+    assert estimated_frames(0, 10**9, SourceSettings(end=0.5)) == 0
+    assert estimated_frames(100, 0, SourceSettings(end=0.5)) == 0
+    assert estimated_frames(100, 0, SourceSettings()) == 100
 
 
 def test_reading_begins_anywhere(studio, tmp_path) -> None:

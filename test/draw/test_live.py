@@ -123,6 +123,15 @@ def test_a_small_window_is_enlarged_where_it_hides_nobody() -> None:
     assert (columns.max() - columns.min() + 1) == pytest.approx(20 * scale, abs=3)
 
 
+@pytest.mark.parametrize("region", [Region(0, 24, 8, 16, 0.9), Region(4, 2, 4, 8, 0.9), Region(1, 1, 1, 16, 0.9)])
+@pytest.mark.parametrize("width", [8, 17, 40, 80, 200])
+def test_frames_of_any_height_are_drawn(width: int, region: Region) -> None:
+    """The enlarged window may find no room beside the text of a low frame, and may be less than a pixel wide."""
+    for height in range(max(8, region.y + region.height), 140, 4):
+        frame = picture((width, height))
+        assert draw_live(frame, live(region, (width, height)), [region]).shape == frame.shape
+
+
 def test_a_large_window_is_not_enlarged() -> None:
     drawn = draw_live(plain(), one_neuron(5, PATCH, region=LARGE), [LARGE])
     assert (drawn[60:400, :190] == 90).all()

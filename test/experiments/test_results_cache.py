@@ -178,12 +178,27 @@ def test_the_key_of_other_networks(residual_classifier: PersonClassifier, change
 
 
 def test_the_key_of_vggs_stays(thin_channels: None) -> None:
-    """Runs of hours are stored under the keys of VGGs, so these must not change."""
+    """Runs of hours are stored under the keys of VGGs, so these must not change.
+
+    They were made with the threshold and the other values of the weights that ship. Other values give other keys.
+    """
     network = VGGClassifier("vgg11", hidden=8)
     for i, parameter in enumerate(network.parameters()):
         parameter.data.fill_(i / 64)
-    info = ModelInfo("vgg11", 8, threshold=0.7)
-    assert key_of(PersonClassifier(network, info, "cpu")) == "63bd90779e02c33c"
+    info = ModelInfo("vgg11", 8, threshold=0.9)
+    key = key_of(PersonClassifier(network, info, "cpu"))
+    assert key == "63bd90779e02c33c"
+    others = [
+        {"threshold": 0.7},
+        {"threshold": 0.5},
+        {"mean": (1.0, 2.0, 3.0)},
+        {"std": (1.0, 2.0, 3.0)},
+        {"classes": ("person", "background")},
+        {"classes": ("background", "pedestrian"), "person": ("pedestrian",)},
+        {"person": ("background",)},
+    ]
+    keys = {key_of(PersonClassifier(network, dataclasses.replace(info, **other), "cpu")) for other in others}
+    assert len(keys | {key}) == 1 + len(others)
 
 
 def test_the_key_does_not_depend_on_names_of_classes() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from explain_kit import threshold_between
 from numpy.typing import NDArray
 
 from explain_cnn_ros.explain.explainer import Explainer
@@ -216,3 +217,16 @@ def test_shares_are_parts_of_the_margin(exact: PersonClassifier, frames: list[An
                 else:
                     assert share == pytest.approx(neuron.score / margin)
                     assert (share > 0) == (name == SUPPORTING)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_decision_is_that_of_the_classifier(
+    thin_classifier: PersonClassifier, window: NDArray[np.uint8], precision: str
+) -> None:
+    """Passes in half precision would decide otherwise, because P(person) is that near to the threshold."""
+    threshold = threshold_between(thin_classifier, window, precision)
+    p = float(thin_classifier.probability(window[None])[0])
+    live = LiveExplainer(thin_classifier, ExplainSettings(compute_precision=precision))
+    found = live.explain(window, Region(0, 0, 32, 64, 0.0), 0, threshold=threshold).explanation
+    assert found.person == (p >= threshold)
+    assert found.region.probability == pytest.approx(p, rel=1e-5)

@@ -84,6 +84,37 @@ def test_a_single_class_of_two_is_exact(seed: int, target: int, dtype: torch.dty
     assert torch.equal(probability(row, target), share) and torch.equal(probability(row, [target]), share)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("others", "target"), [([0.0], 1), ([0.5, -3.0, 0.25], 2), ([0.5, -3.0, 0.25], (1, 2))])
+@pytest.mark.parametrize("of_margin", [-30.0, -17.0, -2.0, 0.0, 2.0, 10.0, 17.0, 30.0])
+def test_the_gradient_is_that_of_float64(
+    dtype: torch.dtype, others: list[float], target: int | tuple[int, ...], of_margin: float
+) -> None:
+    """P is rounded to 1 from a margin of 17 on, but its gradient is not 0 there."""
+    first = target if isinstance(target, int) else target[0]
+    row = torch.tensor([[*others[:first], of_margin, *others[first:]]]).to(dtype)
+    exact, rounded = row.double().requires_grad_(), row.clone().requires_grad_()
+    targets = [target] if isinstance(target, int) else list(target)
+    share = exact.softmax(-1)
+    remaining = [index for index in range(row.shape[1]) if index not in targets]
+    # P (1 - P) from the other classes, whose sum is not rounded to 0.
+    p, rest = share[:, targets].sum(), share[:, remaining].sum()
+    expected = torch.zeros_like(share)
+    expected[:, targets] = share[:, targets] * rest
+    expected[:, remaining] = -share[:, remaining] * p
+    value = probability(rounded, target)
+    assert torch.equal(value, probability(row, target))
+    value.sum().backward()
+    assert rounded.grad is not None
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-3
+    smallest = 0.0 if dtype == torch.float32 else 1e-7
+    torch.testing.assert_close(rounded.grad.double(), expected.detach(), rtol=tolerance, atol=smallest)
+    # Where float64 does not round P to 1 either, autograd through its softmax says the same.
+    if abs(of_margin) <= 17:
+        share[:, targets].sum().backward()
+        torch.testing.assert_close(exact.grad, expected.detach(), rtol=1e-6, atol=0.0)
+
+
 @pytest.mark.parametrize("targets", [(), (0, 1, 2)])
 def test_some_classes_are_targets_and_some_are_not(targets: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least one class must be, and one must not"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -67,4 +68,38 @@ def test_gpus_use_tf32_only_if_it_is_named(name: str, tf32_before: bool) -> None
 
     with pytest.raises(KeyError):
         fail()
+    assert tf32_flags() == (tf32_before, tf32_before)
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+@pytest.mark.parametrize(("first", "second"), [("float32", "tf32"), ("tf32", "float32"), ("tf32", "tf32")])
+@pytest.mark.parametrize("ends_first", ["first", "second"])
+def test_threads_that_run_at_the_same_time(first: str, second: str, ends_first: str, tf32_before: bool) -> None:
+    """The flags are those of the whole process: no pass in float32 runs in TF32, and nothing stays in force."""
+    allowed = {}
+    begun, may_end, ended = ({name: threading.Event() for name in ("first", "second")} for _ in range(3))
+
+    def run(name: str, named: str) -> None:
+        with precision(named, torch.device("cuda")):
+            begun[name].set()
+            may_end[name].wait(60)
+            allowed[name] = tf32_flags()
+        ended[name].set()
+
+    threads = {name: threading.Thread(target=run, args=(name, n)) for name, n in (("first", first), ("second", second))}
+    for name in ("first", "second"):
+        threads[name].start()
+        assert begun[name].wait(60)
+    together = tf32_flags()
+    ends_last = "first" if ends_first == "second" else "second"
+    for name in (ends_first, ends_last):
+        may_end[name].set()
+        assert ended[name].wait(60)
+        threads[name].join(60)
+    assert together == (first == second == "tf32",) * 2
+    precisions = {"first": first, "second": second}
+    assert allowed == {
+        ends_first: (first == second == "tf32",) * 2,
+        ends_last: (precisions[ends_last] == "tf32",) * 2,
+    }
     assert tf32_flags() == (tf32_before, tf32_before)

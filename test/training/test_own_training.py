@@ -147,6 +147,35 @@ def test_the_loss_is_that_of_the_decision(tmp_path):
 # Start from weights.
 
 
+def test_without_a_main_training_the_rounds_have_whole_windows(tmp_path, monkeypatch):
+    """The first stage is done, and there are no steps of the main training. It is interrupted in the first round."""
+    rounds = []
+
+    def interrupted(made: Trainer, number: int) -> None:
+        rounds.append((number, made.network))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_end_round", interrupted)
+    settings = TrainSettings(small_steps=1, steps=0, architecture="vgg11", hidden=8)
+    made = Trainer(no_images(), settings, tmp_path, CPU)
+    features = made.network.features.state_dict()
+    made.step = 1
+    made.save()
+    for _ in range(2):
+        made = Trainer(no_images(), settings, tmp_path, CPU)
+        assert made.resume()
+        # A part of it is saved: the second time, the network is not enlarged again.
+        assert made.small is (not rounds)
+        with pytest.raises(KeyboardInterrupt):
+            made.run()
+        assert not made.small
+        assert made.network.eval()(torch.zeros(1, 3, 128, 64)).shape == (1, 2)
+    (number, first), (_, second) = rounds
+    assert number == 0
+    assert same_tensors(first, second)
+    assert all(torch.equal(value, features[name]) for name, value in first.features.state_dict().items())
+
+
 def test_the_network_of_the_weights_goes_on(whole_run, tmp_path):
     start = read_weights(weights_of(whole_run))
     made = Trainer(no_images(), train.default_settings("", start), tmp_path, CPU, start)

@@ -50,7 +50,29 @@ def test_other_settings_begin_anew(
     short = dataclasses.replace(SETTINGS, proposer_steps=2)
     train_proposer(full_classifier, images, short, tmp_path)
     train_proposer(full_classifier, images, dataclasses.replace(short, seed=1), tmp_path)
-    assert "belongs to other settings: the proposer is trained anew" in capsys.readouterr().err
+    assert "belongs to other settings or images: the proposer is trained anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["nothing", "mean", "std", "input_size", "persons", "backgrounds", "photos"])
+def test_a_checkpoint_of_other_windows_or_images_is_not_continued(
+    full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path, change: str
+) -> None:
+    """Whatever the proposer learns from decides, not only the settings."""
+    training = Training(full_classifier, images, SETTINGS, tmp_path)
+    training.step = 5
+    training.save()
+    info, network = full_classifier.info, full_classifier.network
+    if change in ("mean", "std"):
+        info = dataclasses.replace(info, **{change: (100.0, 110.0, 120.0)})
+    elif change == "input_size":
+        info = dataclasses.replace(info, input_size=(96, 192))
+    elif change != "nothing":
+        other = [image.copy() for image in getattr(images, change)]
+        other[-1][0, 0, 0] ^= 1
+        images = dataclasses.replace(images, **{change: other})
+    again = Training(PersonClassifier(network, info, "cpu"), images, SETTINGS, tmp_path)
+    again.resume()
+    assert again.step == (5 if change == "nothing" else 0)
 
 
 def test_hard_negatives_are_the_windows_of_highest_margin(

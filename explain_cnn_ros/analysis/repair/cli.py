@@ -5,6 +5,7 @@
 OUT is the output of `analyze` with labels. The last third of each recording is held out. The network learns for some
 minutes from the windows of the other part, wrong and right ones, beside the data that it was trained on. With
 --silence, the neurons of a cause are silenced for good instead, which needs no data; each cure is proved by itself.
+The neurons were found with the help of the held-out windows, so only --unseen can prove the benefit of silencing them.
 DIR gets the weights (training.safetensors, silencing.safetensors), a page with the proof (repair.html), its numbers
 (repair.json), and an analysis of the same recordings by the new weights, which `explain-cnn compare` compares with OUT.
 A repair that was interrupted continues with the same command. With --page, only the page is written again, for instance

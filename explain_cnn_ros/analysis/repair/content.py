@@ -7,7 +7,8 @@ from typing import Any
 
 from explain_cnn_ros.analysis.intervals import mean_interval, wilson
 from explain_cnn_ros.analysis.repair.proof import is_benefit
-from explain_cnn_ros.analysis.repair.text import OLD, judgement
+from explain_cnn_ros.analysis.repair.prover import SILENCING
+from explain_cnn_ros.analysis.repair.text import OLD, held_out_judgement, judgement, left_out
 from explain_cnn_ros.analysis.silencing import spread
 
 #: Maximum numbers of windows of a kind and of a cause that are shown, and of points of a scatter plot.
@@ -41,7 +42,7 @@ def page_content(record: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
         manifest: Manifest of the analysis whose wrong decisions were repaired.
     """
     threshold = record.get("threshold", manifest["threshold"])
-    cures = [_cure(cure, threshold, cure.get("threshold", threshold)) for cure in record["cures"]]
+    cures = [_cure(cure, threshold, record) for cure in record["cures"]]
     causes = manifest.get("causes", {}).get("causes", [])
     return {
         "threshold": threshold,
@@ -87,8 +88,9 @@ def _silenced(record: Row) -> list[int]:
     return [number - 1 for number in record.get("settings", {}).get("silence", ())]
 
 
-def _cure(cure: Row, before: float, after: float) -> dict[str, Any]:
+def _cure(cure: Row, before: float, record: Row) -> dict[str, Any]:
     """Return the verdict, the chosen windows and the points of a cure."""
+    after = cure.get("threshold", before)
     fixed, broken = cure["held_out"]["fixed"], cure["held_out"]["broken"]
     windows: dict[str, list[Row]] = {kind: [] for kind in KINDS}
     for row in cure["windows"]:
@@ -103,9 +105,9 @@ def _cure(cure: Row, before: float, after: float) -> dict[str, Any]:
         "model": cure.get("model"),
         "threshold": after,
         "verdict": _verdict(cure["name"], fixed["count"], broken["count"], fixed["of"] + broken["of"]),
-        "detail": f"{_counted(fixed)} wrong decisions become right, and {_counted(broken)} right ones become wrong.",
+        "detail": _detail(cure, record),
         "unseen": [_unseen_verdict(folder, proof) for folder, proof in cure["unseen"].items()],
-        "status": _status(fixed["count"], broken["count"]),
+        "status": _status(cure["name"], fixed["count"], broken["count"]),
         "again": cure["frames"] is not None,
         "counts": {kind: len(rows) for kind, rows in windows.items()},
         "windows": {kind: _chosen(rows, SHOWN) for kind, rows in windows.items()},
@@ -129,13 +131,23 @@ def _counted(count: Row) -> str:
     return f"{count['count']} of {count['of']} ({100 * count['low']:.0f} to {100 * count['high']:.0f} %)"
 
 
+def _detail(cure: Row, record: Row) -> str:
+    """Return the changes of decisions in words, and what else one has to know about a cure."""
+    fixed, broken = cure["held_out"]["fixed"], cure["held_out"]["broken"]
+    text = f"{_counted(fixed)} wrong decisions become right, and {_counted(broken)} right ones become wrong."
+    if cure["name"] == "training" and (count := record.get("left_out_windows", 0)):
+        text += f" {left_out(count).capitalize()}."
+    return text
+
+
 def _verdict(name: str, fixed: int, broken: int, total: int) -> str:
+    judged = held_out_judgement(name, fixed, broken)
     counted = f"the {name} fixes {fixed} and breaks {broken} of {total} held-out windows"
     if broken > fixed:
-        return f"THE {name.upper()} BREAKS MORE THAN IT FIXES: {counted}; {judgement(fixed, broken)}."
+        return f"THE {name.upper()} BREAKS MORE THAN IT FIXES: {counted}; {judged}."
     if not fixed:
-        return f"The {name} fixes nothing: {counted}; {judgement(fixed, broken)}."
-    return f"{counted[0].upper()}{counted[1:]}: {judgement(fixed, broken)}."
+        return f"The {name} fixes nothing: {counted}; {judged}."
+    return f"{counted[0].upper()}{counted[1:]}: {judged}."
 
 
 def _unseen_verdict(folder: str, proof: Row) -> str:
@@ -145,10 +157,10 @@ def _unseen_verdict(folder: str, proof: Row) -> str:
     return f"Unseen {folder}: {counted}; {judgement(fixed['count'], broken['count'])}."
 
 
-def _status(fixed: int, broken: int) -> str:
+def _status(name: str, fixed: int, broken: int) -> str:
     if broken > fixed or not fixed:
         return "harms"
-    return "proved" if is_benefit(fixed, broken) else "unproved"
+    return "proved" if name != SILENCING and is_benefit(fixed, broken) else "unproved"
 
 
 # The table: sets of rows, each with a cell for the network before and for each cure.
@@ -198,7 +210,7 @@ def _held_out_sets(record: Row, threshold: float) -> list[dict[str, Any]]:
 
     windows = {
         "name": "Held-out windows",
-        "note": "labelled windows of the last part of each recording; the network did not learn from them",
+        "note": _held_out_note([cure["name"] for cure in cures]),
         "rows": [
             _row("decided rightly", *cells(right)),
             _row("false alarms, of the windows without a person", *cells(wrong_of(person=False))),
@@ -229,6 +241,16 @@ def _held_out_sets(record: Row, threshold: float) -> list[dict[str, Any]]:
         ],
     }
     return [windows, searched]
+
+
+def _held_out_note(names: Sequence[str]) -> str:
+    """Return what the held-out windows are, and which part they had in the cures with some names."""
+    parts = ["labelled windows of the last part of each recording"]
+    if names != [SILENCING]:
+        parts.append("the training did not learn from them")
+    if SILENCING in names:
+        parts.append("the neurons that are silenced were found with their help")
+    return "; ".join(parts)
 
 
 def _changes(proofs: Sequence[Row | None]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from explain_cnn_ros.analysis.repair.labelled import LabelledWindow
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError
 from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.sources import Source, SourceError, SourceSettings, open_source
 from explain_cnn_ros.model.windows import Region, crop
-from explain_cnn_ros.training.datasets import BACKGROUND_WINDOW, PERSON_WINDOW
+from explain_cnn_ros.training.datasets import BACKGROUND_WINDOW, PERSON_WINDOW, list_images
 
 Image = NDArray[np.uint8]
+
+#: Names of the files that `write_windows` writes: numbers of the recording, of the frame and of the region.
+WINDOW_FILE = re.compile(r"\d{3,}-\d{7,}-\d{2,}\.png")
 
 
 def frames_of(
@@ -95,6 +99,8 @@ def write_windows(
 ) -> list[LabelledWindow]:
     """Write windows for a training: PNG files in the folders person and background; see `datasets.read_own`.
 
+    The training reads all images of the two folders. Therefore the windows of an earlier run are removed first.
+
     Args:
         inputs: The inputs of the analysis.
         settings: The part of them that was read.
@@ -105,12 +111,15 @@ def write_windows(
         The windows that were written.
 
     Raises:
-        OSError: A file cannot be written.
+        OSError: A file cannot be removed or written.
+        RepairError: One of the folders holds an image that this function has not written. No file is removed then.
     """
+    folders = [folder / name for name in ("person", "background")]
+    _clear(folders)
     numbers = {source: number for number, source in enumerate(dict.fromkeys(window.source for window in windows))}
     written = []
-    for name in ("person", "background"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    for one in folders:
+        one.mkdir(parents=True, exist_ok=True)
     for image, some in frames_of(inputs, settings, windows):
         for window in some:
             _, png = cv2.imencode(".png", np.ascontiguousarray(with_context(image, window.region)[..., ::-1]))
@@ -118,3 +127,19 @@ def write_windows(
             (folder / ("person" if window.person else "background") / name).write_bytes(png.tobytes())
             written.append(window)
     return written
+
+
+def _clear(folders: Sequence[Path]) -> None:
+    """Remove the windows that an earlier run has written into folders. Links are removed, but never followed.
+
+    Raises:
+        OSError: A folder cannot be read, or a file cannot be removed.
+        RepairError: A folder holds another image, which the training would read. No file is removed then.
+    """
+    links = [folder for folder in folders if folder.is_symlink()]
+    images = [path for folder in folders if folder not in links and folder.exists() for path in list_images(folder)]
+    for path in images:
+        if not WINDOW_FILE.fullmatch(path.name):
+            raise RepairError(f"{path} is no window of a repair: move it to another place, or give another --output")
+    for path in links + images:
+        path.unlink()

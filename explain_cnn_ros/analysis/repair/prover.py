@@ -20,6 +20,9 @@ from explain_cnn_ros.training.data import TrainingData
 
 Say = Callable[[str], None]
 
+#: Name of the cure by silencing. Its neurons are found in wrong windows of whole recordings, also in held-out ones.
+SILENCING = "silencing"
+
 
 @dataclass(frozen=True)
 class Cure:
@@ -46,6 +49,11 @@ class Cure:
     unseen: dict[str, WindowProof]
     old: dict[str, Any]
     frames: FrameCounts | None
+
+    @property
+    def proves_benefit(self) -> bool:
+        """Whether the held-out windows prove a benefit; never for a silencing, whose neurons they helped to find."""
+        return self.name != SILENCING and self.proof.proves_benefit
 
 
 @dataclass(frozen=True)

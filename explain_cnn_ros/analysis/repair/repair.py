@@ -12,7 +12,7 @@ from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.job import RepairJob
 from explain_cnn_ros.analysis.repair.labelled import RepairError, Split, split
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
-from explain_cnn_ros.analysis.repair.prover import Cure, Prover, Say
+from explain_cnn_ros.analysis.repair.prover import SILENCING, Cure, Prover, Say
 from explain_cnn_ros.analysis.repair.training import Training, train
 from explain_cnn_ros.explain.damping import damped
 from explain_cnn_ros.explain.network_adapter import Neuron
@@ -89,7 +89,7 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         trained = train(job, job.inria, analysis, before, parts.training, say, phases)
         cures["training"] = trained.network
     if changed is not None:
-        cures["silencing"] = changed
+        cures[SILENCING] = changed
     say("measuring the network before the repair")
     data = None if trained is None else trained.data
     prover = Prover(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from explain_cnn_ros.analysis.intervals import mcnemar
 from explain_cnn_ros.analysis.repair.frames import FrameCounts
+from explain_cnn_ros.analysis.repair.labelled import LEARNED_MAX
 from explain_cnn_ros.analysis.repair.phases import Phase
 from explain_cnn_ros.analysis.repair.proof import is_benefit
-from explain_cnn_ros.analysis.repair.prover import Cure
+from explain_cnn_ros.analysis.repair.prover import SILENCING, Cure
 from explain_cnn_ros.analysis.repair.repair import RepairResult
 
 #: Maximum number of phases whose time is printed.
@@ -55,6 +56,31 @@ def judgement(fixed: int, broken: int) -> str:
     return f"this does not prove a benefit: the difference may be chance (McNemar's exact test, {p})"
 
 
+def held_out_judgement(name: str, fixed: int, broken: int) -> str:
+    """Return whether the held-out windows prove a benefit of a cure.
+
+    Args:
+        name: Name of the cure.
+        fixed: Number of held-out windows that become right.
+        broken: Number of held-out windows that become wrong.
+    """
+    if name == SILENCING and is_benefit(fixed, broken):
+        return (
+            "this does not prove a benefit, because the neurons were found with the help of these windows: only "
+            "recordings that took no part (--unseen) can prove it"
+        )
+    return judgement(fixed, broken)
+
+
+def left_out(count: int) -> str:
+    """Return how many windows the network did not learn from, because there were too many.
+
+    Args:
+        count: Number of these windows.
+    """
+    return f"windows that were left out of the training, which takes at most {LEARNED_MAX}: {count}"
+
+
 def duration(phases: Sequence[Phase]) -> str:
     """Return the time of a repair in words: the sum, and the longest phases."""
     total = sum(phase.seconds for phase in phases)
@@ -71,7 +97,7 @@ def _minutes(seconds: float) -> str:
 def lines(result: RepairResult, cure: Cure) -> list[str]:
     """Return the proof of a cure, a sentence a line, the verdict first."""
     proof = cure.proof
-    found = [verdict(cure), judgement(proof.fixed.count, proof.broken.count)]
+    found = [verdict(cure), held_out_judgement(cure.name, proof.fixed.count, proof.broken.count)]
     found += [f"false alarms fixed: {proof.fixed_alarms.text}; missed persons fixed: {proof.fixed_missed.text}"]
     for number, counted in proof.by_cause.items():
         name = result.causes[number]["name"]
@@ -84,6 +110,8 @@ def lines(result: RepairResult, cure: Cure) -> list[str]:
             f"{folder}: {unseen.fixed.text} wrong windows fixed, {unseen.broken.text} right ones broken; "
             f"{judgement(unseen.fixed.count, unseen.broken.count)}"
         ]
+    if cure.name == "training" and result.split.left_out:
+        found += [left_out(result.split.left_out)]
     if cure.name == "training" and result.trained and result.trained.share < 1:
         found += [f"the weights are a mean: {result.trained.share:.0%} of those after the training, the rest before it"]
     if cure.old:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from explain_cnn_ros.analysis.labels import labels_of
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.analysis.review.label_times import frame_interval
 from explain_cnn_ros.analysis.review.labels_writer import LabelsWriter, WindowKey, window_key
 from explain_cnn_ros.analysis.review.order import in_order
 from explain_cnn_ros.analysis.review.scores import reasons, scores_of
 from explain_cnn_ros.analysis.review.stored import FrameKey
 from explain_cnn_ros.analysis.review.windows import UNKNOWN, DecidedWindows, ReviewedAnalysis
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.model.windows import Region
 
 
@@ -89,16 +90,19 @@ def build_queue(
     windows: list[ReviewWindow] = []
     missing: Counter[str] = Counter()
     answered = unclocked = 0
+    # Without the recording, its start is not known. It is needed only for times that are counted from there.
+    begins = {source: int(line.times.min()) for source, line in analysis.timelines.items()} | dict(starts)
+    by_source = LabelsBySource(labels.whole, map(printable, analysis.inputs))
+    whole = {source: by_source.of(source, begins[source]) for source in found.sources}
     for position in in_order(found, total):
         source = found.sources[found.source[position]]
         frame, log_time = int(found.frame[position]), int(found.log_time[position])
-        # Without the recording, its start is not known. It is needed only for times that are counted from there.
-        start = starts.get(source, int(analysis.timelines[source].times.min()))
+        start = begins[source]
         x, y, width, height = found.region[position].tolist()
         region = Region(x, y, width, height, float(found.probability[position]))
         key = window_key(frame_interval(log_time, start), source, None if analysis.whole else region)
         # A person in the frame is taken for the one of its best window.
-        person = labels_of(labels.whole, source, log_time, start).person
+        person = whole[source].at(log_time).person
         labelled = person is False or (person is True and _is_best(found, position))
         if found.label[position] != UNKNOWN or key in labels.answered or labelled:
             answered += 1

@@ -17,6 +17,7 @@ from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.labels import Label
 from explain_cnn_ros.analysis.manifest import MANIFEST
 from explain_cnn_ros.analysis.pages import page_data
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource
 from explain_cnn_ros.explain.settings import ExplainSettings
 
 INFLUENCE = ExplainSettings.preset("live", layers=(3, 5), top_n=3, proof="none")
@@ -55,7 +56,7 @@ def test_each_wrong_window_belongs_to_one_cause_or_to_none(studio, analysed: Pat
 def test_silencing_is_measured(studio, bag, analysed: Path) -> None:
     """The oracle decides each window of the recording again, with the neurons of the cause silenced."""
     (cause, *_) = causes_in(analysed)["causes"]
-    analyzer = Analyzer(studio.classifier, studio.job(Path("x"), bag, **SETTINGS).settings, LABELS)
+    analyzer = Analyzer(studio.classifier, studio.job(Path("x"), bag, **SETTINGS).settings, LabelsBySource(LABELS))
     channels = {layer: [n["channel"] for n in cause["neurons"] if n["layer"] == layer] for layer in (3, 5)}
     members = {window["frame"] for window in cause["windows"]}
     counts = {"turned_right": 0, "right": 0, "turned_wrong": 0}

@@ -196,6 +196,17 @@ def test_an_interrupted_repair_goes_on(
     assert same_tensors(one.network, other.network)
 
 
+def test_other_windows_do_not_continue_a_training(
+    studio, analysed: Path, data: list[str], repaired: tuple[Path, int], tmp_path: Path, capsys
+) -> None:
+    """With a larger --held-out, the network would be proved on windows that it has learned from."""
+    output = shutil.copytree(repaired[0], tmp_path / "out")
+    before = {path.name for path in (output / "windows").glob("*/*.png")}
+    assert main(command(studio, analysed, output, *data, "--no-again", "--held-out", "0.7")) == 1
+    assert "belongs to a training with other settings: give the same settings" in capsys.readouterr().err
+    assert {path.name for path in (output / "windows").glob("*/*.png")} < before
+
+
 def test_silencing_needs_no_data(studio, analysed: Path, repaired: tuple[Path, int], tmp_path: Path, capsys) -> None:
     status = main(command(studio, analysed, tmp_path / "out", "--silence", "1", "--no-again"))
     assert status in (0, 4)

@@ -185,6 +185,43 @@ def test_the_verdict_comes_first(fixed: int, broken: int, status: str, text: str
     assert first["verdict"].startswith(text)
 
 
+def test_held_out_windows_never_prove_a_silencing() -> None:
+    """The same numbers prove the training. Recordings that took no part prove both."""
+    record = old_record()
+    for one in record["cures"]:
+        one |= {"held_out": proof((23, 40), (1, 60)), "unseen": {"walk": proof((30, 40), (2, 60))}}
+    content = page_content(record, manifest())
+    training, silencing = content["cures"]
+    assert (training["status"], silencing["status"]) == ("proved", "unproved")
+    assert "this does not prove a benefit, because the neurons were found with" in silencing["verdict"]
+    assert silencing["unseen"] == training["unseen"]
+    assert "this proves a benefit" in silencing["unseen"][0]
+    notes = {}
+    for cures in (record["cures"][:1], record["cures"][1:], record["cures"]):
+        (found,) = (part for part in page_content(record | {"cures": cures}, manifest())["sets"][:1])
+        notes[tuple(one["name"] for one in cures)] = found["note"].split("; ")[1:]
+    learned, helped = "the training did not learn from them", "the neurons that are silenced were found with their help"
+    assert notes == {
+        ("training",): [learned],
+        ("silencing",): [helped],
+        ("training", "silencing"): [learned, helped],
+    }
+    # Harm is proved all the same.
+    record["cures"][1]["held_out"] = proof((1, 40), (23, 60))
+    silencing = page_content(record, manifest())["cures"][1]
+    assert silencing["status"] == "harms"
+    assert "this proves harm" in silencing["verdict"]
+
+
+def test_windows_that_were_left_out_are_named() -> None:
+    record = old_record()
+    before = [one["detail"] for one in page_content(record, manifest())["cures"]]
+    record["left_out_windows"] = 12
+    after = [one["detail"] for one in page_content(record, manifest())["cures"]]
+    assert after[0] == before[0] + " Windows that were left out of the training, which takes at most 20000: 12."
+    assert after[1] == before[1]
+
+
 def test_windows_by_what_became_of_them() -> None:
     training, silencing = page_content(old_record(), manifest())["cures"]
     frames = {kind: [row["frame"] for row in some] for kind, some in training["windows"].items()}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,12 +19,23 @@ from explain_cnn_ros.analysis.intervals import wilson
 from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
-from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, split
+from explain_cnn_ros.analysis.repair.job import RepairJob
+from explain_cnn_ros.analysis.repair.labelled import (
+    LEARNED_MAX,
+    LabelledWindow,
+    RepairError,
+    Split,
+    choose_learned,
+    labelled_windows,
+    split,
+)
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.proof import Count, Judged, judge, window_proof
-from explain_cnn_ros.analysis.repair.prover import Prover
-from explain_cnn_ros.analysis.repair.text import duration, judgement
+from explain_cnn_ros.analysis.repair.prover import Cure, Prover
+from explain_cnn_ros.analysis.repair.record import record_of
+from explain_cnn_ros.analysis.repair.text import duration, held_out_judgement, judgement, lines
 from explain_cnn_ros.analysis.settings import AnalysisSettings
+from explain_cnn_ros.bags.reader import CLOCK_UNSET
 from explain_cnn_ros.bags.sources import SourceSettings, open_source
 from explain_cnn_ros.explain.damping import damped
 from explain_cnn_ros.explain.network_adapter import Neuron
@@ -37,6 +53,22 @@ def window(
 ) -> LabelledWindow:
     region = Region(10, 20, 40, 80, 0.5)
     return LabelledWindow(source, round(10 * seconds), round(seconds * SECOND), 0, region, person, wrong, cause)
+
+
+def result_of(*cures: Cure, left_out: int = 0) -> SimpleNamespace:
+    """The result of a repair with some cures."""
+    return SimpleNamespace(
+        job=RepairJob(Path("analysed"), Path("repaired")),
+        before=SimpleNamespace(info=SimpleNamespace(architecture="vgg11"), model_hash="abc", device="cpu"),
+        threshold=0.5,
+        causes=[],
+        split=Split((), (), left_out),
+        old={},
+        frames=FrameCounts(0, 0, 0, 0),
+        cures=cures,
+        trained=None,
+        phases=[],
+    )
 
 
 class TestSplit:
@@ -62,10 +94,102 @@ class TestSplit:
         assert [len(parts.training), len(parts.held_out)] == [2, 3]
 
     def test_without_wrong_windows_and_with_a_single_one(self) -> None:
-        assert [len(part) for part in vars(split([window(10 * t) for t in range(9)])).values()] == [6, 3]
+        parts = split([window(10 * t) for t in range(9)])
+        assert [len(parts.training), len(parts.held_out)] == [6, 3]
         parts = split([window(0, wrong=True), window(30)])
         assert parts.training == ()
         assert len(parts.held_out) == 2
+
+    def test_no_window_is_near_a_held_out_one_of_another_recording(self) -> None:
+        """Recording b begins half a second after the end of a: its first frames resemble the held-out ones of a."""
+        start = CLOCK_UNSET // SECOND
+        first = [window(start + t, wrong=True) for t in range(10)]
+        second = [window(start + 9.5 + t, wrong=True, source="b") for t in range(10)]
+        parts = split(first + second, held_out=0.5)
+        assert [w.log_time // SECOND - start for w in parts.held_out] == [5, 6, 7, 8, 9, 14, 15, 16, 17, 18]
+        # Of b, the windows at 9.5 and 10.5 s are left out as well: the last one of a is at 9 s.
+        assert [w.log_time / SECOND - start for w in parts.training] == [0, 1, 2, 11.5]
+        assert [w.source for w in parts.training] == ["a", "a", "a", "b"]
+
+    def test_two_cameras_of_one_scene(self) -> None:
+        """The cut of b is later than that of a. Windows of b exactly two seconds from a held-out one are left out."""
+        start = CLOCK_UNSET // SECOND
+        one = [window(start + t, wrong=True) for t in (0, 1, 20, 30)]
+        other = [window(start + t, wrong=True, source="b") for t in (0, 17.5, 18, 20, 22, 22.5, 40, 41, 50, 51, 52, 53)]
+        parts = split(one + other, held_out=0.5)
+        assert [w.log_time / SECOND - start for w in parts.held_out] == [20, 30, 40, 41, 50, 51, 52, 53]
+        assert [w.log_time / SECOND - start for w in parts.training] == [0, 1, 0, 17.5, 22.5]
+
+    def test_times_without_a_real_clock_are_not_compared(self) -> None:
+        """Both recordings count from their own start, for instance two videos."""
+        windows = [window(t, wrong=True, source=source) for source in "ab" for t in (0, 5, 10, 20)]
+        windows += [window(t, wrong=True, source="c") for t in (10, 20, 30, 40)]
+        parts = split(windows, held_out=0.5)
+        assert [w.log_time // SECOND for w in parts.training] == [0, 5, 0, 5, 10, 20]
+
+    def test_windows_that_are_too_many_are_left_out(self) -> None:
+        """All five wrong ones are chosen. Of the 90 right ones, 15 that are evenly spread are chosen."""
+        windows = [window(t, wrong=t % 18 == 7) for t in range(95)]
+        chosen = choose_learned(windows, 20)
+        assert [w for w in chosen if w.wrong] == [w for w in windows if w.wrong]
+        right = [number for number, w in enumerate(w for w in windows if not w.wrong) if w in chosen]
+        assert len(right) == 15 and right[0] == 0 and right[-1] == 89
+        assert {after - before for before, after in itertools.pairwise(right)} == {6, 7}
+        assert chosen == sorted(chosen, key=lambda w: w.log_time)
+        assert choose_learned(windows, 95) == windows
+
+    @pytest.mark.parametrize(("right", "expected"), [(50, (10, 10)), (10, (10, 10)), (4, (16, 4)), (0, (20, 0))])
+    def test_right_windows_keep_half_of_the_places(self, right: int, expected: tuple[int, int]) -> None:
+        windows = [window(t, wrong=t >= right) for t in range(right + 50)]
+        chosen = choose_learned(windows, 20)
+        assert (sum(w.wrong for w in chosen), sum(not w.wrong for w in chosen)) == expected
+
+    def test_the_number_of_windows_that_are_left_out_is_known(self) -> None:
+        """46 kB each: those of an hour with labels for each frame would take some gigabytes."""
+        shared = window(0)
+        windows = [shared] * (LEARNED_MAX + 7) + [window(10, wrong=True)]
+        parts = split(windows)
+        assert (len(parts.training), len(parts.held_out), parts.left_out) == (LEARNED_MAX, 1, 7)
+
+
+class TestTables:
+    """Reading of the labelled windows of an analysis."""
+
+    @pytest.fixture
+    def output(self, tmp_path: Path) -> Path:
+        """An analysis of 10,000 frames with 2 regions each. One region of frame 7 and two of frame 9000 have labels."""
+        labels = {(7, 1): True, (9000, 0): False, (9000, 1): True}
+        keys = [(frame, region) for frame in range(10_000) for region in range(2)]
+        count = len(keys)
+        regions = {"source": ["walk"] * count, "frame": [k[0] for k in keys], "region": [k[1] for k in keys]}
+        regions |= {name: [k[1] for k in keys] for name in ("x", "y", "width", "height")}
+        regions |= {"probability": [0.25] * count, "label": [labels.get(k) for k in keys]}
+        regions |= {"wrong": [labels.get(k) for k in keys]}
+        numbers = list(range(10_000))
+        frames = {"source": ["walk"] * 10_000, "frame": numbers, "log_time": [SECOND * number for number in numbers]}
+        for name, columns in (("regions", regions), ("frames", frames)):
+            pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        return tmp_path
+
+    def test_labelled_windows_are_found(self, output: Path) -> None:
+        causes = [{"windows": []}, {"windows": [{"source": "walk", "frame": 9000, "region": 1}]}]
+        found = labelled_windows(output, causes)
+        assert found == [
+            LabelledWindow("walk", 7, 7 * SECOND, 1, Region(1, 1, 1, 1, 0.25), True, True),
+            LabelledWindow("walk", 9000, 9000 * SECOND, 0, Region(0, 0, 0, 0, 0.25), False, False),
+            LabelledWindow("walk", 9000, 9000 * SECOND, 1, Region(1, 1, 1, 1, 0.25), True, True, 1),
+        ]
+
+    def test_regions_without_a_label_take_no_memory(self, output: Path) -> None:
+        """As Python values, the 20,000 regions would take more than 10 MB, and the 10,000 frames more than 3 MB."""
+        labelled_windows(output)
+        tracemalloc.start()
+        try:
+            labelled_windows(output)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1_000_000
 
 
 class TestWindows:
@@ -106,6 +230,49 @@ class TestWindows:
         images = {entry.index: entry.load().image for entry in open_source(bag).entries()}
         np.testing.assert_array_equal(own.persons[1].read(), with_context(images[4], regions[4][0]))
         np.testing.assert_array_equal(own.backgrounds[0].read(), with_context(images[4], regions[4][1]))
+
+    @pytest.fixture
+    def recorded(self, studio, tmp_path: Path) -> tuple[Path, list[LabelledWindow]]:
+        """A recording of four frames, and a window of a person in each of them."""
+        bag = Path(studio.record(tmp_path / "bag", [studio.jpeg(i) for i in range(4)]))
+        source = open_source(bag)
+        regions = [Region(5, 6, 20, 40, 0.1)]
+        entries = list(source.entries())
+        return bag, [LabelledWindow(source.name, e.index, e.log_time, 0, regions[0], True, True) for e in entries]
+
+    def test_windows_of_an_earlier_run_are_removed(self, recorded, tmp_path: Path) -> None:
+        """The second run holds out more frames, and a label was corrected. Files that are no images stay."""
+        bag, windows = recorded
+        own = tmp_path / "own"
+        write_windows([bag], SourceSettings(), windows, own)
+        (own / "person/notes.txt").write_text("mine")
+        corrected = [dataclasses.replace(windows[0], person=False), windows[1]]
+        assert write_windows([bag], SourceSettings(), corrected, own) == corrected
+        assert sorted(path.name for path in (own / "person").iterdir()) == ["000-0000001-00.png", "notes.txt"]
+        assert [path.name for path in (own / "background").iterdir()] == ["000-0000000-00.png"]
+
+    def test_images_of_somebody_else_stay(self, recorded, tmp_path: Path) -> None:
+        bag, windows = recorded
+        own = tmp_path / "own"
+        write_windows([bag], SourceSettings(), windows, own)
+        (own / "background/holiday.PNG").write_bytes(b"mine")
+        with pytest.raises(RepairError, match=r"holiday.PNG is no window of a repair: move it to another place"):
+            write_windows([bag], SourceSettings(), windows[:1], own)
+        assert len(list(own.glob("*/*"))) == len(windows) + 1
+
+    def test_links_are_not_followed(self, recorded, tmp_path: Path) -> None:
+        """A link to a folder or to a file is removed; what it names stays as it is."""
+        bag, windows = recorded
+        own, away = tmp_path / "own", tmp_path / "away"
+        write_windows([bag], SourceSettings(), windows, away)
+        before = {path: path.read_bytes() for path in (away / "person").iterdir()}
+        (own / "background").mkdir(parents=True)
+        (own / "background/000-0000003-00.png").symlink_to(away / "person/000-0000003-00.png")
+        (own / "person").symlink_to(away / "person")
+        write_windows([bag], SourceSettings(), windows[:1], own)
+        assert {path: path.read_bytes() for path in (away / "person").iterdir()} == before
+        assert not (own / "person").is_symlink()
+        assert [path.name for path in own.glob("*/*")] == ["000-0000000-00.png"]
 
 
 class TestSilencing:
@@ -199,6 +366,39 @@ class TestProof:
     )
     def test_the_judgement_in_words(self, fixed: int, broken: int, text: str) -> None:
         assert judgement(fixed, broken) == text
+        assert held_out_judgement("training", fixed, broken) == text
+        # The held-out windows helped to find the neurons that are silenced, so they prove only that it does harm.
+        found_there = "this does not prove a benefit, because the neurons were found with the help of these windows"
+        expected = found_there if text.startswith("this proves a benefit") else text
+        assert held_out_judgement("silencing", fixed, broken).startswith(expected)
+
+    @pytest.mark.parametrize(("name", "proved"), [("training", True), ("silencing", False)])
+    def test_held_out_windows_never_prove_a_silencing(self, name: str, proved: bool) -> None:
+        """All windows become right. The record, the lines and the exit status of both cures agree."""
+        judged = tuple(Judged(window(i, person=False), 0.7, 0.1) for i in range(6))
+        proof = window_proof(judged, (0.5, 0.5))
+        cure = Cure(name, Path(f"{name}.safetensors"), "abc", 0.5, judged, proof, {"walk": proof}, {}, None)
+        assert cure.proves_benefit is proved
+        assert proof.proves_benefit and not proof.harms
+        result = result_of(cure)
+        (recorded,) = record_of(result)["cures"]
+        assert recorded["proves_benefit"] is proved
+        told = lines(result, cure)
+        assert told[0].startswith(f"{name}: of the held-out windows, 6 of 6")
+        assert told[1].startswith("this proves a benefit") is proved
+        assert ("only recordings that took no part (--unseen) can prove it" in told[1]) is not proved
+        # Recordings that took no part prove both cures.
+        assert "this proves a benefit on these windows" in told[-1] and told[-1].startswith("walk: ")
+
+    def test_windows_that_were_left_out_are_named(self) -> None:
+        proof = window_proof([Judged(window(0, person=False), 0.7, 0.1)], (0.5, 0.5))
+        training, silencing = (
+            Cure(name, Path(name), "abc", 0.5, (), proof, {}, {}, None) for name in ("training", "silencing")
+        )
+        result = result_of(training, silencing, left_out=12)
+        assert "windows that were left out of the training, which takes at most 20000: 12" in lines(result, training)
+        assert not any("left out" in line for line in lines(result, silencing))
+        assert record_of(result)["left_out_windows"] == 12
 
     def test_the_time_in_words(self) -> None:
         phases = [Phase("reading", 3), Phase("training", 240), Phase("deciding", 50), Phase("writing", 1)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explain_cnn_ros.analysis.label_file import read_labels
-from explain_cnn_ros.analysis.labels import labels_of
+from explain_cnn_ros.analysis.recording_labels import LabelsBySource, RecordingLabels
 from explain_cnn_ros.analysis.region_labels import label_regions
 from explain_cnn_ros.analysis.review import labels_writer
 from explain_cnn_ros.analysis.review.label_times import frame_interval
@@ -31,7 +31,7 @@ def key(i: int, source: str = "/data/walk"):
 
 
 def labels_at(path: Path, log_time: int, source: str = "/data/walk", start: int = START):
-    return labels_of(read_labels(path), source, log_time, start)
+    return LabelsBySource(read_labels(path), [source]).of(source, start).at(log_time)
 
 
 @given(
@@ -45,11 +45,12 @@ def test_a_label_covers_exactly_its_frame(tmp_path_factory, log_time: int, elaps
     start = max(0, log_time - elapsed)
     LabelsWriter(path).append(window_key(frame_interval(log_time, start), "walk", None), Answer.PERSON)
     (label,) = read_labels(path)
-    assert label.covers("/data/walk", log_time, start)
+    found = RecordingLabels([label], start)
+    assert found.at(log_time).person is True
     steps = (480, 10**3, 10**6) if log_time >= 10**17 else (1, 2, 10**6) if elapsed <= 10**6 else (4, 10**6)
     for step in steps:
-        assert not label.covers("/data/walk", log_time - step, start)
-        assert not label.covers("/data/walk", log_time + step, start)
+        assert found.at(log_time - step).person is None
+        assert found.at(log_time + step).person is None
 
 
 def test_times_are_those_of_the_tables() -> None:

@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 from explain_cnn_ros.analysis.label_file import read_labels
+from explain_cnn_ros.analysis.labels import FrameLabels
 from explain_cnn_ros.analysis.parts import PartStore
+from explain_cnn_ros.analysis.recording_labels import RecordingLabels
 from explain_cnn_ros.analysis.review.cli import main
 from explain_cnn_ros.analysis.review.labels_writer import Answer
 from explain_cnn_ros.analysis.tables import table_of
@@ -103,7 +105,8 @@ def answer_until_killed(one: Running, confirmed: list[int]) -> None:
 def labelled_frames(studio, output: Path, path: Path) -> list[int]:
     """Frames of the labels in a file, in its order. Each label covers one frame."""
     times = [row["log_time"] for row in studio.rows(output)]
-    found = [[f for f, time in enumerate(times) if label.covers(label.source, time, 0)] for label in read_labels(path)]
+    labels = [RecordingLabels([label], 0) for label in read_labels(path)]
+    found = [[f for f, time in enumerate(times) if label.at(time) != FrameLabels()] for label in labels]
     assert all(len(frames) == 1 for frames in found)
     return [frames[0] for frames in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import cv2
@@ -241,6 +242,39 @@ def test_labels_of_whole_frames_have_no_box(tables, tmp_path) -> None:
         analysis = tables.read(settings={"regions": mode})
         queue = build_queue(analysis, LabelsWriter(tmp_path / "labels.csv"), {"walk": START}, (), 1)
         assert queue.windows[0].key[3:] == expected
+
+
+def test_a_label_of_a_recording_is_not_taken_for_one_of_another(tables, tmp_path) -> None:
+    """Windows of whole frames of run10 are shown, though its path contains that of run1, which has all its labels."""
+    for source in ("data/run1", "data/run10"):
+        tables.add(source, [0.5, 0.6], times=[0, 10 * SECOND])
+    analysis, labels = tables.read(settings={"regions": "whole"}), LabelsWriter(tmp_path / "labels.csv")
+    starts = {"data/run1": 0, "data/run10": 0}
+    for window in build_queue(analysis, labels, starts, (), 100).windows:
+        if window.source == "data/run1":
+            labels.append(window.key, Answer.NOBODY)
+    queue = build_queue(analysis, LabelsWriter(tmp_path / "labels.csv"), starts, (), 100)
+    assert [(w.source, w.frame) for w in queue.windows] == [("data/run10", 0), ("data/run10", 1)]
+    assert queue.answered == 2
+
+
+class CountedTimes(np.ndarray):
+    """Times that count how often somebody looks for the first one."""
+
+    asked = 0
+
+    def min(self, *arguments, **named):
+        CountedTimes.asked += 1
+        return super().min(*arguments, **named)
+
+
+def test_the_beginning_of_a_recording_is_looked_for_once(tables, tmp_path) -> None:
+    """And not for each window, which takes long if there are many."""
+    analysis = tables.read()
+    line = analysis.timelines["walk"]
+    analysis.timelines["walk"] = dataclasses.replace(line, times=line.times.view(CountedTimes))
+    assert len(build_queue(analysis, LabelsWriter(tmp_path / "labels.csv"), {}, {("walk", 4)}, 100).windows) == 1
+    assert CountedTimes.asked == 1
 
 
 def decoded(content: bytes) -> np.ndarray:

@@ -11,6 +11,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from explain_kit import threshold_between
 from networks_kit import CLASSES, KINDS, SIZE, small_classifier, small_network, whole
 from torch import Tensor, nn
 from torch.nn import functional
@@ -529,6 +530,17 @@ class TestExplanations:
         assert explanation.region.probability == pytest.approx(p)
         assert p == pytest.approx(1 - float(classifier.logits(picture(*SIZE)[None]).softmax(-1)[0, 0]))
         assert (explanation.target, explanation.threshold) == ("person", classifier.threshold)
+
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_half_precision_explains_the_decision_of_the_classifier(self, picture, precision: str) -> None:
+        """Passes in half precision would decide otherwise, because P(person) is that near to the threshold."""
+        classifier, image = small_classifier(small_network("residual", torch.float32)), picture(*SIZE)
+        threshold = threshold_between(classifier, image, precision)
+        settings = dataclasses.replace(SETTINGS, compute_precision=precision, silencing_draws=0)
+        explanation = Explainer(classifier, settings).explain(image, threshold=threshold)
+        p = float(classifier.probability(image[None])[0])
+        assert explanation.person == (p >= threshold)
+        assert explanation.region.probability == pytest.approx(p, rel=1e-5)
 
 
 class TestUnsuited:

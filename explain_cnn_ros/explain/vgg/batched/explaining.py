@@ -82,11 +82,10 @@ class BatchedExplainer:
             threshold: The decision is "person" if P(person) of the window is at least this.
         """
         parts = self._runner.run(pixels, threshold)
-        p = float(parts.window[0])
-        ranked = self._ranked(parts, pixels, p >= threshold)
-        return Findings(p, ranked, self._patches(parts, ranked), self._proofs(parts, ranked))
+        ranked = self._ranked(parts, pixels, threshold)
+        return Findings(ranked.probability, ranked, self._patches(parts, ranked), self._proofs(parts, ranked))
 
-    def _ranked(self, parts: Parts, pixels: Tensor, person: bool) -> RankedWindow:
+    def _ranked(self, parts: Parts, pixels: Tensor, threshold: float) -> RankedWindow:
         settings, program = self._settings, self.program
         top = parts.top.long().tolist()
         valid = parts.valid.bool().tolist()
@@ -101,16 +100,17 @@ class BatchedExplainer:
             channels[key] = select(rows[-1], i)
             if len(rows) > 1:
                 stability[key] = jaccard(set(select(rows[0], i)), set(select(rows[1], i)))
-        output, *moments = parts.window[1:].tolist()
+        p, output, *moments = parts.window.tolist()
         mean, variance = moments or (math.nan, math.nan)
         return RankedWindow(
             pixels=pixels,
             clean=Trace(torch.empty(0)),
-            evidence=Evidence(settings, self._adapter, {}, {}, {}, person),
+            evidence=Evidence(settings, self._adapter, {}, {}, {}, p >= threshold),
             perturbations=program.perturbations,
             scores=scores,
             channels=channels,
             stability=stability,
+            probability=p,
             output=output,
             output_mean=mean,
             output_stddev=math.sqrt(variance) if moments else math.nan,

@@ -42,7 +42,9 @@ class OutputOfLogits:
         """Compute the gradient of each window's output with respect to its logits, [N, classes]."""
         if self._kind == "probability":
             share = logits.softmax(1)
-            return (self._chosen - share) * share[:, self._target, None]
+            others = share.masked_fill(self._is_target, 0)
+            # The sum of the others is 1 - P, but it is not rounded to 0 where P is rounded to 1.
+            return (self._chosen * others.sum(1, keepdim=True) - others) * share[:, self._target, None]
         return self._chosen - self._others(logits).softmax(1)
 
     def _others(self, logits: Tensor) -> Tensor:

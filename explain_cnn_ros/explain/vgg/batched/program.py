@@ -21,6 +21,7 @@ from explain_cnn_ros.explain.vgg.batched.scoring import BatchScores, Scorer
 from explain_cnn_ros.explain.vgg.batched.selecting import BatchSelection, Selector
 from explain_cnn_ros.model.classifier import WindowClassifier
 from explain_cnn_ros.model.output import probability
+from explain_cnn_ros.model.precision import COARSE_PRECISIONS
 from explain_cnn_ros.model.precision import precision as in_precision
 
 
@@ -151,8 +152,14 @@ class Program:
                 output=self._output if Reads.GRADIENTS in reads else None,
             )
         output = self._output(passed.logits)
-        p = probability(passed.logits[0], self._target)
-        scores = self._scorer.score(passed, output, p.double() >= threshold)
+        logits_of_window, output_of_window = passed.logits[:1], output[:1]
+        if settings.compute_precision in COARSE_PRECISIONS:
+            # In half precision, the decision could be another one than that of the classifier.
+            with in_precision("float32", classifier.device):
+                logits_of_window = classifier.prepared("float32")(normalised[:1])
+            output_of_window = self._output(logits_of_window)
+        p = probability(logits_of_window, self._target)
+        scores = self._scorer.score(passed, output, p[0].double() >= threshold)
         selection = self._selector.select(scores.preferences)
         starts = self._starts(scores, selection)
         boxes, origins = self._reconstructor.boxes(starts, passed.switches)
@@ -166,7 +173,7 @@ class Program:
             of_copies = output[1:]
             moments = torch.stack([of_copies.mean(), of_copies.var(correction=0)])
         return Parts(
-            window=torch.cat([torch.stack([p, output[0]]), moments]),
+            window=torch.cat([p, output_of_window, moments]),
             scores=scores.scores,
             strongest=scores.strongest,
             top=selection.top,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from explain_kit import threshold_between
 from numpy.typing import NDArray
 from torch import nn
 
@@ -208,6 +209,28 @@ REFUSED = {
     "guided": {"deconvnet": "guided"},
     "map": {"deconvnet_start": "map"},
 }
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("changes", [{}, {"output": "probability"}, {"perturbations": 0, "metrics": (SUPPORTING,)}])
+def test_both_paths_explain_the_decision_of_the_classifier(
+    thin_classifier, picture, seed: int, precision: str, changes
+) -> None:
+    """Passes in half precision would decide otherwise, because P(person) is that near to the threshold."""
+    image = picture(32, 64, seed)
+    settings = dataclasses.replace(SETTINGS, compute_precision=precision, **changes)
+    threshold = threshold_between(thin_classifier, image, precision)
+    logits = thin_classifier.logits(image[None])[0]
+    p = float(thin_classifier.probability(image[None])[0])
+    for explanation in explanations(thin_classifier, settings, image, threshold):
+        assert explanation.person == (p >= threshold)
+        assert explanation.region.probability == pytest.approx(p, rel=1e-5)
+        expected = p if settings.output == "probability" else float(logits[1] - logits[0])
+        assert explanation.output == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        sign = 1 if explanation.person else -1
+        chosen = [n for r in explanation.rankings if r.metric == SUPPORTING for n in r.neurons]
+        assert chosen and all(sign * neuron.score > 0 for neuron in chosen)
 
 
 class TestChoiceOfThePath:

@@ -21,6 +21,18 @@ def test_output_and_its_gradient(kind: str, classes: int, target: int) -> None:
     torch.testing.assert_close(output.gradient(logits.detach()).expand(7, -1), gradient)
 
 
+@pytest.mark.parametrize(("classes", "target"), [(2, 1), (2, 0), (5, 3)])
+@pytest.mark.parametrize("of_margin", [-30.0, -17.0, 0.0, 17.0, 30.0])
+def test_the_gradient_of_a_probability_that_is_rounded_to_one(classes: int, target: int, of_margin: float) -> None:
+    """In float32, 1 - P would be 0 from a margin of 17 on. The reference computes in float64."""
+    row = torch.linspace(-0.5, 0.5, classes).repeat(2, 1)
+    row[:, target] = of_margin
+    exact = row.double().requires_grad_()
+    (expected,) = torch.autograd.grad(probability(exact, target).sum(), exact)
+    output = OutputOfLogits("probability", target, classes, row)
+    torch.testing.assert_close(output.gradient(row).double(), expected, rtol=1e-5, atol=0.0)
+
+
 def test_gradient_of_the_last_map(thin_network) -> None:
     classifier = thin_network(dtype=torch.float64).classifier
     maps = torch.randn(4, 8, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
