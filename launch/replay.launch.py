@@ -65,7 +65,8 @@ def recorded_images(bag: str, image: str) -> tuple[str, str]:
             chosen = image or reader.image_topic().name
     except (BagError, OSError):
         return unknown
-    raw = chosen in topics and chosen + COMPRESSED not in topics and not chosen.endswith(COMPRESSED)
+    name = "/" + chosen.lstrip("/")  # as a launch argument, it may be relative
+    raw = name in topics and name + COMPRESSED not in topics and not name.endswith(COMPRESSED)
     return chosen.removesuffix(COMPRESSED), "raw" if raw else "compressed"
 
 
@@ -80,8 +81,10 @@ def replay(context: LaunchContext) -> list[Any]:
 
     share = FindPackageShare("explain_cnn_ros")
     simulated = chosen("use_sim_time", "true")
-    image, recorded = recorded_images(value("bag"), value("image"))
-    transport = chosen("image_transport", recorded)
+    image, transport = value("image").removesuffix(COMPRESSED), chosen("image_transport", "")
+    if not (image and transport):
+        image, recorded = recorded_images(value("bag"), value("image"))
+        transport = transport or recorded
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource([PathJoinSubstitution([share, "launch", "explain.launch.py"])]),
         launch_arguments={

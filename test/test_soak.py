@@ -29,7 +29,7 @@ HOUR = [5.0 * i for i in range(720)]
 
 def samples(own: Callable[[float], float], threads: Callable[[float], int] = lambda _: 24) -> list[Sample]:
     """An hour whose own memory and threads are functions of the time in seconds."""
-    return [Sample(s, own(s) + 400, own(s) + 100, own(s), threads(s), 25) for s in HOUR]
+    return [Sample(s, own(s) + 400, own(s) + 100, own(s), threads(s), 25, {"classified": int(s)}) for s in HOUR]
 
 
 def rests(own: Callable[[float], float]) -> list[Sample]:
@@ -132,6 +132,19 @@ def test_each_fault_fails(changes: dict[str, Any], failed: set[str]) -> None:
     assert {name for name, passed in findings_of(record).items() if passed is False} == failed
 
 
+def test_a_node_that_stops_working_fails() -> None:
+    """It answers, its memory is flat, and it ends as it should, but it is inactive for good."""
+
+    def stopped(seconds: float) -> list[Sample]:
+        hour = good_record().samples
+        return [dataclasses.replace(s, counts={"classified": int(min(s.seconds, seconds))}) for s in hour]
+
+    for after, passed in ((0.0, False), (2900.0, False), (3200.0, True)):
+        found = findings_of(dataclasses.replace(good_record(), samples=stopped(after)))
+        assert found["work"] is passed
+        assert all(value for name, value in found.items() if name != "work")
+
+
 def test_the_text_names_what_was_not_answered() -> None:
     record = dataclasses.replace(good_record(), unanswered=[("explain: image", 12.0)])
     (answers,) = [finding for finding in verdict(record) if finding.name == "answers"]
@@ -141,7 +154,7 @@ def test_the_text_names_what_was_not_answered() -> None:
 def test_a_rise_below_the_limit_or_within_the_noise_passes() -> None:
     noise = random.Random(0)
     slow = samples(lambda s: 1000 + 10 * s / 3600)
-    unsure = [Sample(s, 0, 0, 1000 + 25 * s / 3600 + noise.gauss(0, 300), 24, 25) for s in HOUR]
+    unsure = samples(lambda s: 1000 + 25 * s / 3600 + noise.gauss(0, 300))
     assert rise(HOUR, [sample.own for sample in unsure]).low < 0
     for found in (slow, unsure):
         assert findings_of(dataclasses.replace(good_record(), samples=found))["memory"]
@@ -200,6 +213,16 @@ def test_the_ledger_counts_answers_and_mistakes() -> None:
     assert record.mistakes == ["bad was granted at 40 s so it said"]
     assert record.never_accepted == [], "one request may have come while the node was inactive"
     assert (ledger.asked, ledger.answered) == (4, 3)
+
+
+def test_a_transition_that_is_refused_is_a_mistake() -> None:
+    """One that is granted before does not hide it."""
+    ledger, record = soak.Ledger(lambda: 40.0), Record()
+    for granted in (True, False):
+        ledger.answer(ledger.ask("transition: 3", True), True, granted, "not now")
+        ledger.answer(ledger.ask("explain", True), True, granted)
+    ledger.write_to(record)
+    assert record.mistakes == ["transition: 3 was refused at 40 s not now"]
 
 
 def test_good_requests_of_which_none_is_granted_are_named() -> None:

@@ -155,7 +155,11 @@ def try_recording(arguments: argparse.Namespace) -> int:
     from std_srvs.srv import Trigger
 
     output: Path = arguments.output
-    shutil.rmtree(output, ignore_errors=True)
+    if output.exists():
+        if not output.is_dir() or (any(output.iterdir()) and not (output / "log.txt").exists()):
+            print(f"{output} exists and is not the output of a trial: name another folder", file=sys.stderr)
+            return 1
+        shutil.rmtree(output)
     output.mkdir(parents=True)
     folder, log = output / "recordings", output / "log.txt"
     if list(arguments.bag.glob("*.jpg")):

@@ -169,6 +169,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo; return 0 if there is at least one explanation."""
     output: Path = arguments.output
     if output.exists():
+        if not output.is_dir() or (any(output.iterdir()) and not (output / "node.log").exists()):
+            print(f"demo: {output} exists and is not the output of a demo: name another folder", file=sys.stderr)
+            return 1
         shutil.rmtree(output)
     output.mkdir(parents=True)
     # The ROS graph is limited to this machine, so that other robots are neither heard nor disturbed.

@@ -49,6 +49,10 @@ _explain_env() {
         [ -z "$had_nounset" ] || set -u
     else
         export ROS_DISTRO="$_explain_distribution" # as the setup files of ROS do
+        if [ -n "${RMW_IMPLEMENTATION:-}" ] && [ ! -e "$venv/lib/lib$RMW_IMPLEMENTATION.so" ]; then
+            echo "tools/env.sh: the wheels do not have $RMW_IMPLEMENTATION, so RMW_IMPLEMENTATION is unset" >&2
+            unset RMW_IMPLEMENTATION
+        fi
         _explain_prepend AMENT_PREFIX_PATH "$venv"
         _explain_prepend AMENT_PREFIX_PATH "$install/explain_cnn_ros"
         _explain_prepend LD_LIBRARY_PATH "$install/explain_cnn_ros/lib"

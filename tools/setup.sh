@@ -32,10 +32,12 @@ step() {
     local text="$1" child start=$SECONDS status=0 next=30
     shift
     : >"$log"
+    # A process group of its own, so that all of it can be ended: bash lets commands in the background ignore Ctrl-C.
+    set -m
     "$@" >"$log" 2>&1 </dev/null &
     child=$!
-    # bash lets commands in the background ignore Ctrl-C.
-    trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
+    set +m
+    trap 'kill -- "-$child" 2>/dev/null; wait "$child" 2>/dev/null; exit 130' INT TERM
     [ -t 1 ] || say "$text ..."
     while kill -0 "$child" 2>/dev/null; do
         if [ -t 1 ]; then
@@ -155,7 +157,8 @@ install_packages() {
 build_package() {
     # With links instead of copies, edited Python, launch and config files take effect without a build.
     # colcon's own options for make start fewer jobs while the machine is busy.
-    MAKEFLAGS="-j$(nproc)" with_ros colcon build --base-paths "$root" --symlink-install \
+    # The defaults of the user in ~/.colcon may be about another workspace.
+    COLCON_DEFAULTS_FILE=/dev/null MAKEFLAGS="-j$(nproc)" with_ros colcon build --base-paths "$root" --symlink-install \
         --build-base "$build" --install-base "$install" \
         --event-handlers console_cohesion+ console_start_end- status- \
         --cmake-args -DBUILD_TESTING=OFF "-DPython3_EXECUTABLE=$venv/bin/python"
@@ -222,6 +225,8 @@ if [ "${1:-}" = --build ] || [ ! -d "$install/explain_cnn_ros" ] ||
     "$place "*) ;;
     *) rm -rf "$build" "$install" ;;
     esac
+    # After an interrupted build, nothing is up to date.
+    mkdir -p "$build" && echo "$place unfinished" >"$build/.wanted"
     step "building the package (the messages are compiled, which takes about a minute the first time)" build_package
     echo "$build_wanted" >"$build/.wanted"
     select=""

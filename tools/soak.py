@@ -59,6 +59,9 @@ BURST, BURST_EVERY = 8, 12
 #: Minimum number of good requests of a kind of which one must be granted. The node refuses some while it is inactive.
 GOOD_MIN = 3
 
+#: Beginning of the kinds of requests for transitions. The state allows each of them, so none may be refused.
+TRANSITION = "transition: "
+
 #: Counts that are taken from the node's report on /diagnostics.
 COUNTS = ("received", "classified", "explained", "rejected", "failed")
 
@@ -177,6 +180,8 @@ class Ledger:
             self._granted[kind] += granted
             if good is False and granted:
                 self._mistakes.append(f"{kind} was granted at {self._clock():.0f} s {text}".rstrip())
+            if good and not granted and kind.startswith(TRANSITION):
+                self._mistakes.append(f"{kind} was refused at {self._clock():.0f} s {text}".rstrip())
 
     def write_to(self, record: Record) -> None:
         """Write the state to a record."""
@@ -523,7 +528,7 @@ class Soak:
             running("explain_node", "--ros-args", *flags, stdout=log, stderr=subprocess.STDOUT, **options) as node,
         ):
             wait_until_ready(partner, node)
-            with running(*camera, stdout=subprocess.DEVNULL, **options):
+            with running(*camera, stdout=subprocess.DEVNULL, **options) as sender:
                 self._begin = time.monotonic()
                 actors.start()
                 try:
@@ -533,6 +538,8 @@ class Soak:
                 if node.poll() is not None:
                     self._record.died, self._record.status = True, node.poll()
                     actors.over.set()
+                if sender.poll() is not None:
+                    actors.failures.append(f"the camera ended with status {sender.poll()} before the soak")
                 with contextlib.suppress(KeyboardInterrupt):
                     actors.stop(self._ledger)
                 self._ledger.write_to(self._record)

@@ -24,7 +24,10 @@ COUNT_RISE_MAX = 3
 MINUTES_MIN = 10
 
 #: Minimum number of cleanups, after the first one, for a verdict about the memory at rest.
-REST_MIN = 3
+REST_MIN = 5
+
+#: Time within which the node must classify a frame, in seconds. It is inactive for some seconds in each cycle.
+WORK_MAX = 600.0
 
 #: Maximum time from SIGINT to the end of the node, in seconds.
 END_MAX = 3.0
@@ -99,7 +102,8 @@ class Record:
         asked: Number of requests by kind.
         accepted: Number of requests that were granted, by kind.
         unanswered: Kind and time (in seconds) of the requests that were not answered.
-        mistakes: Descriptions of answers that are wrong: bad requests that were granted.
+        mistakes: Descriptions of answers that are wrong: bad requests that were granted, and transitions that were
+            refused.
         never_accepted: Kinds of good requests of which none was granted.
         died: Whether the node ended before it was interrupted.
         status: Exit status of the node; None before its end.
@@ -167,6 +171,7 @@ def verdict(record: Record) -> list[Finding]:
         Finding("alive", not record.died, "the node ended by itself" if record.died else "the node lived to the end"),
         Finding("answers", not lost, f"{asked - len(lost)} of {asked} requests were answered{missing}"),
         Finding("sense", not (record.mistakes or record.never_accepted), _sense(record)),
+        work(record.samples),
         Finding("tracebacks", not record.tracebacks, f"{record.tracebacks} tracebacks in the node's log"),
         _end(record),
         memory(record.samples, record.warm_up),
@@ -179,6 +184,23 @@ def verdict(record: Record) -> list[Finding]:
 def _sense(record: Record) -> str:
     wrong = [*record.mistakes[:10], *(f"{kind} was never granted" for kind in record.never_accepted)]
     return "; ".join(wrong) or "bad requests were refused, good ones were granted"
+
+
+def work(samples: Sequence[Sample]) -> Finding:
+    """Return the verdict about whether the node has classified frames all the time.
+
+    Args:
+        samples: The samples, in the order of time.
+    """
+    if not samples:
+        return Finding("work", None, "there are no samples")
+    longest, since, last = 0.0, samples[0].seconds, samples[0].counts.get("classified", 0)
+    for sample in samples[1:]:
+        longest = max(longest, sample.seconds - since)
+        if sample.counts.get("classified", 0) > last:
+            since, last = sample.seconds, sample.counts["classified"]
+    text = f"{last} frames were classified; {longest:.0f} s at most without one (limit {WORK_MAX:g})"
+    return Finding("work", last > 0 and longest <= WORK_MAX, text)
 
 
 def _end(record: Record) -> Finding:

@@ -125,6 +125,8 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
     before: dict[tuple[str, int], tuple[Any, ...]] = {}
     for source, frame, *rest in _rows(a, "frames", columns):
         before[names_a[source], frame] = tuple(rest)
+    # An analysis without labels is judged by those of the other one.
+    labelled = [any(label is not None for (label,) in _rows(folder, "frames", ("label",))) for folder in (a, b)]
     counts: Counter[str] = Counter()
     changed: list[dict[str, Any]] = []
     points: list[tuple[float, float]] = []
@@ -136,7 +138,6 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
         if old is None or old[0] != stamp or old[1] is None or p_b is None:
             continue
         _, p_a, person_a, label_a = old
-        label = label if label is not None else label_a
         counts["common"] += 1
         if (counts["common"] - 1) % step == 0:
             points.append((round(p_a, 4), round(p_b, 4)))
@@ -145,9 +146,11 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
         if person_a == person_b:
             continue
         counts["changed"] += 1
-        if label is not None:
-            counts["repaired" if person_b == label else "broken"] += 1
-        changed.append({"source": key[0], "frame": frame, "a": p_a, "b": p_b, "person": person_b, "label": label})
+        # With boxes, the label of a frame depends on the decision, so each decision is judged by its own label.
+        own_a, own_b = label_a if labelled[0] else label, label if labelled[1] else label_a
+        if own_a is not None and own_b is not None and (person_a == own_a) != (person_b == own_b):
+            counts["repaired" if person_b == own_b else "broken"] += 1
+        changed.append({"source": key[0], "frame": frame, "a": p_a, "b": p_b, "person": person_b, "label": own_b})
         if len(changed) == 2 * CHANGED:
             changed = _largest(changed)
     names = ("common", "changed", "repaired", "broken")
@@ -196,9 +199,10 @@ def _neurons(a: Path, b: Path) -> tuple[dict[str, Any], list[dict[int, str]]]:
                 {"layer": layer, "name": name, "channel": channel, "a": in_a, "b": in_b}
                 | {"lift": ratio, "low": low, "high": high}
             )
-        came = sorted((r for r in rows if r["low"] > 1), key=lambda r: -r["low"])[:NEURONS]
-        went = sorted((r for r in rows if r["high"] < 1), key=lambda r: r["high"])[:NEURONS]
-        found[metric] = {"came": came, "went": went, "neurons": len(rows)}
+        came = sorted((r for r in rows if r["low"] > 1), key=lambda r: -r["low"])
+        went = sorted((r for r in rows if r["high"] < 1), key=lambda r: r["high"])
+        found[metric] = {"came": came[:NEURONS], "went": went[:NEURONS], "neurons": len(rows)}
+        found[metric]["listed"] = [len(came), len(went)]
     return {"explained": explained, "by_metric": found}, names
 
 

@@ -83,11 +83,11 @@ def summarise(store: PartStore) -> tuple[dict[str, int], list[str]]:
         counts["frames"] += frames.num_rows
         for name in ("person", "doubtful", "wrong"):
             counts[name] += pc.sum(frames[name]).as_py() or 0
-        counts["labelled"] += frames.num_rows - frames["label"].null_count
+        counts["labelled"] += frames.num_rows - frames["wrong"].null_count
+        counts["errors"] += frames["probability"].null_count  # other frames with an error were decided
         counts["explained"] += frames.num_rows - frames["trigger"].null_count
         for source, error in zip(frames["source"].to_pylist(), frames["error"].to_pylist(), strict=True):
             if error:
-                counts["errors"] += 1
                 seen, first = errors.get(source, (0, error))
                 errors[source] = (seen + 1, first)
     for regions in store.tables("regions"):

@@ -20,7 +20,7 @@ from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.parts import PartStore
 from explain_cnn_ros.analysis.rows import Row, window_of
 from explain_cnn_ros.analysis.tables import table_of
-from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, KINDS, MISSED, WrongWay, wrong_ways
+from explain_cnn_ros.analysis.wrong_way import FALSE_ALARM, KINDS, MISSED, WrongWay, own_labels, wrong_ways
 from explain_cnn_ros.files import json_text
 
 #: Numbers of neurons that are silenced together, up to `AnalysisSettings.silence_neurons`.
@@ -189,8 +189,7 @@ def _silenced(
     analyzer: Analyzer, store: PartStore, part: tuple[int, int], keys: set[Key], sets: Sequence[SilencedSet]
 ) -> list[Row]:
     """Decide the windows of a part again. The first row of each frame is that of the window as it is."""
-    frames = store.read(*part, "frames", ["source", "frame", "label"])
-    labels = {(row["source"], row["frame"]): row["label"] for row in frames.to_pylist()}
+    labels = own_labels(store.read(*part, "regions", ["source", "frame", "region", "label"]))
     rows: list[Row] = []
     for row in store.read(*part, "windows").to_pylist():
         key = (row["source"], row["frame"])

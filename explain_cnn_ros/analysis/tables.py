@@ -159,7 +159,7 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
         ),
         "neurons": (pa.int32(), "Number of silenced neurons; 0: the window as it is."),
         "random": (pa.bool_(), "Whether the silenced neurons are random ones of the same layers, for comparison."),
-        "label": (pa.bool_(), "As in frames."),
+        "label": (pa.bool_(), "Label of the decided region, as in regions."),
         "probability": (pa.float32(), "P(person) of the decided region with the neurons silenced."),
         "person": (pa.bool_(), "The decision with the neurons silenced."),
     },

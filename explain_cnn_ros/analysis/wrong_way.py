@@ -3,6 +3,9 @@
 In a missed person, these are the neurons that argue against the person; in a false alarm, those that argue for one. In
 both, they are the neurons that support the decision, which is wrong. In rightly decided frames of the same label, they
 are the neurons that oppose the decision.
+
+An explained frame counts if its best window has the label of the frame: influence is about this window, and a person
+who was missed may be elsewhere.
 """
 
 from __future__ import annotations
@@ -85,13 +88,15 @@ class WrongWays:
         self._names: dict[int, str] = {}
         self._opposing = False
 
-    def add(self, frames: pa.Table, neurons: pa.Table) -> None:
-        """Add the frames of a part and their selected neurons, tables as in `tables.COLUMNS`."""
+    def add(self, frames: pa.Table, neurons: pa.Table, regions: pa.Table) -> None:
+        """Add the frames of a part, their selected neurons and their regions, tables as in `tables.COLUMNS`."""
+        own = own_labels(regions)
         known: dict[tuple[str, int], dict[str, Any]] = {}
         columns = ["source", "frame", "person", "label", "wrong", "trigger", "output"]
         for row in frames.select(columns).to_pylist():
-            if row["trigger"] and row["label"] is not None:
-                known[row["source"], row["frame"]] = row
+            key = row["source"], row["frame"]
+            if row["trigger"] and row["label"] is not None and own.get(key, row["label"]) == row["label"]:
+                known[key] = row
                 self.frames[_group(row)] += 1
         if not known:
             return
@@ -150,9 +155,22 @@ def _group(frame: dict[str, Any]) -> _Group:
     return MISSED if frame["label"] else FALSE_ALARM, bool(frame["wrong"])
 
 
+def own_labels(regions: pa.Table) -> dict[tuple[str, int], bool | None]:
+    """Return the label of the best window of each frame, by recording and number of the frame.
+
+    The label of a frame says whether anybody is in it. With boxes, the best window may show nobody all the same.
+
+    Args:
+        regions: Table "regions" of a part.
+    """
+    rows = regions.select(["source", "frame", "region", "label"]).to_pylist()
+    return {(row["source"], row["frame"]): row["label"] for row in rows if row["region"] == 0}
+
+
 def wrong_ways(store: PartStore) -> WrongWays:
     """Return the sums over all parts of an analysis."""
     found = WrongWays()
-    for frames, neurons in zip(store.tables("frames"), store.tables("neurons"), strict=True):
-        found.add(frames, neurons)
+    tables = (store.tables(name) for name in ("frames", "neurons", "regions"))
+    for frames, neurons, regions in zip(*tables, strict=True):
+        found.add(frames, neurons, regions)
     return found

@@ -19,7 +19,7 @@ from explain_cnn_ros.bags.mcap_records import (
     unpack_chunk,
 )
 from explain_cnn_ros.bags.mcap_walk import read_layout
-from explain_cnn_ros.bags.qos import parse_qos
+from explain_cnn_ros.bags.qos import PROFILES_MAX, parse_qos
 from explain_cnn_ros.bags.storage import (
     TIME_MAX,
     Message,
@@ -213,6 +213,7 @@ def _topics(channels: dict[int, Channel], counts: dict[int, int]) -> list[Topic]
     for number, channel in channels.items():
         key = channel.topic, channel.type
         before = found.get(key, Topic(*key, 0))
-        qos = before.qos + parse_qos(channel.qos)
+        known = len(before.qos) >= PROFILES_MAX
+        qos = before.qos if known else (before.qos + parse_qos(channel.qos))[:PROFILES_MAX]
         found[key] = Topic(*key, before.count + counts.get(number, 0), qos)
     return list(found.values())

@@ -70,6 +70,7 @@ class Declarations:
         self.channels: dict[int, Channel] = {}
         self._schemas: dict[int, str] = {}
         self._schema_of: dict[int, int] = {}
+        self._without_schema: dict[int, list[int]] = {}  # channels that came before their schema
 
     def add(self, opcode: int, content: bytes | memoryview) -> None:
         """Add a schema or a channel; other records are ignored.
@@ -82,8 +83,8 @@ class Declarations:
         if opcode == SCHEMA:
             (number,) = fields.numbers("<H")
             self._schemas[number] = fields.text()
-            for channel, schema in self._schema_of.items():
-                if schema == number:
+            for channel in self._without_schema.pop(number, ()):
+                if self._schema_of[channel] == number:
                     self.channels[channel] = self.channels[channel]._replace(type=self._schemas[number])
         elif opcode == CHANNEL:
             number, schema = fields.numbers("<HH")
@@ -94,6 +95,8 @@ class Declarations:
                 qos = value if key == "offered_qos_profiles" else qos
             self.channels[number] = Channel(topic, self._schemas.get(schema, ""), encoding, qos)
             self._schema_of[number] = schema
+            if schema not in self._schemas:
+                self._without_schema.setdefault(schema, []).append(number)
 
     @property
     def complete(self) -> bool:

@@ -57,7 +57,7 @@ def _metadata(information: dict[str, Any]) -> Metadata:
             continue
         name, count = topic["name"], entry.get("message_count")
         qos[name] = parse_qos(topic.get("offered_qos_profiles"))
-        if isinstance(count, int) and count > 0:
+        if isinstance(count, int) and 0 < count < 2**63:
             counts[name] = counts.get(name, 0) + count
     # Older versions write a path, which may be that of Windows.
     files = [re.split(r"[/\\]", name)[-1] for name in _list(information.get("relative_file_paths")) if _is_text(name)]

@@ -16,6 +16,9 @@ DEPTH_MAX = 10_000
 #: Maximum length of the QoS of a topic, as text. That of one publisher has 300 characters.
 TEXT_MAX = 30_000
 
+#: Maximum number of profiles of a topic that are read. Each publisher has one.
+PROFILES_MAX = 1000
+
 _Policy = TypeVar("_Policy", bound=Enum)
 
 
@@ -32,7 +35,7 @@ def parse_qos(profiles: Any) -> tuple[Qos, ...]:
         return _of_text(profiles)
     if not isinstance(profiles, list):
         return ()
-    return tuple(_qos(item) for item in profiles if isinstance(item, dict))
+    return tuple(_qos(item) for item in profiles[:PROFILES_MAX] if isinstance(item, dict))
 
 
 @functools.lru_cache(1024)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from explain_cnn_ros.bags.limits import Limits
 from explain_cnn_ros.bags.packed import require_space
 from explain_cnn_ros.bags.qos import parse_qos
-from explain_cnn_ros.bags.sqlite_pages import PageScan
+from explain_cnn_ros.bags.sqlite_pages import SHARED_MAX, PageScan
 from explain_cnn_ros.bags.storage import (
     Message,
     Report,
@@ -35,6 +35,10 @@ JOURNALS = ("-wal", "-journal")
 #: Bytes of memory for SQLite's cache. Rows are read once.
 CACHE_KIB = 4096
 
+
+#: Number of steps of SQLite's virtual machine between two checks, and maximum number of steps of a query: for each byte
+#: of the file, and at least. Counting and sorting take less than one step for each byte.
+STEPS, STEPS_PER_BYTE, STEPS_MIN = 10_000, 100, 10_000_000
 
 #: Condition of rows whose numbers are whole. SQLite stores values of any type in any column.
 _NUMBERS = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer'"
@@ -135,7 +139,17 @@ class SqliteFile:
                     if data is not None:
                         yield _Row(found.id, found.topic, found.stamp, data)
 
+    def _begin(self) -> None:
+        """Begin a query. Pages of a file that was made to do harm are in its trees again and again."""
+        self._steps = max(STEPS_MIN, STEPS_PER_BYTE * self._size)
+
+    def _exceeds(self) -> bool:
+        self._steps -= STEPS
+        return self._steps < 0
+
     def _select(self, wanted: Iterable[int], start: int, stop: int) -> Iterator[_Row]:
+        self._begin()
+        left = SHARED_MAX * self._size
         # Sorting numbers only takes little memory where there is no index of the times.
         marks = ",".join(str(number) for number in wanted)
         ordered = self._database.execute(
@@ -148,11 +162,15 @@ class SqliteFile:
                 "SELECT topic_id, timestamp, data FROM messages WHERE rowid = ?", (number,)
             ).fetchone()
             if row is not None and isinstance(row[2], bytes):
+                left -= len(row[2])
+                if left < 0:
+                    raise sqlite3.DatabaseError("its rows share pages")
                 yield _Row(number, *row)
 
     def _tables(self) -> tuple[list[tuple[Any, ...]], Counter[int], tuple[int, int]]:
         """Return the topics, the number of messages of each, and the times of the first and last message."""
         select = self._database.execute
+        self._begin()
         select(f"PRAGMA cache_size = -{CACHE_KIB}")
         select("PRAGMA trusted_schema = OFF")
         if self._readable.stat().st_size % select("PRAGMA page_size").fetchone()[0]:
@@ -207,10 +225,11 @@ class SqliteFile:
     def _connect(self) -> tuple[Path, sqlite3.Connection]:
         """Open the database; return the path of the file that is read, and the connection."""
         journals = [path for path in map(self._beside, JOURNALS) if path.exists() and path.stat().st_size]
+        self._size = sum(file.stat().st_size for file in (self._path, *journals))
         path, mode = self._path, "mode=ro&immutable=1"
         if journals:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-            require_space(folder, sum(file.stat().st_size for file in (path, *journals)), path)
+            require_space(folder, self._size, path)
             for file in (path, *journals):
                 shutil.copyfile(file, folder / file.name)
             path, mode = folder / path.name, "mode=rw"
@@ -220,6 +239,8 @@ class SqliteFile:
         uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
         database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         self._stack.callback(database.close)
+        self._begin()
+        database.set_progress_handler(self._exceeds, STEPS)
         database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
         return path, database
 

@@ -6,6 +6,7 @@ are recognised by the types of their columns.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,13 @@ LEAF = 0x0D
 
 #: Page size of SQLite unless something else is set.
 PAGE_SIZE = 4096
+
+#: Maximum size of the description of a row's columns, in bytes: at most six columns and the size itself, each a number
+#: of at most nine bytes.
+HEADER_MAX = 7 * 9
+
+#: Rows may have this many times the file's size together. In a file that is no attack, they share no pages.
+SHARED_MAX = 4
 
 
 class FoundMessage(NamedTuple):
@@ -58,6 +66,8 @@ class PageScan:
         topics: dict[int, tuple[Any, ...]] = {}
         messages: dict[int, FoundMessage] = {}
         with path.open("rb") as file:
+            self._file_size = file.seek(0, os.SEEK_END)
+            self._left = SHARED_MAX * self._file_size
             self._size, self._usable = _page_size(file)
             for page, content in self._pages(file):
                 for cell in _cells(content, 100 if page == 0 else 0):
@@ -68,6 +78,7 @@ class PageScan:
 
     def data(self, message: FoundMessage) -> bytes | None:
         """Return the data of a message; None if it cannot be read any more."""
+        self._left = SHARED_MAX * self._file_size
         with self._path.open("rb") as file, suppress(ValueError, IndexError, struct.error):
             file.seek(message.page * self._size)
             _, payload = self._payload(file, file.read(self._size), message.cell)
@@ -115,7 +126,7 @@ class PageScan:
         """
         size, at = _varint(content, cell)
         row, at = _varint(content, at)
-        if size > self._limit:
+        if size > min(self._limit, self._file_size):
             raise ValueError("the row is too long")
         largest = self._usable - 35
         smallest = (self._usable - 12) * 32 // 255 - 23
@@ -128,6 +139,9 @@ class PageScan:
         while length < size:
             if following == 0:
                 raise ValueError("a part of the row is missing")
+            self._left -= self._usable
+            if self._left < 0:
+                raise ValueError("rows share pages")
             file.seek((following - 1) * self._size)
             page = file.read(self._size)
             (following,) = struct.unpack_from(">I", page)
@@ -161,7 +175,7 @@ def _cells(page: bytes, begin: int) -> list[int]:
     if begin + 8 + 2 * count > len(page):
         return []
     cells = struct.unpack_from(f">{count}H", page, begin + 8)
-    return [cell for cell in cells if begin + 8 + 2 * count <= cell < len(page)]
+    return [cell for cell in dict.fromkeys(cells) if begin + 8 + 2 * count <= cell < len(page)]
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
@@ -181,6 +195,8 @@ def _values(payload: bytes) -> list[Any]:
         ValueError: The row is damaged.
     """
     end, at = _varint(payload, 0)
+    if end > HEADER_MAX:
+        raise ValueError("the row has too many columns")
     values: list[Any] = []
     value = end
     while at < end:

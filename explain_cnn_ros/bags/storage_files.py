@@ -88,12 +88,13 @@ def storage_files(
     names = [name for name in metadata.files if _is_name(name)] if metadata else []
     listed = [_present(path / _file_name(name)) for name in names]
     found = [file for file in listed if file.is_file()]
+    known = set(found)
     if found and metadata:
         for file in listed:
-            if file not in found:
+            if file not in known:
                 report(f"{printable(file.name)}, which metadata.yaml lists, is missing, and with it its messages")
         for file in present:
-            if file not in found:
+            if file not in known:
                 note(f"{printable(file.name)} is left out: metadata.yaml does not list it")
         return metadata, found
     if not present:
@@ -147,9 +148,9 @@ def _present(path: Path) -> Path:
 
 def _without_copies(files: list[Path], note: Callable[[str], None]) -> list[Path]:
     """Leave out packed files whose unpacked copies lie beside them."""
-    kept = []
+    kept, known = [], set(files)
     for file in files:
-        if is_packed(file) and file.with_suffix("") in files:
+        if is_packed(file) and file.with_suffix("") in known:
             note(f"{printable(file.name)} is left out: {printable(file.with_suffix('').name)} beside it is the same")
         else:
             kept.append(file)

@@ -15,6 +15,8 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _DEPTH_NAME = re.compile(
     r"depth|disparity|disparities|point_?cloud|confidence|segmentation|(^|[/_])(mask|labels?)([/_]|$)"
 )
+#: Pictures that the node of this package has drawn. They show the camera's images as well.
+_OVERLAY_NAME = re.compile(r"/overlay(/compressed)?$")
 _GREY_NAME = re.compile(r"infra|thermal|lwir|(^|[/_])(ir|mono|gr[ae]y)\d*([/_]|$)")
 
 
@@ -52,8 +54,14 @@ def classify(topic: Topic, first: Message | None) -> ImageTopic:
 
 
 def preferred(topics: Sequence[ImageTopic]) -> ImageTopic:
-    """Return the topic to analyse: one with colour images; among several, the one with the most messages."""
-    return min(topics, key=lambda found: (found.look, -found.topic.count))
+    """Return the topic to analyse: one with colour images; among several, the one with the most messages.
+
+    Overlays of the node of this package come after the images of cameras of the same kind.
+    """
+    return min(
+        topics,
+        key=lambda found: (found.look, _OVERLAY_NAME.search(found.topic.name) is not None, -found.topic.count),
+    )
 
 
 def _look_of_name(name: str) -> Look:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -46,8 +47,11 @@ def read_yaml(text: str) -> Any:
     """Return the plain values of a text.
 
     Raises:
-        ValueError: The text is no YAML, has aliases, or is nested too deeply.
+        ValueError: The text is no YAML, has aliases or directives, or is nested too deeply.
     """
+    if re.search(r"^\ufeff?%", text, re.MULTILINE):
+        # With %YAML 1.1, a number like 1:59:59 takes a time that grows with the square of its length.
+        raise ValueError("it has directives (%YAML), which no recorder writes")
     reader = YAML(typ="safe", pure=True)
     reader.Scanner, reader.Composer = _Scanner, _Composer
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_right
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +32,9 @@ DASH, DASH_MIN = 5, 8
 
 #: Length of each of the two pieces of a side of which only the corners are drawn, as a share of the side.
 CORNER = 0.25
+
+#: Maximum number of characters of a line of text. No picture has room for more.
+TEXT_MAX = 1000
 
 #: Text is drawn larger by this factor and then shrunk, because Hershey fonts have strokes of whole pixels only.
 SUPERSAMPLING = 4
@@ -113,9 +117,9 @@ def _text_mask(text: str, size: int, bold: bool) -> Image:
 def to_ascii(text: str) -> str:
     """Return a text in ASCII, because the fonts of OpenCV have no other characters.
 
-    Accents are removed. Other characters become question marks.
+    Accents are removed. Other characters become question marks. Everything after TEXT_MAX characters is left out.
     """
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text[:TEXT_MAX]) if not unicodedata.combining(c))
     return "".join(c if c.isprintable() else " " for c in plain).encode("ascii", "replace").decode()
 
 
@@ -166,10 +170,13 @@ def shorten(text: str, size: int, max_width: int, bold: bool = False) -> str:
     """Shorten a text with three dots until it is at most `max_width` pixels wide; "" if even that is too wide."""
     if text_width(text, size, bold) <= max_width:
         return text
-    for end in range(len(text) - 1, 0, -1):
-        if text_width(shorter := text[:end].rstrip(" ,") + "...", size, bold) <= max_width:
-            return shorter
-    return ""
+
+    def shortened(end: int) -> str:
+        return text[:end].rstrip(" ,") + "..."
+
+    # The width rises with the length, so the longest text that fits is found by bisection.
+    fitting = bisect_right(range(1, len(text)), max_width, key=lambda end: text_width(shortened(end), size, bold))
+    return shortened(fitting) if fitting else ""
 
 
 def shorten_middle(text: str, size: int, max_width: int, bold: bool = False) -> str:
@@ -179,9 +186,10 @@ def shorten_middle(text: str, size: int, max_width: int, bold: bool = False) -> 
         The text; "..." if nothing else fits, and "" if even that is too wide.
     """
     text = to_ascii(text)
-    for length in range(len(text), 2, -1):
-        if text_width(shorter := abbreviated(text, length), size, bold) <= max_width:
-            return shorter
+    lengths = range(3, len(text) + 1)
+    fitting = bisect_right(lengths, max_width, key=lambda length: text_width(abbreviated(text, length), size, bold))
+    if fitting:
+        return abbreviated(text, lengths[fitting - 1])
     return text if text_width(text, size, bold) <= max_width else ""
 
 

@@ -65,9 +65,10 @@ def strongest(explanation: Explanation, metric: str, count: int) -> list[StrongN
                 place.append(index)
                 break
         else:
-            places.append([index])
+            if len(places) < count:  # further places are not shown
+                places.append([index])
     found = []
-    for first, *others in places[:count]:
+    for first, *others in places:
         ranking, neuron = neurons[first]
         found.append(StrongNeuron(neuron, ranking.layer_name, ranking.unstable, opposes(metric), len(others)))
     return found

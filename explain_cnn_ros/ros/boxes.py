@@ -36,8 +36,12 @@ SUPPORTING_BOXES, OPPOSING_BOXES, WINDOW_BOX, PERSON_BOXES, TEXT = (
 #: Namespace of the annotations, which are one marker.
 NAMESPACE = "explanation"
 
-#: Distance of the boxes from the camera, in metres. They project to the right pixels at any distance.
+#: Distance of the boxes from the camera, in metres. They project to the right pixels at any distance. P belongs to the
+#: rectified image: on a raw image of a lens with distortion, their directions in space are off.
 DISTANCE = 1.0
+
+#: Maximum difference between the aspect ratio of the image and that of its calibration, as a share.
+ASPECT_MAX = 0.05
 
 #: Width of the lines of markers, and distance from one dash to the next, in pixels of the image.
 LINE, DASH = 1.5, 8.0
@@ -172,6 +176,21 @@ def is_calibrated(info: CameraInfo) -> bool:
     return info.p[0] > 0 and info.p[5] > 0
 
 
+def fits(info: CameraInfo, image_size: tuple[int, int]) -> bool:
+    """Return whether an image may be a smaller copy of what the calibration describes: they have the same aspect ratio.
+
+    The image of a photo that was turned, for instance, has another one.
+
+    Args:
+        info: The calibration.
+        image_size: Size (width, height) of the image.
+    """
+    across, down = info.roi.width or info.width, info.roi.height or info.height
+    if not (across and down):
+        return True
+    return abs(across * image_size[1] / (down * image_size[0]) - 1) <= ASPECT_MAX
+
+
 def unproject(info: CameraInfo, u: float, v: float, image_size: tuple[int, int]) -> tuple[float, float, float]:
     """Compute the point at DISTANCE that P projects to a pixel.
 
@@ -217,7 +236,8 @@ def markers(
         chosen = [box for box in boxes if (box.namespace, box.layer) == (namespace, layer)]
         marker = Marker(header=header, ns=namespace, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
         marker.pose.orientation = Quaternion(w=1.0)
-        marker.scale.x = LINE * DISTANCE / info.p[0]
+        # P may refer to a larger image.
+        marker.scale.x = LINE * (info.roi.width or info.width or image_size[0]) / image_size[0] * DISTANCE / info.p[0]
         marker.color = colour(chosen[0])
         for box in chosen:
             for u, v in box.lines:

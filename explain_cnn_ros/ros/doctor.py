@@ -153,7 +153,7 @@ def check_weights() -> Finding:
 
 def check_middleware() -> Finding:
     """Check that the middleware can transport large images."""
-    name = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    name = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
     if name != "rmw_fastrtps_cpp":
         return Finding("ok", f"middleware {name}: see its documentation for large images")
     profile = transport.profile_in_force()
@@ -180,8 +180,9 @@ def check_shared_memory() -> Finding:
 
 def check_domain() -> Finding:
     """Check the settings of discovery."""
-    domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    # ROS takes a variable that is empty as one that is not set.
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
     if not domain.isdigit() or int(domain) > 232:
         return Finding("missing", f"ROS_DOMAIN_ID={domain} is not valid", "use a number from 0 to 101")
     return Finding("ok", f"ROS_DOMAIN_ID {domain}, discovery {reach}: the camera and the node must have the same")

@@ -339,8 +339,9 @@ class ExplainNode(LifecycleNode):
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Enable or disable classification without a change of the state."""
+        if request.data != self._enabled:
+            self._detections.reset()  # while it is disabled, nothing is matched
         self._enabled = request.data
-        self._detections.reset()  # while it is disabled, nothing is matched
         response.success = True
         response.message = (
             f"classification is {'enabled' if self._enabled else 'disabled'}; the node is {self.state_label}"
@@ -398,7 +399,7 @@ class ExplainNode(LifecycleNode):
 
         queued = ExplainRequest(source, settings, region, msg.Explanation.TRIGGER_SERVICE, [done])
         if self._request(worker, queued) == RequestQueue.REFUSED:
-            return "too many explanations are waiting: try again later, or raise the parameter explain_queue"
+            return "too many explanations or callers are waiting: try again later, or raise the parameter explain_queue"
         return ""
 
     # Diagnostics.
@@ -435,8 +436,11 @@ class ExplainNode(LifecycleNode):
         found = [
             namesakes(self.get_fully_qualified_name(), self.get_node_names_and_namespaces().count(name)),
             clock(time.ros_time_is_active, time.now().nanoseconds, self.count_publishers("/clock")),
-            self._source.calibration_problem() if self.active and self._outputs.subscribed("~/markers") else None,
         ]
+        newest = self._newest
+        if self.active and self._outputs.subscribed("~/markers"):
+            size = (0, 0) if newest is None else (newest.image.shape[1], newest.image.shape[0])
+            found.append(self._source.calibration_problem(None if newest is None else newest.header, size))
         if self.active and self._detections.wanted and self.statistics.rate("boxes refused"):
             count = self.statistics.counts["boxes refused"]
             found.append(refused(self._detections.topic, count, self._refusal))

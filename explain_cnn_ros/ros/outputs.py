@@ -28,7 +28,7 @@ from explain_cnn_ros.draw.strips import draw_headline
 from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.live import LiveExplanation
 from explain_cnn_ros.explain.metrics import OPPOSING, SUPPORTING
-from explain_cnn_ros.ros.boxes import Outline, annotations, is_calibrated, live_outlines, markers, outlines
+from explain_cnn_ros.ros.boxes import Outline, annotations, fits, is_calibrated, live_outlines, markers, outlines
 from explain_cnn_ros.ros.images import to_compressed, to_message
 from explain_cnn_ros.ros.messages import classification_message, explanation_message, live_message
 from explain_cnn_ros.ros.requests import ClassifiedFrame
@@ -234,7 +234,8 @@ class Drawn:
     """Knows which drawings of explanations viewers show, and when they have to be removed.
 
     A viewer that draws on the camera's images shows the newest drawing on all later images. The first frame that is
-    decided after an explanation therefore removes it, unless it is the explained image itself. The drawing of a live
+    decided after an explanation therefore removes it, unless it is the explained image itself; images without a stamp
+    cannot be told apart, so that each of them removes it. The drawing of a live
     explanation stays until the next one replaces it, so that it does not flicker if frames are skipped. It is removed
     if it is older than LIVE_AGE_MAX, and if live explanations are off.
     """
@@ -253,7 +254,7 @@ class Drawn:
             return False
         header, live = self._drawn[output.topic]
         age = (nanoseconds(frame.header) - nanoseconds(header)) / 1e9
-        if age == 0 or (live and frame.live and abs(age) <= LIVE_AGE_MAX):
+        if nanoseconds(header) and (age == 0 or (live and frame.live and abs(age) <= LIVE_AGE_MAX)):
             return False
         del self._drawn[output.topic]
         return True
@@ -279,9 +280,9 @@ def _camera_info(drawn: DrawnFrame) -> CameraInfo | None:
 
 def _markers(drawn: DrawnFrame) -> MarkerArray | None:
     info, image = drawn.camera_info, drawn.frame.image
-    if info is None or not is_calibrated(info):
-        return None
     size = (image.shape[1], image.shape[0])
+    if info is None or not is_calibrated(info) or not fits(info, size):
+        return None
     return markers(drawn.frame.header, drawn.outlines, info, size, "\n".join(drawn.legend))
 
 

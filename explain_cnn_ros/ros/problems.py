@@ -321,6 +321,22 @@ def calibration(topic: str, images: str, frame_id: str, calibrated: dict[str, bo
     return None
 
 
+def other_shape(topic: str, calibrated: tuple[int, int], image: tuple[int, int]) -> Problem:
+    """Return the problem that the calibration does not belong to the images.
+
+    Args:
+        topic: Name of the topic of the calibration, after remapping.
+        calibrated: Size (width, height) of the image that is calibrated.
+        image: Size (width, height) of the images.
+    """
+    return Problem(
+        EXPLANATIONS,
+        "another shape",
+        f"no markers, since the calibration on {topic} is for images of {calibrated[0]} x {calibrated[1]} pixels, and "
+        f"the images have {image[0]} x {image[1]}: publish the calibration of the mode that the camera uses",
+    )
+
+
 def namesakes(name: str, count: int) -> Problem | None:
     """Return the problem that several nodes have the same name, or None.
 

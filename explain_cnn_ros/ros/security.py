@@ -33,7 +33,7 @@ def refusal() -> str:
     if not enabled():
         return ""
     begin = "ROS_SECURITY_ENABLE is true, but "
-    if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps") and _without_security():
+    if (os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp").startswith("rmw_fastrtps") and _without_security():
         return (
             f"{begin}Fast DDS was built without security, as in the wheels that `make setup` installs: use ROS 2 from "
             f"apt, or unset ROS_SECURITY_ENABLE{SEE}"

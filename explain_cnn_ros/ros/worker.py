@@ -194,7 +194,7 @@ class Worker:
             reason: Reason that the callers get.
         """
         for waiting in self._requests.pause(reason):
-            waiting.done(None, reason)
+            self._pass_on(waiting, None, reason)
         self._decided.clear()
 
     def resume(self) -> None:
@@ -206,7 +206,7 @@ class Worker:
         self._frames.close()
         self._decided.close()
         for waiting in self._requests.close(CLOSING):
-            waiting.done(None, CLOSING)
+            self._pass_on(waiting, None, CLOSING)
         for running in self._running:
             if error := running.exception():
                 self._callbacks.failed(f"a thread ended early: {type(error).__name__}: {error}")
@@ -235,7 +235,9 @@ class Worker:
                     frame = self._classify(taken.message, taken.boxes)
                     self._callbacks.classified(frame, waited)
                     if frame.live and frame.decision.regions:
-                        track = self._tracker.follow(frame.decision.regions, nanoseconds(frame.header))
+                        # Without stamps, the time at which frames are decided tells them apart.
+                        stamp = nanoseconds(frame.header) or time.monotonic_ns()
+                        track = self._tracker.follow(frame.decision.regions, stamp)
                         self._decided.put((frame, track))
                 except ImageError as error:
                     self._callbacks.rejected(error)
@@ -319,12 +321,14 @@ class Worker:
     def _explain_forever(self) -> None:
         _lower_priority(NICENESS)
         while (request := self._requests.take()) is not None:
-            answer = self._answer(request)
-            try:
-                request.done(*answer)
-            except Exception as error:  # the next callers are answered all the same
-                self._callbacks.failed(f"an answer failed: {type(error).__name__}: {error}")
+            self._pass_on(request, *self._answer(request))
             _return_memory()
+
+    def _pass_on(self, request: ExplainRequest, explanation: msg.Explanation | None, reason: str) -> None:
+        try:
+            request.done(explanation, reason)
+        except Exception as error:  # other callers are answered all the same
+            self._callbacks.failed(f"an answer failed: {type(error).__name__}: {error}")
 
     def _answer(self, request: ExplainRequest) -> tuple[msg.Explanation | None, str]:
         """Return the explanation and "", or None and the reason why there is no explanation."""
@@ -373,9 +377,7 @@ class Worker:
                 wanted = (parameters.explain, parameters.live_smoothing)
                 if explainer is None or (explainer.requested, explainer.smoothing) != wanted:
                     explainer = LiveExplainer(self.classifier, *wanted)
-                live = explainer.explain(
-                    frame.image, track.region, nanoseconds(frame.header), track.id, frame.decision.threshold
-                )
+                live = explainer.explain(frame.image, track.region, track.stamp, track.id, frame.decision.threshold)
                 self._callbacks.explained_live(live, frame)
             except Exception as error:  # a single frame must not end the node
                 self._callbacks.failed(f"live explanation failed: {type(error).__name__}: {error}")

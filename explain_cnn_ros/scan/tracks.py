@@ -28,6 +28,10 @@ FORGET_AFTER = 1.0
 #: Weight of the newest displacement in the velocity.
 NEWEST_WEIGHT = 0.5
 
+#: Minimum time that a displacement counts for, in seconds. The regions of a person that stands still differ by a few
+#: pixels from frame to frame; between frames that follow each other in a burst, that would be a high velocity.
+STEP_MIN = 1 / 30
+
 Box = tuple[float, float, float, float]
 
 
@@ -61,10 +65,11 @@ class Track:
         if seconds > 0:
             # The first displacement is the only one.
             weight = NEWEST_WEIGHT if self.frames > 1 else 1.0
+            elapsed = max(seconds, STEP_MIN)
             (x, y), (last_x, last_y) = _centre(region), _centre(self.region)
             velocity = (
-                weight * (x - last_x) / seconds + (1 - weight) * velocity[0],
-                weight * (y - last_y) / seconds + (1 - weight) * velocity[1],
+                weight * (x - last_x) / elapsed + (1 - weight) * velocity[0],
+                weight * (y - last_y) / elapsed + (1 - weight) * velocity[1],
             )
         return dataclasses.replace(self, region=region, stamp=stamp, frames=self.frames + 1, velocity=velocity)
 

@@ -22,12 +22,18 @@ from explain_cnn_ros.explain.settings import ExplainSettings
 def analysis(tmp_path: Path) -> Callable[..., Path]:
     """An output with frames of given probabilities, and in each explained frame a set of channels."""
 
-    def make(name: str, probabilities: list[float | None], channels: list[set[int]], shift: int = 0) -> Path:
+    def make(
+        name: str,
+        probabilities: list[float | None],
+        channels: list[set[int]],
+        shift: int = 0,
+        labels: Callable[[int], bool | None] = lambda i: i % 2 == 0,
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "analysis.json").write_text('{"model": "x", "threshold": 0.5, "summary": {}}')
         rows = [
-            {"source": f"/{name}/walk", "frame": i, "stamp": i + shift, "probability": p, "label": i % 2 == 0}
+            {"source": f"/{name}/walk", "frame": i, "stamp": i + shift, "probability": p, "label": labels(i)}
             | {"person": None if p is None else p >= 0.5, "trigger": "periodic" if i < len(channels) else None}
             for i, p in enumerate(probabilities)
         ]
@@ -61,6 +67,20 @@ def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
         (3, True, False),
     ]
     assert found["points"] == [(0.9, 0.9), (0.9, 0.1), (0.1, 0.8), (0.2, 0.7)]
+
+
+def test_each_decision_is_judged_by_its_own_label(analysis: Callable[..., Path]) -> None:
+    """With boxes: a missed person that becomes a person on a tree is wrong in both, and so is the other way round."""
+    a = analysis("a", [0.1, 0.9, 0.1, 0.1], [], labels=[True, False, True, True].__getitem__)
+    b = analysis("b", [0.9, 0.1, 0.9, 0.9], [], labels=[False, True, True, None].__getitem__)
+    assert compare(a, b)["counts"] == {"common": 4, "changed": 4, "repaired": 1, "broken": 0}
+
+
+def test_labels_of_one_analysis_are_enough(analysis: Callable[..., Path]) -> None:
+    a = analysis("a", [0.1, 0.9], [], labels=[True, True].__getitem__)
+    b = analysis("b", [0.9, 0.1], [], labels=[None, None].__getitem__)
+    for pair in ((a, b), (b, a)):
+        assert compare(*pair)["counts"] == {"common": 2, "changed": 2, "repaired": 1, "broken": 1}
 
 
 @pytest.mark.parametrize(("count", "step"), [(9, 1), (15, 2), (20, 4), (23, 4)])

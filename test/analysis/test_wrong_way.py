@@ -21,13 +21,33 @@ class Frames:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.neurons: list[dict[str, Any]] = []
+        self.regions: list[dict[str, Any]] = []
 
-    def add(self, label: bool | None, person: bool, output: float | None, *influences: Influence, **row: Any) -> None:
-        """Add a frame. Each neuron belongs to the metric that would select it."""
+    def add(
+        self,
+        label: bool | None,
+        person: bool,
+        output: float | None,
+        *influences: Influence,
+        window: bool | None = None,
+        **row: Any,
+    ) -> None:
+        """Add a frame. Each neuron belongs to the metric that would select it.
+
+        Args:
+            label: Label of the frame.
+            person: The decision.
+            output: Output of the best window.
+            *influences: The selected neurons.
+            window: Label of the best window; None for that of the frame.
+            **row: Further columns of the frame.
+        """
         frame = {"source": "walk", "frame": len(self.frames)}
         wrong = None if label is None else label != person
         decided = {"label": label, "person": person, "wrong": wrong, "output": output, "trigger": "wrong"}
         self.frames.append(frame | decided | row)
+        own = label if window is None else window
+        self.regions += [frame | {"region": 0, "label": own}, frame | {"region": 1, "label": not own}]
         for layer, channel, score in influences:
             metric = "influence" if (score > 0) == person else "counter_influence"
             neuron = {"metric": metric, "layer": layer, "layer_name": f"conv{layer}", "channel": channel}
@@ -39,13 +59,23 @@ class Frames:
         for frames in (self.frames[:middle], self.frames[middle:]):
             kept = {frame["frame"] for frame in frames}
             neurons = [n for n in self.neurons if n["frame"] in kept and n["metric"] != drop]
-            found.add(table_of("frames", frames), table_of("neurons", neurons))
+            regions = [region for region in self.regions if region["frame"] in kept]
+            found.add(table_of("frames", frames), table_of("neurons", neurons), table_of("regions", regions))
         return found
 
 
 @pytest.fixture
 def frames() -> Frames:
     return Frames()
+
+
+def test_a_window_that_shows_another_place_than_the_missed_person_does_not_count(frames: Frames) -> None:
+    """The neurons that argue against a tree are right, although a person elsewhere in the frame was missed."""
+    frames.add(True, False, -4.0, (5, 1, -1.0), window=False)
+    frames.add(True, False, -4.0, (5, 2, -1.0), window=True)
+    found = frames.sums()
+    assert (found.frames[MISSED, True], found.frames[FALSE_ALARM, False]) == (1, 0)
+    assert [neuron.channel for neuron in found.neurons(MISSED, 10)] == [2]
 
 
 def test_exact_numbers(frames: Frames) -> None:

@@ -13,6 +13,7 @@ from mcap_kit import McapKit, Options
 
 from explain_cnn_ros.bags.compression import zstd
 from explain_cnn_ros.bags.limits import Limits
+from explain_cnn_ros.bags.mcap_records import CHANNEL, SCHEMA, Channel, Declarations
 from explain_cnn_ros.bags.reader import BagError, BagReader
 
 KIT = McapKit()
@@ -230,3 +231,25 @@ def test_log_times_beyond_what_fits_are_left_out(tmp_path: Path) -> None:
     found, problems = read(tmp_path / "x.mcap")
     assert found == ordered(MESSAGES)
     assert "after the year 2262" in problems[0]
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<I", len(value)) + value.encode()
+
+
+def test_schemas_that_are_repeated_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each channel gets the type of its schema once, whichever comes first, and however often the schema follows."""
+    renamed: list[Channel] = []
+    original = Channel._replace
+    monkeypatch.setattr(Channel, "_replace", lambda self, **fields: renamed.append(self) or original(self, **fields))
+    found = Declarations()
+    for number in range(300):
+        schema = 1 if number % 2 else 2
+        if number == 150:
+            found.add(SCHEMA, struct.pack("<H", 2) + text("b/msg/B"))
+        found.add(CHANNEL, struct.pack("<HH", number, schema) + text(f"/{number}") + text("cdr") + text(""))
+    for _ in range(300):
+        found.add(SCHEMA, struct.pack("<H", 1) + text("a/msg/A"))
+    assert {channel.type for number, channel in found.channels.items() if number % 2} == {"a/msg/A"}
+    assert {channel.type for number, channel in found.channels.items() if number % 2 == 0} == {"b/msg/B"}
+    assert len(renamed) == 150 + 75

@@ -27,6 +27,7 @@ HEAD = "rosbag2_bagfile_information:\n"
         HEAD + "  topics_with_message_count: [{message_count: many, topic_metadata: {name: /log}}]\n",
         HEAD + "  topics_with_message_count:\n  - topic_metadata: {name: /log, offered_qos_profiles: {a: 1}}\n",
         HEAD + "  topics_with_message_count:\n  - topic_metadata: {name: /log, offered_qos_profiles: [[], 1, {}]}\n",
+        HEAD + f"  topics_with_message_count: [{{message_count: 0x{'f' * 3600}, topic_metadata: {{name: /log}}}}]\n",
         HEAD + "  version: [\n",
         "\ufeff" + HEAD + "  version: 10\r\n",
         HEAD + "  ros_distro: \xe9\n",
@@ -131,6 +132,7 @@ def test_types_as_other_writers_spell_them(name: str, expected: str) -> None:
         ("[" * 20_000, "nested too deeply"),
         ("- " * 5000 + "a", "nested too deeply"),
         ("{a: " * 30 + "1" + "}" * 30, "nested too deeply"),
+        ("%YAML 1.1\n---\na: 1" + ":1" * 200_000, "directives"),
     ],
 )
 def test_yaml_that_stands_for_more_than_it_says(kit: Any, tmp_path: Path, text: str, named: str) -> None:

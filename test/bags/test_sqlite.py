@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sqlite3
+import struct
 from pathlib import Path
 
 import pytest
 from rosbags.rosbag2 import StoragePlugin
 
+from explain_cnn_ros.bags import sqlite_file
 from explain_cnn_ros.bags.compression import zstd
 from explain_cnn_ros.bags.reader import BagError, BagReader
+from explain_cnn_ros.bags.sqlite_pages import SHARED_MAX, PageScan, _values
 
 
 @pytest.fixture
@@ -207,3 +211,87 @@ def test_computed_columns_are_refused(tmp_path: Path) -> None:
         database.execute("CREATE TABLE messages(id, topic_id, timestamp, data AS (zeroblob(500000000)))")
     with pytest.raises(BagError, match="compute columns"):
         BagReader(path)
+
+
+def varint(value: int) -> bytes:
+    """A number of variable length, as in SQLite's format."""
+    digits = [value & 0x7F]
+    while value := value >> 7:
+        digits.append(value & 0x7F | 0x80)
+    return bytes(reversed(digits))
+
+
+def ring(size: int) -> bytes:
+    """A database of three pages. 25 rows of a size begin on the second one, and go on in the third one without end."""
+    page = bytearray(4096)
+    page[0], page[3:5] = 0x0D, struct.pack(">H", 25)
+    for number in range(25):
+        at = 2000 + 16 * number
+        row = varint(size) + varint(number + 1)
+        page[8 + 2 * number : 10 + 2 * number] = struct.pack(">H", at)
+        page[at : at + len(row)] = row
+        local = at + len(row) + 489  # bytes of the row in this page
+        page[local : local + 4] = struct.pack(">I", 3)
+    first = bytes(16) + b"\x10\x00" + bytes(4096 - 18)  # the page size, and nothing else
+    return first + bytes(page) + struct.pack(">I", 3) + bytes(4092)
+
+
+class CountingFile(io.FileIO):
+    """A file that counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = super().read(size)
+        CountingFile.count += len(found or b"")
+        return found or b""
+
+
+def scanned(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Read a damaged database; return the number of bytes that are read."""
+    monkeypatch.setattr(Path, "open", lambda self, mode: CountingFile(str(self)))
+    CountingFile.count = 0
+    assert PageScan(path, 512 * 2**20).messages == []
+    return CountingFile.count
+
+
+@pytest.mark.parametrize("pages", [2, 131071], ids=["as large as the file", "half a gigabyte"])
+def test_rows_that_share_pages_take_no_time(pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ring.db3"
+    path.write_bytes(ring(489 + 4092 * pages))
+    assert scanned(path, monkeypatch) <= (2 + SHARED_MAX) * path.stat().st_size
+
+
+def test_a_row_with_very_many_columns_is_refused() -> None:
+    """Each column without a value would take no byte in the file."""
+    assert _values(varint(3) + bytes(2)) == [None, None]
+    with pytest.raises(ValueError, match="too many columns"):
+        _values(varint(1001) + bytes(1000))
+
+
+def test_trees_whose_pages_share_their_children_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five pages of 512 bytes stand for 25 million rows."""
+    monkeypatch.setattr(sqlite_file, "STEPS_MIN", 100_000)
+    path = tmp_path / "tree.db3"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA page_size = 512")
+        made.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name, type, serialization_format)")
+        made.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)")
+        made.execute("CREATE TABLE pages(data)")
+        made.execute("INSERT INTO topics VALUES(1, '/log', 'std_msgs/msg/String', 'cdr')")
+        made.execute("INSERT INTO messages VALUES(1, 1, 1700000000000000000, x'00010000')")
+        made.execute("INSERT INTO pages VALUES(zeroblob(3000))")
+        made.commit()
+        (root,) = made.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+    content = bytearray(path.read_bytes())
+    spare = range(len(content) // 512 - 3, len(content) // 512 + 1)  # pages of the blob
+    leaf = content[512 * (root - 1) : 512 * root]
+    for page, child in zip([root, *spare[:3]], spare, strict=True):
+        cell = struct.pack(">I", child) + varint(1)
+        head = struct.pack(">BHHHBI", 5, 0, 70, 512 - len(cell), 0, child) + struct.pack(">H", 512 - len(cell)) * 70
+        content[512 * (page - 1) : 512 * page] = head.ljust(512 - len(cell), b"\0") + cell
+    content[512 * (spare[-1] - 1) : 512 * spare[-1]] = leaf
+    path.write_bytes(content)
+    with BagReader(path) as bag:
+        assert bag.message_count == 1
+        assert ["damaged (interrupted)" in problem for problem in bag.problems] == [True]

@@ -7,7 +7,18 @@ import itertools
 import numpy as np
 import pytest
 
-from explain_cnn_ros.draw.canvas import draw_box, line_height, put_text, text_width, to_ascii, wrap
+from explain_cnn_ros.draw import canvas as canvas_module
+from explain_cnn_ros.draw.canvas import (
+    abbreviated,
+    draw_box,
+    line_height,
+    put_text,
+    shorten,
+    shorten_middle,
+    text_width,
+    to_ascii,
+    wrap,
+)
 
 
 def test_draw_box_touches_nothing_but_its_lines():
@@ -79,6 +90,28 @@ def test_text_that_does_not_fit_is_cut(size):
     assert 150 < used <= 200
     assert not canvas[:, :10].any() and not canvas[:, 210:].any()
     assert not canvas[2 + line_height(size) :].any()
+
+
+@pytest.mark.parametrize("text", ["conv2_1, conv2_2, ... of the block", "iiiii WWWWW,, , .. x", "a", "", "ab" * 30])
+def test_as_much_of_a_text_as_fits_is_written(text):
+    """The same as by trying one length after the other."""
+    for width in range(0, 300, 7):
+        ends = [text[:end].rstrip(" ,") + "..." for end in range(len(text) - 1, 0, -1)]
+        middles = [abbreviated(text, length) for length in range(len(text), 2, -1)]
+        whole = [text] if text_width(text, 16) <= width else []
+        assert shorten(text, 16, width) == (whole + [t for t in ends if text_width(t, 16) <= width] + [""])[0]
+        fitting = [t for t in middles if text_width(t, 16) <= width]
+        assert shorten_middle(text, 16, width) == (fitting + whole + [""])[0]
+
+
+def test_a_text_without_end_takes_no_time(monkeypatch):
+    measured = []
+    real = canvas_module.text_width
+    monkeypatch.setattr(canvas_module, "text_width", lambda *text: measured.append(text) or real(*text))
+    canvas = np.zeros((60, 400, 3), np.uint8)
+    assert put_text(canvas, "x" * 10**6, 0, 0, 16, max_width=200) <= 200
+    assert shorten_middle("x" * 10**6, 16, 200).startswith("xx")
+    assert len(measured) < 40
 
 
 @pytest.mark.parametrize(("x", "y"), [(-5, -5), (95, 18), (-500, 0), (500, 0), (0, -500), (0, 500)])

@@ -21,6 +21,7 @@ from explain_cnn_ros.explain.explainer import Explainer
 from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.ros.boxes import (
     CAPITALS,
+    LINE,
     OPPOSING_BOXES,
     SUPPORTING_BOXES,
     TEXT,
@@ -28,6 +29,7 @@ from explain_cnn_ros.ros.boxes import (
     WINDOW_BOX,
     Outline,
     annotations,
+    fits,
     is_calibrated,
     markers,
     outlines,
@@ -116,6 +118,31 @@ def test_boxes_of_corners() -> None:
 )
 def test_pieces_of_a_side(length: float, corners: bool, dashed: bool, expected: list[tuple[float, float]]) -> None:
     assert pieces(length, corners, dashed) == [pytest.approx(piece) for piece in expected]
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [((640, 480), True), ((320, 240), True), ((213, 160), True), ((480, 640), False), ((640, 360), False)],
+)
+def test_a_calibration_is_for_images_of_its_shape(size: tuple[int, int], found: bool) -> None:
+    """The image of a photo that was turned, or of another mode of the camera, has another one."""
+    assert fits(camera(), size) is found
+    cut = with_roi(camera(size=(1280, 720)), RegionOfInterest(width=640, height=480))
+    assert fits(cut, size) is found
+    assert fits(CameraInfo(), size), "nothing is known about its images"
+
+
+def with_roi(info: CameraInfo, roi: RegionOfInterest) -> CameraInfo:
+    info.roi = roi
+    return info
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_lines_are_as_wide_in_binned_images(factor: int) -> None:
+    info = camera(fx=500.0 * factor, size=(640 * factor, 480 * factor))
+    box = Outline(3, SUPPORTING_BOXES, 10, 10, 50, 50, (255, 70, 60))
+    marker = markers(Header(), [box], info, (640, 480)).markers[1]
+    assert marker.scale.x * info.p[0] / factor == pytest.approx(LINE)
 
 
 def test_images_that_are_smaller_than_what_p_is_for() -> None:

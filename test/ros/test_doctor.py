@@ -61,7 +61,9 @@ def test_the_middlewares_profile(monkeypatch, tmp_path: Path, there: bool, level
     assert "config/fastdds.xml" in doctor.check_middleware().cure
 
 
-@pytest.mark.parametrize(("domain", "level"), [("0", "ok"), ("101", "ok"), ("many", "missing"), ("999", "missing")])
+@pytest.mark.parametrize(
+    ("domain", "level"), [("0", "ok"), ("", "ok"), ("101", "ok"), ("many", "missing"), ("999", "missing")]
+)
 def test_the_domain(monkeypatch, domain: str, level: str) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", domain)
     assert doctor.check_domain().level == level

@@ -308,6 +308,9 @@ def test_a_replay_of_the_sample_has_images_and_their_calibration(monkeypatch):
         (["/front/image", "/front/image/compressed"], {"image": "/front/image"}, "/front/image", "compressed"),
         (["/front/image"], {"image_transport": "compressed"}, "/front/image", "compressed"),
         (["/front/image"], {"image": "/elsewhere"}, "/elsewhere", "compressed"),
+        (["/front/image"], {"image": "front/image"}, "front/image", "raw"),
+        (["/front/image"], {"image": "/front/image/compressed", "image_transport": "raw"}, "/front/image", "raw"),
+        (["/z/image", "/explain_node/overlay"], {}, "/z/image", "raw"),
         ([], {}, "/camera/image_raw", "compressed"),
     ],
 )

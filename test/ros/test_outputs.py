@@ -7,6 +7,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from explain_cnn_ros.ros.boxes import OPPOSING_BOXES, PERSON_BOXES, SUPPORTING_B
 from explain_cnn_ros.ros.outputs import (
     LIVE_AGE_MAX,
     OUTPUTS,
+    Drawn,
     ExplainedFrame,
     LiveFrame,
     Output,
@@ -472,3 +474,15 @@ def test_the_documentation_lists_the_outputs() -> None:
         package, name = output.type.__module__.partition(".")[0], output.type.__name__
         assert cells[2].strip() == (name if package == "explain_cnn_ros" else f"{package}/{name}")
         assert int(cells[5]) == output.depth
+
+
+def test_without_stamps_each_image_removes_the_boxes() -> None:
+    """Images without a stamp cannot be told apart: the boxes would stay on all of them."""
+    output = SimpleNamespace(topic="~/annotations", clear=object())
+    header = Header()
+    for seconds, removed in ((0, True), (5, False)):
+        header.stamp.sec = seconds
+        drawn, frame = Drawn(), SimpleNamespace(header=header, live=True)
+        drawn.shows(output, SimpleNamespace(frame=frame))
+        assert drawn.removed_by(output, frame) is removed
+        assert not removed or not drawn.removed_by(output, frame), "once"

@@ -464,6 +464,21 @@ def test_decided_frames_are_explained_live_while_that_is_on(bench: Bench, image:
     assert bench.live.empty() and bench.failed.empty()
 
 
+def test_without_stamps_persons_are_forgotten_by_the_time(bench: Bench, image: Any, monkeypatch: Any) -> None:
+    times = iter(range(10**10, 10**12, 2 * 10**9))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(times))
+    bench.change(live="influence", live_smoothing=3.0)
+    tracks = []
+    for seed in (1, 2):
+        shown = image(stamp=0, seed=seed)
+        shown.header.stamp.nanosec = 0
+        bench.classify(shown)
+        live, frame = bench.live.get(timeout=PATIENCE)
+        tracks.append((live.track, live.frames))
+        assert frame.header.stamp.sec == 0
+    assert tracks == [(1, 1), (2, 1)]
+
+
 def test_live_the_newest_frame_wins(bench: Bench, image: Any) -> None:
     bench.change(live="influence")
     bench.live_gate.clear()

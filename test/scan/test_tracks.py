@@ -102,6 +102,13 @@ def test_equal_stamps_are_no_jump() -> None:
     assert [tracker.follow([region(x)], 0).id for x in (0, 3, 6)] == [1, 1, 1]
 
 
+def test_frames_in_a_burst_do_not_lose_a_person() -> None:
+    """Stamps that are taken at the arrival: a few pixels within a millisecond would be thousands in a second."""
+    tracker = Tracker()
+    frames = [(0, 0), (4, 1), (4, 34), (0, 67), (3, 68), (3, 101)]
+    assert [tracker.follow([region(x)], ms * 10**6).id for x, ms in frames] == [1] * 6
+
+
 def test_a_region_that_is_no_person_is_followed_in_the_same_way() -> None:
     tracker = Tracker()
     frames = [[region(0, p=0.2)], [region(4, p=0.1)], [region(300, p=0.3)]]

@@ -70,6 +70,15 @@ def run(output: Path, names: Sequence[str]) -> list[str]:
     """
     manifest = read_results(output)
     causes = manifest.get("causes", {}).get("causes", [])
+    if not causes and any(manifest.get("causes", {}).get("alone", {}).values()):
+        raise ValueError(
+            f"{output}: the wrong decisions have no common cause, because fewer than three of them resemble each other"
+        )
+    if not causes and manifest.get("summary", {}).get("wrong"):
+        raise ValueError(
+            f"{output}: the wrong decisions were not grouped, because the analysis is not complete, or because of "
+            "--causes-windows, --silence-neurons or --target"
+        )
     if not causes:
         raise ValueError(
             f"{output}: the analysis has no causes, because no decision is known to be wrong: analyse the recording "

@@ -33,7 +33,7 @@ function causeCard(cause, index, windows) {
 /** Fill the section of the causes. It is hidden if there is no wrong decision. */
 function startCauses() {
   const found = data.manifest.causes || {}, causes = found.causes || [];
-  $("causes-section").hidden = !causes.length && !found.search;
+  $("causes-section").hidden = !causes.length && !found.search && !Object.values(found.alone || {}).some(Boolean);
   if ($("causes-section").hidden) return;
   const kinds = Object.keys(CAUSE_KINDS).filter((kind) => causes.some((c) => c.kind === kind) || found.alone?.[kind]);
   const texts = kinds.map((kind) => {

@@ -40,8 +40,8 @@ function describe(element, metric) {
 }
 
 function clock(seconds) {
-  const minutes = Math.floor(seconds / 60);
-  return minutes ? `${minutes}:${(seconds % 60).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
+  const tenths = Math.round(10 * seconds), minutes = Math.floor(tenths / 600);
+  return minutes ? `${minutes}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
 }
 
 /** Return round steps of an axis from 0 to `end`. */

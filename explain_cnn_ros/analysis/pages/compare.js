@@ -26,6 +26,8 @@ $("changed-note").textContent = common
     (a.threshold === b.threshold ? "" : ` The thresholds differ: A decides for a person if P(person) is at least ${a.threshold}, B if it is at least ${b.threshold}.`) +
     (a.model === b.model ? "" : " P(person) of different weights need not mean the same: compare decisions, not probabilities.")
   : "No frame is in both. Recordings are matched by their names, and frames by their stamps.";
+if (repaired + broken && repaired + broken < changed) $("changed-note").textContent += " The others are right or wrong in both, or have no label.";
+if (data.changed.length < changed) $("changed-note").textContent += ` The table shows the ${data.changed.length} whose P(person) changed most.`;
 const svg = $("scatter");
 const { x, y } = plot(svg, { width: 420, height: 420, end: 1, label: "P(person) of A against B", unit: "" });
 svg.append(draw("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), stroke: "var(--faint)" }));
@@ -44,6 +46,7 @@ function neurons() {
   describe($("metric-caption"), $("metric").value);
   const found = by_metric[$("metric").value] || { came: [], went: [], neurons: 0 };
   $("neurons-note").textContent = `The tables show in which share of the explained frames (${explained[0]} of A, ${explained[1]} of B) a neuron is selected, for neurons whose 95 % interval does not contain 1. Of the ${found.neurons} neurons that are selected in A or B, about ${Math.round(found.neurons * 0.05)} would be listed by chance.` +
+    (found.listed && Math.max(...found.listed) > Math.max(found.came.length, found.went.length) ? ` Shown are the first ${Math.max(found.came.length, found.went.length)} of ${found.listed[0]} and of ${found.listed[1]}.` : "") +
     (sameTarget ? "" : ` The explanations of A are about ${data.targets[0].about}, those of B about ${data.targets[1].about}: other neurons are to be expected.`);
   for (const side of ["came", "went"]) {
     $(side).replaceChildren(...(found[side].length ? found[side].map((r) => make("tr", {}, make("td", {}, make("span", { class: "swatch", style: `background:${layerColour(r.layer)}` }), `${r.name}, channel ${r.channel}`),

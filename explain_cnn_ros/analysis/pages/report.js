@@ -40,7 +40,8 @@ const SHAPES = { wrong: "M-6,-4 -4,-6 0,-2 4,-6 6,-4 2,0 6,4 4,6 0,2 -4,6 -6,4 -
 function timeline() {
   const curve = data.curves[+$("source").value];
   const band = curve.band;
-  const end = band.length ? band[band.length - 1][0] : 1;
+  // If the clock was set back within a recording, the last interval is not the latest.
+  const end = Math.max(...band.map(([t]) => t), ...curve.marks.map((m) => m.t), 0) || 1;
   const svg = $("timeline");
   const { x, y, left, right } = plot(svg, { end, height: 240, label: `P(person) over time of ${curve.source}` });
   if (band.length) {
@@ -240,6 +241,8 @@ function startWrongWay() {
   } else if (!s.wrong) empty.textContent = `All ${s.labelled} labelled frames were decided rightly: no neuron pushed the wrong way.`;
   else if (!data.target.person) {
     advise(empty, `${s.wrong} decisions about the person are wrong, but the explanations are about ${data.target.about}, so they do not say which neurons pushed these decisions. Explain the decisions about the person:`, data.commands.person);
+  } else if (manifest.settings.explain.metrics.includes("influence")) {
+    empty.textContent = `${s.wrong} decisions are wrong, but the best windows of these frames show no person that was missed, and are no false alarms: the causes above are about the windows of the missed persons.`;
   } else advise(empty, `${s.wrong} decisions are wrong, but the influence of their neurons was not computed. Analyse again:`, data.commands.influence);
 }
 

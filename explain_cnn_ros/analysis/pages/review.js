@@ -39,7 +39,9 @@ function load(entry) {
       await image.decode();
       return image;
     });
-    pictures.set(entry.number, Promise.all(all));
+    const both = Promise.all(all);
+    both.catch(() => pictures.delete(entry.number)); // it is requested again
+    pictures.set(entry.number, both);
   }
   return pictures.get(entry.number);
 }
@@ -110,7 +112,7 @@ async function follow(next) {
     show(entry, loaded);
   }
   shown = entry ?? null;
-  for (const window of ahead) load(window).catch(() => pictures.delete(window.number));
+  for (const window of ahead) load(window).catch(() => {});
   $("message").hidden = true;
   $("window").hidden = !entry;
   $("end").hidden = Boolean(entry);
@@ -159,6 +161,8 @@ async function finish() {
     $("actions").hidden = true;
   } catch (error) {
     problem(error.message);
+    busy = false;
+    enable();
   }
 }
 

@@ -85,6 +85,11 @@ def train(
             "the recordings that the network has to learn from cannot be read: put them where the analysis has read "
             f"them ({', '.join(printable(path) for path in analysis.inputs)})"
         )
+    if len(written) < len(windows):
+        say(
+            f"{len(windows) - len(written)} windows cannot be read from their recordings: put these where the analysis "
+            "has read them"
+        )
     wrong = sum(window.wrong for window in written)
     say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
     data, trained, history = _fine_tuned(job, inria, own, phases)

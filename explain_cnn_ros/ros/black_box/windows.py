@@ -25,7 +25,6 @@ class EventWindow:
         name: Name of the recording.
         number: Number of the first message in the buffer.
         more: Number of further events.
-        missing: What is missing in the recording, a sentence each.
         closed: Whether the end is final.
     """
 
@@ -36,7 +35,6 @@ class EventWindow:
     name: str = ""
     number: int = 0
     more: int = 0
-    missing: list[str] = field(default_factory=list)
     closed: bool = False
 
     @property
@@ -55,7 +53,8 @@ class EventWindow:
 class EventWindows:
     """The windows that are to be recorded, for one thread that adds events and one that records.
 
-    Windows do not overlap: each one begins after the end of the one before, so that no message is recorded twice.
+    Windows do not overlap: each one begins after the end of the one before, so that no message is recorded twice. If
+    the clock stands still, the time before an event cannot be told from that before the last one: it is recorded again.
     """
 
     def __init__(self) -> None:
@@ -90,7 +89,8 @@ class EventWindows:
             if len(self._waiting) >= WAITING_MAX:
                 return None, False
             end = newest.end if newest is not None else self._end
-            begin = max(event.time - before, math.nextafter(end, math.inf))
+            after_last = end if event.time == end else math.nextafter(end, math.inf)
+            begin = max(event.time - before, after_last)
             window = EventWindow(begin, max(event.time + after, begin), begin + length_max)
             window.include(event)
             self._waiting.append(window)

@@ -128,10 +128,6 @@ class RecordingWriter:
             if new:
                 window.name = self._folder.new_name(event.stamp, event.cause)
                 window.number = self._buffer.first_since(window.begin)
-                late = self._buffer.gone - window.begin
-                if late > 0:
-                    text = f"the first {late:.1f} s are missing, since the memory was full: see memory_mib"
-                    window.missing.append(text)
                 if self._windows.first is window:
                     self._buffer.need(window.number)
         self._wake.set()
@@ -208,12 +204,14 @@ class RecordingWriter:
 
     def _copy(self, window: EventWindow, recording: RecordingFile) -> list[str]:
         """Copy the messages of a window until its end; return what is missing, a sentence each."""
-        settings, missing = self._settings(), list(window.missing)
+        settings, missing = self._settings(), list[str]()
         limit = self._folder.limit(settings.recording_mib * MIB)
         if limit <= 0:
             raise OSError(errno.ENOSPC, "there is no space for a recording")
         share = settings.before / ((settings.before + settings.after) or 1.0)
         number, left_out = self._buffer.fitting(window.number, window.events[0].time, int(limit * share))
+        if (late := self._buffer.gone - window.begin) > 0:
+            missing.append(f"the first {late:.1f} s are missing, since they had left the memory: see memory_mib")
         if left_out:
             missing.append("the first seconds are missing, since they need more bytes than a recording may have")
         self._write_latched(recording, number, window)
