@@ -88,6 +88,9 @@ def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Tran
 class ExplainNode(LifecycleNode):
     """Classifies each newest frame, and explains decisions live, on request, and when their confidence is low."""
 
+    # rclpy also destroys a node whose parameters were refused.
+    _threads: WorkerThreads | None = None
+
     def __init__(self) -> None:
         super().__init__("explain_node")
         self.parameters = ParameterServer(self)
@@ -211,8 +214,9 @@ class ExplainNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Stop the threads and destroy the node."""
-        self.close()
-        self._threads.close()
+        if self._threads is not None:
+            self.close()
+            self._threads.close()
         super().destroy_node()
 
     def close(self) -> None:

@@ -314,6 +314,30 @@ def test_a_parameter_out_of_range_ends_the_start_with_one_line(graph, tmp_path):
     assert "Traceback" not in graph.log and "after" in graph.log
 
 
+@pytest.mark.parametrize("kind", ["black_box.node.BlackBox", "node.ExplainNode"])
+def test_a_node_whose_parameters_are_refused_can_be_destroyed(graph, tmp_path, kind):
+    """rclpy of Kilted does so when it is shut down."""
+    module, _, name = kind.rpartition(".")
+    code = f"""
+import rclpy
+from explain_cnn_ros.ros.{module} import {name}
+
+class Refused({name}):
+    def __init__(self):
+        try:
+            super().__init__()
+        except Exception as error:
+            print(type(error).__name__)
+
+rclpy.init(args=["--ros-args", "-p", "after:=-1.0", "-p", "explain_queue:=-1", "-p", "folder:={tmp_path}/out"])
+node = Refused()
+node.destroy_node()
+rclpy.try_shutdown()
+"""
+    assert graph.start(code=code).wait(60) == 0, graph.log
+    assert graph.log.split() == ["InvalidParameterValueException"]
+
+
 def test_the_black_box_loads_no_network(graph, tmp_path):
     """PyTorch takes hundreds of megabytes, and the black box stays alive when they are missing."""
     code = f"import sys, {BLACK_BOX}; print(sorted({{'torch', 'cv2', 'scipy'}} & set(sys.modules)))"

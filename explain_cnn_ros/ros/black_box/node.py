@@ -92,6 +92,9 @@ class BlackBox(Node):
         ValueError: A parameter is out of range.
     """
 
+    # rclpy also destroys a node whose parameters were refused.
+    _writer: RecordingWriter | None = None
+
     def __init__(self) -> None:
         super().__init__("black_box")
         self.parameters = BlackBoxParameters(self, self._on_changed)
@@ -239,7 +242,8 @@ class BlackBox(Node):
 
     def destroy_node(self) -> None:
         """Complete the recordings under way, and destroy the node."""
-        self._writer.stop(STOP)
+        if self._writer is not None:
+            self._writer.stop(STOP)
         super().destroy_node()
 
 
