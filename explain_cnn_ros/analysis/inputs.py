@@ -181,8 +181,8 @@ def unchanged(source: Source, entries: Iterable[Entry], stored: StoredFrame | No
 
     Args:
         source: The source.
-        entries: Its entries from this frame on, or from an earlier one.
-        stored: The last frame that was analysed before; None if none was.
+        entries: The entries of the source. They must include the frame `stored`, if there is one.
+        stored: The last frame that was analysed before; None if no frame was analysed.
 
     Raises:
         SourceError: The source has changed.

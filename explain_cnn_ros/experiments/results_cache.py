@@ -26,8 +26,9 @@ from explain_cnn_ros.model.weights_file import ModelInfo
 
 Item = TypeVar("Item")
 
-#: What the results of VGGs depend on besides their parameters, as the shipped weights had it when results of hours were
-#: stored. The keys of these results do not contain it, so these values stay as they are, even if other weights ship.
+#: Settings of the weights that shipped when the first results were stored. The keys of VGG classifiers with these
+#: settings do not contain them. These values must not change, even if other weights ship; otherwise, stored results,
+#: which took hours to compute, would not be found any more.
 STORED = ModelInfo(threshold=0.9)
 
 

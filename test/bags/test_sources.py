@@ -58,7 +58,7 @@ def test_a_stretch_of_time(studio, tmp_path) -> None:
 
 
 def test_the_number_of_frames_in_a_stretch_of_time_is_estimated(studio, tmp_path) -> None:
-    """As if all frames were equally far apart. At least one frame is expected."""
+    """The estimate assumes that all frames have the same distance in time. It is never less than one frame."""
     bag = studio.record(tmp_path / "bag", [studio.jpeg(i) for i in range(10)])
     video = studio.film(tmp_path / "clip.avi")
     stretches = [{}, {"start": 0.2, "end": 0.5}, {"end": 0.3}, {"start": 0.3}, {"end": 99.0}, {"start": 50.0}]

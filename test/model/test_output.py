@@ -90,7 +90,7 @@ def test_a_single_class_of_two_is_exact(seed: int, target: int, dtype: torch.dty
 def test_the_gradient_is_that_of_float64(
     dtype: torch.dtype, others: list[float], target: int | tuple[int, ...], of_margin: float
 ) -> None:
-    """P is rounded to 1 from a margin of 17 on, but its gradient is not 0 there."""
+    """If the margin is 17 or more, float32 rounds P to 1. The gradient must not be rounded to 0 there."""
     first = target if isinstance(target, int) else target[0]
     row = torch.tensor([[*others[:first], of_margin, *others[first:]]]).to(dtype)
     exact, rounded = row.double().requires_grad_(), row.clone().requires_grad_()

@@ -107,7 +107,8 @@ class TestSplit:
         second = [window(start + 9.5 + t, wrong=True, source="b") for t in range(10)]
         parts = split(first + second, held_out=0.5)
         assert [w.log_time // SECOND - start for w in parts.held_out] == [5, 6, 7, 8, 9, 14, 15, 16, 17, 18]
-        # Of b, the windows at 9.5 and 10.5 s are left out as well: the last one of a is at 9 s.
+        # The first two windows of recording b, at 9.5 s and 10.5 s, are left out. They are less than two seconds after the
+        # last held-out window of recording a, which is at 9 s.
         assert [w.log_time / SECOND - start for w in parts.training] == [0, 1, 2, 11.5]
         assert [w.source for w in parts.training] == ["a", "a", "a", "b"]
 
@@ -181,7 +182,7 @@ class TestTables:
         ]
 
     def test_regions_without_a_label_take_no_memory(self, output: Path) -> None:
-        """As Python values, the 20,000 regions would take more than 10 MB, and the 10,000 frames more than 3 MB."""
+        """The table has 20,000 regions and 10,000 frames, which would take more than 13 MB if they became Python values."""
         labelled_windows(output)
         tracemalloc.start()
         try:

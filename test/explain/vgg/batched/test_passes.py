@@ -24,7 +24,7 @@ def test_output_and_its_gradient(kind: str, classes: int, target: int) -> None:
 @pytest.mark.parametrize(("classes", "target"), [(2, 1), (2, 0), (5, 3)])
 @pytest.mark.parametrize("of_margin", [-30.0, -17.0, 0.0, 17.0, 30.0])
 def test_the_gradient_of_a_probability_that_is_rounded_to_one(classes: int, target: int, of_margin: float) -> None:
-    """In float32, 1 - P would be 0 from a margin of 17 on. The reference computes in float64."""
+    """If the margin is 17 or more, float32 rounds P to 1. The gradient must still equal the one computed in float64."""
     row = torch.linspace(-0.5, 0.5, classes).repeat(2, 1)
     row[:, target] = of_margin
     exact = row.double().requires_grad_()
