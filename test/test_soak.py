@@ -216,7 +216,7 @@ def test_the_ledger_counts_answers_and_mistakes() -> None:
 
 
 def test_a_transition_that_is_refused_is_a_mistake() -> None:
-    """One that is granted before does not hide it."""
+    """An earlier request of the same kind that was granted does not hide the refusal."""
     ledger, record = soak.Ledger(lambda: 40.0), Record()
     for granted in (True, False):
         ledger.answer(ledger.ask("transition: 3", True), True, granted, "not now")

@@ -59,7 +59,8 @@ BURST, BURST_EVERY = 8, 12
 #: Minimum number of good requests of a kind of which one must be granted. The node refuses some while it is inactive.
 GOOD_MIN = 3
 
-#: Beginning of the kinds of requests for transitions. The state allows each of them, so none may be refused.
+#: The names of all requests for transitions begin with this. Each of these transitions fits the state of the node, so
+#: the node may refuse none of them.
 TRANSITION = "transition: "
 
 #: Counts that are taken from the node's report on /diagnostics.

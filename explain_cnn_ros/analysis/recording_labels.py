@@ -1,4 +1,4 @@
-"""The labels of each recording, and among them those of a frame, found quickly however many labels there are."""
+"""The labels of each recording and of each of its frames. They are found quickly, even among very many labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from explain_cnn_ros.analysis.labels import Box, FrameLabels, Label
 
-#: A label with its number in the order of the file, in which the last one of a box counts.
+#: A label with its position in the file. Of several labels of the same box, the last one counts.
 _Numbered = tuple[int, Label]
 
 
@@ -73,7 +73,7 @@ class LabelsBySource:
 
 
 class _Intervals:
-    """A segment tree of labels: those that cover a time are found without a look at the others.
+    """A segment tree of labels. It finds the labels that cover a time without comparing the time with all labels.
 
     The leaves are the intervals between two neighbouring starts or ends. Each label is stored in the few nodes whose
     leaves it covers together.

@@ -1,4 +1,4 @@
-"""The number of frames that lie in the part of a recording that is read, estimated before it is read."""
+"""An estimate of how many frames are read from a recording of which only a part is to be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from explain_cnn_ros.bags.frame_source import SourceSettings
 
 
 def estimated_frames(count: int, duration: int, settings: SourceSettings) -> int:
-    """Return about how many frames are read, as if all were equally far apart.
+    """Estimate how many frames are read. It is assumed that all frames have the same distance in time.
 
     Args:
         count: Number of frames of the whole recording; 0 if it is not known.
@@ -14,7 +14,8 @@ def estimated_frames(count: int, duration: int, settings: SourceSettings) -> int
         settings: The part of the recording that is read.
 
     Returns:
-        The number: `count` if the whole recording is read, otherwise at least 1; 0 if it is not known.
+        The number of frames: `count` if the whole recording is read, at least 1 if only a part is read, and 0 if the
+        number cannot be estimated.
     """
     if not (settings.start or settings.end):
         return count

@@ -36,8 +36,8 @@ JOURNALS = ("-wal", "-journal")
 CACHE_KIB = 4096
 
 
-#: Number of steps of SQLite's virtual machine between two checks, and maximum number of steps of a query: for each byte
-#: of the file, and at least. Counting and sorting take less than one step for each byte.
+#: The steps of SQLite's virtual machine are checked after each STEPS of them. A query may take STEPS_PER_BYTE steps for
+#: each byte of the file, or STEPS_MIN if that is more. Counting and sorting take less than one step for each byte.
 STEPS, STEPS_PER_BYTE, STEPS_MIN = 10_000, 100, 10_000_000
 
 #: Condition of rows whose numbers are whole. SQLite stores values of any type in any column.
@@ -140,7 +140,7 @@ class SqliteFile:
                         yield _Row(found.id, found.topic, found.stamp, data)
 
     def _begin(self) -> None:
-        """Begin a query. Pages of a file that was made to do harm are in its trees again and again."""
+        """Begin a query, and count its steps anew. In a malicious file, a tree can contain a page many times."""
         self._steps = max(STEPS_MIN, STEPS_PER_BYTE * self._size)
 
     def _exceeds(self) -> bool:

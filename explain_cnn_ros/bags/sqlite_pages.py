@@ -19,11 +19,12 @@ LEAF = 0x0D
 #: Page size of SQLite unless something else is set.
 PAGE_SIZE = 4096
 
-#: Maximum size of the description of a row's columns, in bytes: at most six columns and the size itself, each a number
-#: of at most nine bytes.
+#: Maximum size of the header of a row, in bytes. It holds its own size and the types of at most six columns. Each of
+#: these numbers takes at most nine bytes.
 HEADER_MAX = 7 * 9
 
-#: Rows may have this many times the file's size together. In a file that is no attack, they share no pages.
+#: All rows together may be larger than the file by this factor. In an intact file, rows do not share pages, so they are
+#: smaller than the file.
 SHARED_MAX = 4
 
 

@@ -50,7 +50,7 @@ class RankedWindow(TracedWindow):
         channels: Channels of the top N by metric and layer, best first.
         stability: Stability by metric and layer, of the metrics that read perturbations.
         probability: P(person), or P of another target class, of the unperturbed window. It gives the shown decision.
-            Like the output, it is of a pass in float32 if the other passes are in half precision.
+            If the other passes are in half precision, it is taken from a pass in float32, as the output is.
         output: Output o of the unperturbed window.
         output_mean: Mean of the output over the perturbations; NaN without perturbations.
         output_stddev: Standard deviation of the output over the perturbations; NaN without perturbations.

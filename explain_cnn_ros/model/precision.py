@@ -55,7 +55,7 @@ def prepare(network: VGGClassifier, name: str) -> VGGClassifier:
 
 
 class TF32Users:
-    """The passes that run at the moment, and whether each of them allows TF32.
+    """Keeps track of the passes that are running, and of whether each of them allows TF32.
 
     PyTorch has one pair of flags for all threads. Therefore TF32 is on only while every pass allows it, and the flags
     get back the values that they had before the first pass when the last one ends.

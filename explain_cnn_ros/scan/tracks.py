@@ -28,8 +28,9 @@ FORGET_AFTER = 1.0
 #: Weight of the newest displacement in the velocity.
 NEWEST_WEIGHT = 0.5
 
-#: Minimum time that a displacement counts for, in seconds. The regions of a person that stands still differ by a few
-#: pixels from frame to frame; between frames that follow each other in a burst, that would be a high velocity.
+#: Minimum time by which a displacement is divided to get a velocity, in seconds. The regions of a person who stands
+#: still differ by a few pixels from frame to frame. Divided by the time between two frames of a burst, this would be a
+#: high velocity.
 STEP_MIN = 1 / 30
 
 Box = tuple[float, float, float, float]

@@ -138,7 +138,7 @@ def analysed(index: int, source: Source, **changes: Any) -> pa.Table:
 
 @pytest.fixture
 def photos(studio, tmp_path) -> Path:
-    """Ten images."""
+    """A folder with ten images."""
     (tmp_path / "photos").mkdir()
     for i in range(10):
         (tmp_path / "photos" / f"{10 + i}.jpg").write_bytes(studio.jpeg(i))
@@ -147,7 +147,7 @@ def photos(studio, tmp_path) -> Path:
 
 @pytest.mark.parametrize("changes", [{"log_time": 1}, {"topic": "other.jpg"}])
 def test_a_recording_that_has_changed_is_not_distributed(studio, photos, tmp_path, monkeypatch, changes) -> None:
-    """Parts of both together would be results of nothing."""
+    """Otherwise, the results would be a mixture of the old and the new recording."""
     monkeypatch.setattr(Ray, "_connect", lambda _: None)
     for number, path in enumerate((photos, studio.film(tmp_path / "clip.avi", 10))):
         source, store = open_source(path, studio.settings()), PartStore(tmp_path / f"parts{number}")

@@ -70,7 +70,7 @@ def test_decisions_that_changed(analysis: Callable[..., Path]) -> None:
 
 
 def test_each_decision_is_judged_by_its_own_label(analysis: Callable[..., Path]) -> None:
-    """With boxes: a missed person that becomes a person on a tree is wrong in both, and so is the other way round."""
+    """The first decision misses a person, and the second one takes a tree for a person: both are wrong."""
     a = analysis("a", [0.1, 0.9, 0.1, 0.1], [], labels=[True, False, True, True].__getitem__)
     b = analysis("b", [0.9, 0.1, 0.9, 0.9], [], labels=[False, True, True, None].__getitem__)
     assert compare(a, b)["counts"] == {"common": 4, "changed": 4, "repaired": 1, "broken": 0}

@@ -78,7 +78,7 @@ class CountedTime(float):
 
 
 def test_a_frame_is_not_compared_with_every_label() -> None:
-    """Nor if a label of the whole recording comes first."""
+    """A label of the whole recording at the beginning of the list does not change that."""
     labels = [Label(CountedTime(0), CountedTime(5000), False)]
     labels += [Label(CountedTime(i), CountedTime(i + 1), True, box=(i, 0, 9, 9)) for i in range(4096)]
     found = RecordingLabels(labels, 0)
@@ -89,7 +89,7 @@ def test_a_frame_is_not_compared_with_every_label() -> None:
 
 @pytest.mark.parametrize("sources", [("data/run1", "data/run10"), ("data/run10", "data/run1")])
 def test_the_whole_path_of_a_recording_means_this_recording_only(sources: tuple[str, str]) -> None:
-    """Times from the start of a recording fit others as well."""
+    """Times that are counted from the start of a recording would also fit other recordings."""
     labels = LabelsBySource(
         [Label(0, 9, False, "data/run"), Label(2, 3, True, "data/run1"), Label(4, 5, True, "run10")], sources
     )

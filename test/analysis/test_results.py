@@ -8,7 +8,7 @@ from explain_cnn_ros.analysis import results
 
 
 class CountedTable:
-    """A table that counts how often somebody asks for its number of rows."""
+    """A table that counts how often its number of rows is read."""
 
     def __init__(self, rows: int) -> None:
         self.rows, self.asked = rows, 0

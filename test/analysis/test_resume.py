@@ -362,7 +362,7 @@ CHANGED = "has changed since a part of it was analysed, so the rest does not fit
 
 @pytest.fixture
 def photos(studio, tmp_path) -> Path:
-    """Ten images."""
+    """A folder with ten images."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(10):
@@ -373,7 +373,7 @@ def photos(studio, tmp_path) -> Path:
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_images_that_are_added_in_between_are_not_mixed_with_the_others(studio, photos, tmp_path, parts) -> None:
-    """They shift the numbers of the frames, so the results would not fit together."""
+    """The new image shifts the numbers of the later frames, so that old and new results would not fit together."""
     output, added = tmp_path / "out", photos / "photo05.jpg"
     studio.interrupt(output, photos, parts=parts, explain_every=0)
     before = studio.rows(output)
@@ -415,7 +415,7 @@ def test_a_recording_that_became_shorter_does_not_go_on(studio, photos, tmp_path
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_a_recording_that_grew_at_its_end_goes_on(studio, photos, tmp_path, parts) -> None:
-    """Also if its last part had fewer frames than others."""
+    """This includes a recording whose last part had fewer frames than the other parts."""
     output = tmp_path / "out"
     studio.interrupt(output, photos, parts=parts, explain_every=0)
     for i in range(10, 15):
@@ -427,7 +427,7 @@ def test_a_recording_that_grew_at_its_end_goes_on(studio, photos, tmp_path, part
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_change_is_found_after_a_missing_part_as_well(studio, photos, tmp_path) -> None:
-    """The frames before the missing part are the same."""
+    """The frames before the missing part have not changed, so the change is noticed after it."""
     output = tmp_path / "out"
     studio.interrupt(output, photos, parts=2, explain_every=0)
     shutil.rmtree(output / "parts" / "00000-0000000")

@@ -150,7 +150,7 @@ def test_labels_of_a_recording_are_not_those_of_another(studio, tmp_path) -> Non
 
 
 def test_missed_persons_that_cannot_be_judged_cost_one_row(studio, monkeypatch) -> None:
-    """One frame does not end a long analysis."""
+    """An error about one frame must not end a long analysis."""
     real = Decider.judge
     calls: list[int] = []
 

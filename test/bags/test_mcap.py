@@ -238,7 +238,7 @@ def text(value: str) -> bytes:
 
 
 def test_schemas_that_are_repeated_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each channel gets the type of its schema once, whichever comes first, and however often the schema follows."""
+    """Each channel gets the type of its schema only once, even if the schema is repeated many times."""
     renamed: list[Channel] = []
     original = Channel._replace
     monkeypatch.setattr(Channel, "_replace", lambda self, **fields: renamed.append(self) or original(self, **fields))

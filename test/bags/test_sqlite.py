@@ -222,7 +222,7 @@ def varint(value: int) -> bytes:
 
 
 def ring(size: int) -> bytes:
-    """A database of three pages. 25 rows of a size begin on the second one, and go on in the third one without end."""
+    """Return a damaged database of three pages. The second one has 25 rows, which all continue in the third one."""
     page = bytearray(4096)
     page[0], page[3:5] = 0x0D, struct.pack(">H", 25)
     for number in range(25):
@@ -263,7 +263,7 @@ def test_rows_that_share_pages_take_no_time(pages: int, tmp_path: Path, monkeypa
 
 
 def test_a_row_with_very_many_columns_is_refused() -> None:
-    """Each column without a value would take no byte in the file."""
+    """The values of such columns take no bytes in the file, but they would take memory."""
     assert _values(varint(3) + bytes(2)) == [None, None]
     with pytest.raises(ValueError, match="too many columns"):
         _values(varint(1001) + bytes(1000))

@@ -94,7 +94,7 @@ def test_text_that_does_not_fit_is_cut(size):
 
 @pytest.mark.parametrize("text", ["conv2_1, conv2_2, ... of the block", "iiiii WWWWW,, , .. x", "a", "", "ab" * 30])
 def test_as_much_of_a_text_as_fits_is_written(text):
-    """The same as by trying one length after the other."""
+    """The result is the same as if all lengths were tried one after the other."""
     for width in range(0, 300, 7):
         ends = [text[:end].rstrip(" ,") + "..." for end in range(len(text) - 1, 0, -1)]
         middles = [abbreviated(text, length) for length in range(len(text), 2, -1)]

@@ -178,7 +178,7 @@ def test_the_key_of_other_networks(residual_classifier: PersonClassifier, change
 
 
 def test_the_key_of_vggs_stays(thin_channels: None) -> None:
-    """Runs of hours are stored under the keys of VGGs, so these must not change.
+    """Results that took hours to compute are stored under the keys of VGGs, so these keys must not change.
 
     They were made with the threshold and the other values of the weights that ship. Other values give other keys.
     """

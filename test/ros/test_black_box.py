@@ -297,7 +297,7 @@ def test_without_images_the_report_says_so(graph, tmp_path):
 
 
 def test_simulated_time_without_a_clock_is_reported(graph, tmp_path):
-    """A recording ends all the same, and says why."""
+    """A recording ends although the time stands still, and the log says why."""
     reports, parameters = graph.collect(DiagnosticArray, "/diagnostics"), (f"folder:={tmp_path}/out", "after:=0.5")
     flags = [part for parameter in (*parameters, "use_sim_time:=true") for part in ("-p", parameter)]
     process = graph.start("--ros-args", *flags, module=BLACK_BOX)
@@ -316,7 +316,7 @@ def test_a_parameter_out_of_range_ends_the_start_with_one_line(graph, tmp_path):
 
 @pytest.mark.parametrize("kind", ["black_box.node.BlackBox", "node.ExplainNode"])
 def test_a_node_whose_parameters_are_refused_can_be_destroyed(graph, tmp_path, kind):
-    """rclpy of Kilted does so when it is shut down."""
+    """In Kilted, rclpy destroys such a node when it is shut down."""
     module, _, name = kind.rpartition(".")
     code = f"""
 import rclpy

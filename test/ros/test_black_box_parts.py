@@ -209,7 +209,7 @@ def test_a_change_counts_when_it_has_lasted():
 
 
 def test_a_change_before_a_long_silence_counts_from_its_end():
-    """The messages around the beginning of the change have left the memory, and the present ones are there."""
+    """The memory no longer has the messages around the beginning of the change, but it has the newest ones."""
     change = StableChange()
     updates = [(0, False), (1, True), (61, True), (62, True), (63, False), (67, False)]
     found = [change.update(value, time, round(time * 10), 1.0, 0.0) for time, value in updates]
@@ -582,7 +582,7 @@ def test_records_the_seconds_before_and_after(box):
 
 
 def test_a_memory_that_was_too_small_for_the_seconds_before_is_named(box):
-    """2000 messages need 1 MiB with what each of them takes in addition: 2.5 s at this rate."""
+    """The memory has room for about 2000 messages, which are those of 2.5 s at this rate."""
     one = box(memory_mib=1)
     one.run(30, rate=800, size=200)
     one.event()
@@ -598,7 +598,7 @@ def test_a_memory_that_was_too_small_for_the_seconds_before_is_named(box):
 
 
 def test_a_clock_that_stands_still_ends_a_recording(box, monkeypatch):
-    """Simulated time, after the player has ended. Without an end, the recording would never be there."""
+    """Simulated time stands still when the player has ended. The recording must be completed all the same."""
     one = box(after=0.1)
     one.run(20)
     monkeypatch.setattr(writing, "STILL", 0.2)

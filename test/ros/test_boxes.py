@@ -125,7 +125,7 @@ def test_pieces_of_a_side(length: float, corners: bool, dashed: bool, expected: 
     [((640, 480), True), ((320, 240), True), ((213, 160), True), ((480, 640), False), ((640, 360), False)],
 )
 def test_a_calibration_is_for_images_of_its_shape(size: tuple[int, int], found: bool) -> None:
-    """The image of a photo that was turned, or of another mode of the camera, has another one."""
+    """A photo that was turned, or an image of another mode of the camera, has another shape."""
     assert fits(camera(), size) is found
     cut = with_roi(camera(size=(1280, 720)), RegionOfInterest(width=640, height=480))
     assert fits(cut, size) is found

@@ -18,7 +18,7 @@ def test_it_is_over_after_its_time() -> None:
 
 
 def test_a_clock_that_was_set_back_ends_it() -> None:
-    """Otherwise, it would last until the clock has caught up, for instance an hour."""
+    """Otherwise, nothing would be explained until the clock has caught up, which may take an hour."""
     now = [10_000 * 10**9]
     cooldown = Cooldown(lambda: now[0])
     cooldown.begin()

@@ -81,7 +81,7 @@ sys.exit(spinning.run_node("node", lambda: Node("node")))
 @pytest.mark.ros
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_rclpy_handles_no_signals_while_an_executor_is_destroyed(graph, number):
-    """Its thread would use the executor's guard condition after it is gone: a segmentation fault now and then."""
+    """The thread for signals would use a part of the executor that no longer exists, and the process could crash."""
     process = graph.start(number, code=INTERRUPTED)
     assert process.wait(60) == 0, graph.log
     assert graph.log.split() == ["ALL", "NO"]

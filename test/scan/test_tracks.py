@@ -103,7 +103,7 @@ def test_equal_stamps_are_no_jump() -> None:
 
 
 def test_frames_in_a_burst_do_not_lose_a_person() -> None:
-    """Stamps that are taken at the arrival: a few pixels within a millisecond would be thousands in a second."""
+    """Two images may arrive within a millisecond. A move of a few pixels in this time is no high velocity."""
     tracker = Tracker()
     frames = [(0, 0), (4, 1), (4, 34), (0, 67), (3, 68), (3, 101)]
     assert [tracker.follow([region(x)], ms * 10**6).id for x, ms in frames] == [1] * 6

@@ -57,7 +57,7 @@ def test_other_settings_begin_anew(
 def test_a_checkpoint_of_other_windows_or_images_is_not_continued(
     full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path, change: str
 ) -> None:
-    """Whatever the proposer learns from decides, not only the settings."""
+    """The proposer is trained anew if the windows or the images have changed, even if the settings have not."""
     training = Training(full_classifier, images, SETTINGS, tmp_path)
     training.step = 5
     training.save()

@@ -52,7 +52,10 @@ class Cure:
 
     @property
     def proves_benefit(self) -> bool:
-        """Whether the held-out windows prove a benefit; never for a silencing, whose neurons they helped to find."""
+        """Whether the held-out windows prove a benefit.
+
+        They never prove that of a silencing, because they helped to find its neurons.
+        """
         return self.name != SILENCING and self.proof.proves_benefit
 
 

@@ -186,7 +186,7 @@ def test_the_verdict_comes_first(fixed: int, broken: int, status: str, text: str
 
 
 def test_held_out_windows_never_prove_a_silencing() -> None:
-    """The same numbers prove the training. Recordings that took no part prove both."""
+    """The same numbers prove a training. Only recordings that took no part can prove a silencing."""
     record = old_record()
     for one in record["cures"]:
         one |= {"held_out": proof((23, 40), (1, 60)), "unseen": {"walk": proof((30, 40), (2, 60))}}

@@ -107,8 +107,8 @@ class TestSplit:
         second = [window(start + 9.5 + t, wrong=True, source="b") for t in range(10)]
         parts = split(first + second, held_out=0.5)
         assert [w.log_time // SECOND - start for w in parts.held_out] == [5, 6, 7, 8, 9, 14, 15, 16, 17, 18]
-        # The first two windows of recording b, at 9.5 s and 10.5 s, are left out. They are less than two seconds after the
-        # last held-out window of recording a, which is at 9 s.
+        # The first two windows of recording b, at 9.5 s and 10.5 s, are left out: they are less than two seconds after
+        # the last held-out window of recording a, which is at 9 s.
         assert [w.log_time / SECOND - start for w in parts.training] == [0, 1, 2, 11.5]
         assert [w.source for w in parts.training] == ["a", "a", "a", "b"]
 
@@ -146,7 +146,7 @@ class TestSplit:
         assert (sum(w.wrong for w in chosen), sum(not w.wrong for w in chosen)) == expected
 
     def test_the_number_of_windows_that_are_left_out_is_known(self) -> None:
-        """46 kB each: those of an hour with labels for each frame would take some gigabytes."""
+        """A window takes 46 kB, so the windows of an hour in which each frame has labels would take some gigabytes."""
         shared = window(0)
         windows = [shared] * (LEARNED_MAX + 7) + [window(10, wrong=True)]
         parts = split(windows)
@@ -182,7 +182,7 @@ class TestTables:
         ]
 
     def test_regions_without_a_label_take_no_memory(self, output: Path) -> None:
-        """The table has 20,000 regions and 10,000 frames, which would take more than 13 MB if they became Python values."""
+        """The 20,000 regions and 10,000 frames would take more than 13 MB if they became Python values."""
         labelled_windows(output)
         tracemalloc.start()
         try:

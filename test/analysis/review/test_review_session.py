@@ -259,7 +259,7 @@ def test_a_label_of_a_recording_is_not_taken_for_one_of_another(tables, tmp_path
 
 
 class CountedTimes(np.ndarray):
-    """Times that count how often somebody looks for the first one."""
+    """An array of times that counts the calls of `min`."""
 
     asked = 0
 
@@ -269,7 +269,7 @@ class CountedTimes(np.ndarray):
 
 
 def test_the_beginning_of_a_recording_is_looked_for_once(tables, tmp_path) -> None:
-    """And not for each window, which takes long if there are many."""
+    """It would take long to look for it again for each window."""
     analysis = tables.read()
     line = analysis.timelines["walk"]
     analysis.timelines["walk"] = dataclasses.replace(line, times=line.times.view(CountedTimes))
