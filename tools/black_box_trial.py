@@ -35,6 +35,7 @@ from ruamel.yaml import YAML
 from explain_cnn_ros.bags.reader import BagReader
 from explain_cnn_ros.bags.storage import Message
 from explain_cnn_ros.bags.writer import write_recording
+from tools.folders import begin_anew
 from tools.processes import own_domain, running
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,12 +156,11 @@ def try_recording(arguments: argparse.Namespace) -> int:
     from std_srvs.srv import Trigger
 
     output: Path = arguments.output
-    if output.exists():
-        if not output.is_dir() or (any(output.iterdir()) and not (output / "log.txt").exists()):
-            print(f"{output} exists and is not the output of a trial: name another folder", file=sys.stderr)
-            return 1
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+    try:
+        begin_anew(output, "log.txt")
+    except FileExistsError as error:
+        print(error, file=sys.stderr)
+        return 1
     folder, log = output / "recordings", output / "log.txt"
     if list(arguments.bag.glob("*.jpg")):
         arguments.bag = recorded(arguments.bag, output / "images")

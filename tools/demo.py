@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tools.folders import begin_anew
+
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "/camera/image_raw/compressed"
 
@@ -168,12 +170,11 @@ def choose_slide(output: Path) -> Path | None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; return 0 if there is at least one explanation."""
     output: Path = arguments.output
-    if output.exists():
-        if not output.is_dir() or (any(output.iterdir()) and not (output / "node.log").exists()):
-            print(f"demo: {output} exists and is not the output of a demo: name another folder", file=sys.stderr)
-            return 1
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+    try:
+        begin_anew(output, "node.log")
+    except FileExistsError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     # The ROS graph is limited to this machine, so that other robots are neither heard nor disturbed.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     # For large images: see config/fastdds.xml.

@@ -176,6 +176,11 @@ def is_calibrated(info: CameraInfo) -> bool:
     return info.p[0] > 0 and info.p[5] > 0
 
 
+def calibrated_size(info: CameraInfo) -> tuple[int, int]:
+    """Return the size (width, height) of the image that a calibration describes, in pixels; 0 where it is not known."""
+    return info.roi.width or info.width, info.roi.height or info.height
+
+
 def fits(info: CameraInfo, image_size: tuple[int, int]) -> bool:
     """Return whether an image may be a smaller copy of what the calibration describes: they have the same aspect ratio.
 
@@ -185,7 +190,7 @@ def fits(info: CameraInfo, image_size: tuple[int, int]) -> bool:
         info: The calibration.
         image_size: Size (width, height) of the image.
     """
-    across, down = info.roi.width or info.width, info.roi.height or info.height
+    across, down = calibrated_size(info)
     if not (across and down):
         return True
     return abs(across * image_size[1] / (down * image_size[0]) - 1) <= ASPECT_MAX
@@ -204,7 +209,7 @@ def unproject(info: CameraInfo, u: float, v: float, image_size: tuple[int, int])
     Returns:
         (x, y, z) in the optical frame of the camera, in metres.
     """
-    across, down = info.roi.width or info.width, info.roi.height or info.height
+    across, down = calibrated_size(info)
     if across and down:
         u = info.roi.x_offset + u * across / image_size[0]
         v = info.roi.y_offset + v * down / image_size[1]
@@ -237,7 +242,7 @@ def markers(
         marker = Marker(header=header, ns=namespace, id=layer, type=Marker.LINE_LIST, action=Marker.ADD)
         marker.pose.orientation = Quaternion(w=1.0)
         # P may refer to a larger image.
-        marker.scale.x = LINE * (info.roi.width or info.width or image_size[0]) / image_size[0] * DISTANCE / info.p[0]
+        marker.scale.x = LINE * (calibrated_size(info)[0] or image_size[0]) / image_size[0] * DISTANCE / info.p[0]
         marker.color = colour(chosen[0])
         for box in chosen:
             for u, v in box.lines:
@@ -252,7 +257,7 @@ def markers(
         marker.pose.position = _point(info, window.x + window.width / 2, centre, image_size)
         marker.pose.orientation = Quaternion(w=1.0)
         # P may refer to a larger image.
-        marker.scale.z = CAPITALS * (info.roi.height or info.height or image_size[1]) * DISTANCE / info.p[5]
+        marker.scale.z = CAPITALS * (calibrated_size(info)[1] or image_size[1]) * DISTANCE / info.p[5]
         marker.color = colour(window)
         array.markers.append(marker)
     return array

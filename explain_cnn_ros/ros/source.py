@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from explain_cnn_ros.ros import problems
-from explain_cnn_ros.ros.boxes import fits, is_calibrated
+from explain_cnn_ros.ros.boxes import calibrated_size, fits, is_calibrated
 from explain_cnn_ros.ros.offers import offered, profile
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
@@ -217,8 +217,7 @@ class ImageSource:
             return None
         info = None if decided is None else self.camera_info(decided)
         if info is not None and is_calibrated(info) and not fits(info, size):
-            calibrated_size = (info.roi.width or info.width, info.roi.height or info.height)
-            return problems.other_shape(self._info.topic_name, calibrated_size, size)
+            return problems.other_shape(self._info.topic_name, calibrated_size(info), size)
         calibrated = {info.header.frame_id: is_calibrated(info) for info in self._calibrations.values()}
         return problems.calibration(self._info.topic_name, self.topic, self._newest.frame_id, calibrated)
 

@@ -36,8 +36,8 @@ CROP_MARGIN_MIN = -4.0
 #: integers change a margin by at most 0.36 (bench/scan.py).
 DOUBT = 1.0
 
-#: Maximum number of pixels of a resized frame with its margins. More pixels are allowed if the resized frame without its
-#: margins has at least a quarter of them.
+#: Maximum number of pixels of a resized frame with its margins. More pixels are allowed if the resized frame without
+#: its margins has at least a quarter of them.
 PADDED_MAX = 16_000_000
 
 #: If the persons of several windows overlap by more than this, only one of the windows starts a fusion.

@@ -10,9 +10,10 @@ from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.job import RepairJob
-from explain_cnn_ros.analysis.repair.labelled import RepairError, Split, split
+from explain_cnn_ros.analysis.repair.labelled import RepairError
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.prover import SILENCING, Cure, Prover, Say
+from explain_cnn_ros.analysis.repair.splitting import Split, split
 from explain_cnn_ros.analysis.repair.training import Training, train
 from explain_cnn_ros.explain.damping import damped
 from explain_cnn_ros.explain.network_adapter import Neuron

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from explain_cnn_ros.analysis.intervals import mcnemar
 from explain_cnn_ros.analysis.repair.frames import FrameCounts
-from explain_cnn_ros.analysis.repair.labelled import LEARNED_MAX
 from explain_cnn_ros.analysis.repair.phases import Phase
 from explain_cnn_ros.analysis.repair.proof import is_benefit
 from explain_cnn_ros.analysis.repair.prover import SILENCING, Cure
 from explain_cnn_ros.analysis.repair.repair import RepairResult
+from explain_cnn_ros.analysis.repair.splitting import LEARNED_MAX
 
 #: Maximum number of phases whose time is printed.
 PHASES = 3

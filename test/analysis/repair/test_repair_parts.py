@@ -20,19 +20,12 @@ from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.job import RepairJob
-from explain_cnn_ros.analysis.repair.labelled import (
-    LEARNED_MAX,
-    LabelledWindow,
-    RepairError,
-    Split,
-    choose_learned,
-    labelled_windows,
-    split,
-)
+from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, labelled_windows
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.proof import Count, Judged, judge, window_proof
 from explain_cnn_ros.analysis.repair.prover import Cure, Prover
 from explain_cnn_ros.analysis.repair.record import record_of
+from explain_cnn_ros.analysis.repair.splitting import LEARNED_MAX, Split, choose_learned, split
 from explain_cnn_ros.analysis.repair.text import duration, held_out_judgement, judgement, lines
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.reader import CLOCK_UNSET
