@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source tools/env.sh
 
-.PHONY: help setup build demo test test-slow coverage lint train repair-demo mutations bench bench-gpu fuzz soak clean distclean
+.PHONY: help setup build demo test test-slow coverage lint train repair-demo planted-fault mutations bench bench-gpu fuzz soak clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ train: setup ## train a classifier (TRAIN_ARGS="--help" explains the options)
 
 repair-demo: setup ## wrong decisions on the street video, their causes, repair and proof (REPAIR_ARGS="--help")
 	@$(ENV) && python tools/repair_demo.py $(REPAIR_ARGS)
+
+planted-fault: setup ## a network that knows persons by a mark: its causes, its repair, the proof (PLANTED_ARGS="--help")
+	@$(ENV) && python tools/planted_fault.py $(PLANTED_ARGS)
 
 mutations: setup ## break the explainer in many small ways, and check that the tests fail each time
 	@$(ENV) && python tools/mutate.py

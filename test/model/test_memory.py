@@ -48,8 +48,9 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, name: str) -> 
     for other in KERNEL_VARIABLES:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "17")
-    # The number of arenas of the process that runs the tests must not change.
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    # The heap of the process that runs the tests must not change.
+    for variable in ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(variable, "8")
     limit_memory()
     assert [os.environ.get(other) for other in KERNEL_VARIABLES if other != name] == [None]
     assert os.environ[name] == "17"
@@ -97,3 +98,49 @@ def test_threads_share_an_arena(tmp_path: Path, variable: str, value: str, arena
     command = [sys.executable, "-c", ARENAS_OF_THREADS, str(tmp_path / "report.xml")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == arenas
+
+
+#: A script that allocates and frees blocks in ascending order of size, each twice. It prints the sizes of those that
+#: were taken from the system one by one the second time.
+LARGE_BLOCKS = textwrap.dedent(
+    """
+    from explain_cnn_ros.model.memory import limit_memory
+
+    limit_memory()
+    import ctypes
+
+    class Report(ctypes.Structure):
+        _fields_ = [(f"field_{i}", ctypes.c_size_t) for i in range(10)]
+
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.mallinfo2.restype = ctypes.c_void_p, Report
+    libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    for size in (1, 3, 5, 12, 20):
+        for time in range(2):
+            before = libc.mallinfo2().field_3
+            block = libc.malloc(size << 20)
+            alone = libc.mallinfo2().field_3 - before
+            libc.free(block)
+        if alone:
+            print(size)
+    """
+)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the limit is glibc's")
+@pytest.mark.parametrize(
+    ("variable", "value", "alone"),
+    [
+        ("", "", [5, 12, 20]),
+        ("MALLOC_MMAP_THRESHOLD_", str(16 << 20), [20]),
+        ("GLIBC_TUNABLES", f"glibc.malloc.mmap_threshold={2 << 20}", [3, 5, 12, 20]),
+    ],
+)
+def test_large_blocks_do_not_lie_in_the_heap(variable: str, value: str, alone: list[int]) -> None:
+    names = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+    environment = {name: text for name, text in os.environ.items() if name not in names}
+    environment |= {variable: value} if variable else {}
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_BLOCKS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert [int(size) for size in done.stdout.split()] == alone
