@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -202,10 +203,13 @@ def job_of(arguments: argparse.Namespace) -> Job:
 
 
 def distinct(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the paths in their order, each once: frames are known by their recording and their number."""
-    found: dict[Path, Path] = {}
+    """Return the paths in their order, each recording once, also if links lead to it.
+
+    Frames are known by their recording and their number.
+    """
+    found: dict[str, Path] = {}
     for path in paths:
-        found.setdefault(path.absolute(), path)
+        found.setdefault(os.path.realpath(path), path)
     return tuple(found.values())
 
 
@@ -226,9 +230,9 @@ def main(argv: Sequence[str] | None = None, make_encoder: EncoderFactory = no_en
         job = job_of(arguments)
     except ValueError as error:
         command.error(visible(str(error)))
-    times = Counter(path.absolute() for path in arguments.inputs)
+    times = Counter(os.path.realpath(path) for path in arguments.inputs)
     for path in job.inputs:
-        if (count := times[path.absolute()]) > 1:
+        if (count := times[os.path.realpath(path)]) > 1:
             print(f"analyze: {visible(path)} is given {count} times: it is analysed once", file=sys.stderr)
     distribute: Distribute | None = None
     if arguments.ray is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,24 +120,20 @@ def _explain_settings(manifest: dict[str, Any]) -> ExplainSettings | None:
 
 def _decisions(a: Path, b: Path) -> dict[str, Any]:
     """Compare the decisions about the frames that both analyses have."""
-    columns = ("source", "frame", "stamp", "probability", "person", "label")
+    columns = ("source", "frame", "topic", "stamp", "log_time", "probability", "person", "label")
     names_a, names_b = _names(*({source for (source,) in _rows(folder, "frames", ("source",))} for folder in (a, b)))
-    before: dict[tuple[str, int], tuple[Any, ...]] = {}
-    for source, frame, *rest in _rows(a, "frames", columns):
-        before[names_a[source], frame] = tuple(rest)
+    before = _Frames(_rows(a, "frames", columns), names_a)
     # An analysis without labels is judged by those of the other one.
     labelled = [any(label is not None for (label,) in _rows(folder, "frames", ("label",))) for folder in (a, b)]
     counts: Counter[str] = Counter()
     changed: list[dict[str, Any]] = []
     points: list[tuple[float, float]] = []
     step = 1  # Every step-th frame is a point.
-    for source, frame, stamp, p_b, person_b, label in _rows(b, "frames", columns):
-        key = (names_b[source], frame)
-        old = before.get(key)
-        # Different recordings may have the same name. The same frame has the same stamp as well.
-        if old is None or old[0] != stamp or old[1] is None or p_b is None:
+    for source, frame, *of_image, p_b, person_b, label in _rows(b, "frames", columns):
+        old = before.find(names_b[source], frame, *of_image)
+        if old is None or old[0] is None or p_b is None:
             continue
-        _, p_a, person_a, label_a = old
+        p_a, person_a, label_a = old
         counts["common"] += 1
         if (counts["common"] - 1) % step == 0:
             points.append((round(p_a, 4), round(p_b, 4)))
@@ -150,11 +146,49 @@ def _decisions(a: Path, b: Path) -> dict[str, Any]:
         own_a, own_b = label_a if labelled[0] else label, label if labelled[1] else label_a
         if own_a is not None and own_b is not None and (person_a == own_a) != (person_b == own_b):
             counts["repaired" if person_b == own_b else "broken"] += 1
-        changed.append({"source": key[0], "frame": frame, "a": p_a, "b": p_b, "person": person_b, "label": own_b})
+        changed.append(
+            {"source": names_b[source], "frame": frame, "a": p_a, "b": p_b, "person": person_b, "label": own_b}
+        )
         if len(changed) == 2 * CHANGED:
             changed = _largest(changed)
     names = ("common", "changed", "repaired", "broken")
     return {"counts": {n: counts[n] for n in names}, "changed": _largest(changed), "points": points}
+
+
+class _Frames:
+    """The decisions of an analysis, which are found by the frames of another one.
+
+    The numbers of the frames differ if the analyses have read different parts of a recording, or different topics. A
+    recording that was made again, for instance of the same images, has other log times.
+
+    Args:
+        rows: Path of the recording, number of the frame, topic, stamp, log time, and the decision: P(person), whether
+            there is a person, and the label.
+        names: Names of the recordings by their paths.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]], names: Mapping[str, str]) -> None:
+        self._by_time: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._by_number: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._seen: Counter[tuple[Any, ...]] = Counter()
+        times: Counter[tuple[Any, ...]] = Counter()
+        for source, frame, topic, stamp, log_time, *decision in rows:
+            key = (names[source], topic, stamp, log_time)
+            self._by_time[(*key, times[key])] = tuple(decision)
+            times[key] += 1
+            if stamp:
+                self._by_number[names[source], frame, stamp] = tuple(decision)
+
+    def find(self, name: str, frame: int, topic: str, stamp: int, log_time: int) -> tuple[Any, ...] | None:
+        """Return the decision about a frame; None if the analysis does not have it.
+
+        Of several frames with the same times, each call returns the next one.
+        """
+        key = (name, topic, stamp, log_time)
+        found = self._by_time.get((*key, self._seen[key]))
+        self._seen[key] += 1
+        # Different recordings may have the same name. The same frame has the same stamp as well.
+        return found if found is not None or not stamp else self._by_number.get((name, frame, stamp))
 
 
 def _largest(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -253,7 +253,7 @@ class Analyzer:
             for number, (region, label) in enumerate(zip(decision.regions, labelled.regions, strict=True))
         ]
         try:
-            missed = self._missed(image, labelled)
+            missed = self._missed(image, labelled, row)
         except Exception as error:  # one frame must not end a long analysis
             row["error"] = row["error"] or f"its missed persons cannot be judged: {type(error).__name__}: {error}"
             missed = ()
@@ -262,12 +262,15 @@ class Analyzer:
             for number, region in enumerate(missed, len(found))
         ]
 
-    def _missed(self, image: NDArray[np.uint8], labelled: LabelledRegions) -> tuple[Region, ...]:
-        """Judge windows around the labelled persons that were not found."""
+    def _missed(self, image: NDArray[np.uint8], labelled: LabelledRegions, row: Row) -> tuple[Region, ...]:
+        """Judge windows around the labelled persons that were not found. If there are none, the row says why."""
         boxes = [DetectedBox(*box) for box in labelled.missed]
         size = (image.shape[1], image.shape[0])
-        windows = person_windows(boxes, self.classifier.info, size, count_max=len(boxes)).regions
-        return self._decider.judge(image, windows).regions if windows else ()
+        windows = person_windows(boxes, self.classifier.info, size, count_max=len(boxes))
+        if windows.refused:
+            count = f"{len(windows.refused)} of its {len(boxes)} missed persons cannot be judged"
+            row["error"] = row["error"] or f"{count}: {windows.refused[0]}"
+        return self._decider.judge(image, windows.regions).regions if windows.regions else ()
 
     def _explain(self, image: NDArray[np.uint8], decision: Decision, row: Row) -> Explanation | None:
         """Explain a decision. A failure is written into the frame's row."""

@@ -18,6 +18,9 @@ from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.sources import Entry, Source, SourceError, open_source
 
+#: Beginning of the sentence about labels of which none covers a frame.
+NO_LABEL = "no label covers a frame"
+
 
 class Inputs:
     """The inputs of a job, by number.
@@ -66,9 +69,14 @@ class Inputs:
         spans += [Span(printable(self._paths[number]), 0, 0) for number in self.missing]
         faults = uncovered(job.labels, spans)
         if faults and all(uncovered([label], spans) for label in job.labels):
-            self._label_problems = [f"no label covers a frame: {faults[0]}", *faults[1:]]
+            self._label_problems = [f"{NO_LABEL}: {faults[0]}", *faults[1:]]
         else:
             self.notes += faults
+        if len(job.settings.topics) > 1 and any(label.box for label in job.labels):
+            self.notes.append(
+                "labels with boxes hold for the images of all topics, although a box fits one camera only: analyse one "
+                "topic at a time"
+            )
 
     def close(self) -> None:
         """Close the sources."""

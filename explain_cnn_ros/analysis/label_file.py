@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,18 @@ from explain_cnn_ros.files import quoted
 
 #: Optional columns of a box, in pixels of the image.
 BOX_COLUMNS = ("x", "y", "width", "height")
+
+#: Names that other programs give to the columns of a box, and names of a column with the recording.
+_OTHER_BOXES = re.compile(
+    r"bbox.*|(.*_)?([xy]_?(min|max|cent(er|re)|[012])|(min|max)_?[xy]|c[xy]|left|top|right|bottom|[xywh]|width|height)"
+)
+_OTHER_SOURCES = ("bag", "rosbag", "recording", "file", "filename", "path", "video")
+
+#: First line with which spreadsheets name the separator of the columns.
+_SEPARATOR = re.compile(r"sep=([,;\t])", re.IGNORECASE)
+
+#: Minimum width and height of a box, in pixels. Smaller numbers are mostly shares of the image.
+_BOX_MIN = 1.0
 
 #: Words for boxes in which decisions do not count.
 _IGNORE = ("ignore",)
@@ -61,8 +74,10 @@ def _decoded(content: bytes) -> str:
 
 
 def _labels(path: Path, lines: list[tuple[int, str]]) -> list[Label]:
+    separator = _SEPARATOR.fullmatch(lines[0][1].strip(" ")) if lines else None
+    lines = lines[1:] if separator else lines
     head = lines[0][1] if lines else ""
-    delimiter = max(",;\t", key=head.count)
+    delimiter = separator[1] if separator else max(",;\t", key=head.count)
     names = [name.strip().lower() for name in _cells(head, delimiter)]
     missing = {"start", "end", "person"} - set(names)
     if missing:
@@ -70,13 +85,42 @@ def _labels(path: Path, lines: list[tuple[int, str]]) -> list[Label]:
             f"{path}: no column {', '.join(sorted(missing))}; the first line is start,end,person, the others "
             "look like 12.5,30,person"
         )
-    absent = [name for name in BOX_COLUMNS if name not in names]
-    if 0 < len(absent) < len(BOX_COLUMNS):
-        raise ValueError(f"{path}: no column {', '.join(absent)}: a box needs the columns {', '.join(BOX_COLUMNS)}")
+    _check_columns(path, names)
     if len(lines) == 1:
         raise ValueError(f"{path}: there are no labels in it, only the names of the columns")
-    rows = [(number, dict(zip(names, _cells(line, delimiter), strict=False))) for number, line in lines[1:]]
-    return [_label(f"{path}, line {number}", row, delimiter) for number, row in rows]
+    found = []
+    for number, line in lines[1:]:
+        place, cells = f"{path}, line {number}", _cells(line, delimiter)
+        if any(cells[len(names) :]):
+            raise ValueError(
+                f"{place}: it has more cells than there are columns; numbers with decimal commas need columns that are "
+                "separated by semicolons or tabs"
+            )
+        found.append(_label(place, dict(zip(names, cells, strict=False)), delimiter))
+    return found
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    """Check that the columns of boxes and of the recordings have the names that are read. Other columns are remarks.
+
+    Raises:
+        ValueError: The columns of a box are not complete, or columns seem to have other names.
+    """
+    absent = [name for name in BOX_COLUMNS if name not in names]
+    others = [name for name in names if _OTHER_BOXES.fullmatch(name)] if absent else []
+    if others and len(absent) == len(BOX_COLUMNS):
+        raise ValueError(
+            f"{path}: the columns {', '.join(map(quoted, others))} seem to be those of a box, but they are not read: "
+            f"give the left edge, the upper edge and the size, in pixels, as {', '.join(BOX_COLUMNS)}"
+        )
+    if 0 < len(absent) < len(BOX_COLUMNS):
+        raise ValueError(f"{path}: no column {', '.join(absent)}: a box needs the columns {', '.join(BOX_COLUMNS)}")
+    recordings = [name for name in names if name in _OTHER_SOURCES]
+    if recordings and "source" not in names:
+        raise ValueError(
+            f"{path}: the column {recordings[0]} is not read, so each label would hold for all recordings: call it "
+            "source if it names the recording, or remove it"
+        )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -119,10 +163,10 @@ def _box(place: str, row: dict[str, str], delimiter: str) -> Box | None:
         values = [float(text.replace(",", ".") if delimiter != "," else text) for text in texts]
     except ValueError:
         values = [math.nan]
-    if not all(map(math.isfinite, values)) or min(values[2:]) <= 0:
+    if not all(map(math.isfinite, values)) or min(values[2:]) < _BOX_MIN:
         raise ValueError(
             f"{place}: x, y, width and height are {', '.join(map(quoted, texts))}: they must be numbers of pixels, and "
-            "width and height more than 0; leave all of them empty for the whole frame"
+            f"width and height at least {_BOX_MIN:g}; leave all of them empty for the whole frame"
         )
     x, y, width, height = values
     return x, y, width, height

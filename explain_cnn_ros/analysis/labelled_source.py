@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -10,12 +11,15 @@ from explain_cnn_ros.analysis.detection_labels import DetectionLabels, is_person
 from explain_cnn_ros.analysis.settings import AnalysisSettings
 from explain_cnn_ros.bags.detection_types import ROI
 from explain_cnn_ros.bags.detections import DetectionMessage
-from explain_cnn_ros.bags.sources import BagSource, Entry, FolderSource, Place, Source, SourceError
+from explain_cnn_ros.bags.sources import BagSource, Entry, FolderSource, Frame, Place, Source, SourceError
 from explain_cnn_ros.bags.storage import Topic
-from explain_cnn_ros.scan.detections import DetectedBox, boxes_from
+from explain_cnn_ros.scan.detections import VISIBLE_MIN, DetectedBox, boxes_from, visible_share
 
 #: Number of messages that are read before the analysis begins, to name settings that do not fit them.
 SAMPLE = 100
+
+#: Maximum share of boxes that do not lie in the images, without a sentence about it.
+UNFIT_MAX = 0.1
 
 #: Maximum number of classes that a sentence names.
 NAMED = 5
@@ -125,7 +129,10 @@ def _sample_notes(source: BagSource, topic: Topic, settings: AnalysisSettings) -
     boxes = [box for message in readable for box in boxes_from(message.message)]
     found = [_unfit(boxes, topic, settings)]
     if len(settings.topics) < 2:
-        found.append(_other_frame_id(source, readable, topic))
+        first = next((entry.load() for entry in source.entries()), None)
+        if first is not None:
+            persons = [box for box in boxes if is_person(box, settings)]
+            found += [_other_frame_id(first, readable, topic), _other_pixels(first, persons, topic)]
     return [note for note in found if note]
 
 
@@ -151,14 +158,42 @@ def _unfit(boxes: Sequence[DetectedBox], topic: Topic, settings: AnalysisSetting
     )
 
 
-def _other_frame_id(source: Source, messages: Sequence[DetectionMessage], topic: Topic) -> str:
-    """Return a sentence if the detector seems to have searched the images of another camera."""
+def _other_frame_id(first: Frame, messages: Sequence[DetectionMessage], topic: Topic) -> str:
+    """Return a sentence if the detector seems to have searched the images of another camera.
+
+    Args:
+        first: The first image.
+        messages: Messages of the detector.
+        topic: Its topic.
+    """
     own = next((message.frame_id for message in messages if message.frame_id), "")
-    entry = next(source.entries(), None) if own else None
-    theirs = "" if entry is None else entry.load().frame_id
-    if not theirs or own == theirs:
+    if not own or not first.frame_id or own == first.frame_id:
         return ""
     return (
-        f"the frame_id on {topic.name} is {own!r}, that of the images {theirs!r}: if the detector has searched the "
-        "images of another camera, its boxes do not fit these images"
+        f"the frame_id on {topic.name} is {own!r}, that of the images {first.frame_id!r}: if the detector has searched "
+        "the images of another camera, its boxes do not fit these images"
+    )
+
+
+def _other_pixels(first: Frame, persons: Sequence[DetectedBox], topic: Topic) -> str:
+    """Return a sentence if many boxes do not lie in the images, for instance because they are shares of the image.
+
+    Args:
+        first: The first image.
+        persons: Boxes of persons.
+        topic: Topic of the detector.
+    """
+    if first.image is None:
+        return ""
+    height, width = first.image.shape[:2]
+    boxes = [(box.x, box.y, box.width, box.height) for box in persons]
+    sound = [box for box in boxes if all(map(math.isfinite, box)) and min(box[2:]) > 0]
+    unfit = [box for box in sound if max(box[2:]) < 1 or visible_share(box, (width, height)) < VISIBLE_MIN]
+    if len(unfit) <= UNFIT_MAX * len(sound):
+        return ""
+    x, y, across, down = unfit[0]
+    return (
+        f"{len(unfit)} of {len(sound)} boxes among the first messages on {topic.name} do not fit the images of {width} "
+        f"x {height} pixels, for instance one of {across:g} x {down:g} pixels at ({x:g}, {y:g}): boxes must be in "
+        "pixels of these images, not of larger or smaller ones, and not in shares of the image"
     )

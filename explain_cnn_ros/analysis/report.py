@@ -31,7 +31,12 @@ def write_report(store: PartStore, manifest: dict[str, Any], job: Job) -> None:
     if len(manifest["inputs"]) > 3:
         title += f" and {len(manifest['inputs']) - 3} more"
     found = collect(
-        store, manifest["threshold"], job.settings.explain, manifest["wrong_way"]["neurons"], manifest["target"]
+        store,
+        manifest["threshold"],
+        job.settings.explain,
+        manifest["wrong_way"]["neurons"],
+        manifest["target"],
+        manifest["starts"],
     )
     found["cause_windows"] = typical_windows(store, manifest["causes"])
     page = render("report", title, {"manifest": manifest, "commands": suggestions(job)} | found, ["causes"])

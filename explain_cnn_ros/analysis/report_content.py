@@ -98,12 +98,13 @@ class Curves:
     """The curves of one recording.
 
     Attributes:
-        times: Times of the frames after `start`, in seconds. Frames that were recorded before the clock was set have 0.
+        times: Times of the frames after `start`, in seconds. Frames that were recorded before have 0.
         probabilities: P(person) of the frames.
         marks: Frames that are marked: wrong, doubtful or explained.
         similarity: Time and set similarity of the explained frames.
         errors: Number of frames that could not be decoded.
-        start: Log time of the first frame, in ns; of the first one after the clock was set, if there are such frames.
+        start: Log time of the first message of the recording, in ns, from which labels are counted as well. If it is
+            not known, that of the first frame; of the first one after the clock was set, if there are such frames.
     """
 
     times: list[float] = field(default_factory=list)
@@ -120,6 +121,7 @@ def collect(
     settings: ExplainSettings,
     wrong_way: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
     target: str = PERSON,
+    starts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Collect the data of the report, as plain values for JSON.
 
@@ -129,8 +131,9 @@ def collect(
         settings: Settings of the explanations.
         wrong_way: The neurons that pushed the wrong way, by kind of wrong decisions.
         target: Names of the classes that the explanations are about; see `Explainer.target`.
+        starts: Log time of the first message of each recording, in ns, by its path, as far as they are known.
     """
-    curves, explained = _frames(store)
+    curves, explained = _frames(store, starts)
     if target != PERSON:
         _decide_target(explained.values(), settings)
     shown = _chosen(explained)
@@ -179,9 +182,9 @@ def _needs_attention(trigger: str) -> bool:
     return trigger in (WRONG, LOW_CONFIDENCE)
 
 
-def _frames(store: PartStore) -> tuple[dict[str, Curves], dict[Key, Shown]]:
+def _frames(store: PartStore, known: Mapping[str, int]) -> tuple[dict[str, Curves], dict[Key, Shown]]:
     """Return the curves of each recording, and all explained frames, without their pictures."""
-    starts = _starts(store)
+    starts = _starts(store) | dict(known)
     curves: dict[str, Curves] = {}
     explained: dict[Key, Shown] = {}
     for table in store.tables("frames"):

@@ -14,7 +14,7 @@ from explain_cnn_ros.analysis import manifest as manifests
 from explain_cnn_ros.analysis import report, results
 from explain_cnn_ros.analysis.causes.causes import find_causes
 from explain_cnn_ros.analysis.engine import Analyzer
-from explain_cnn_ros.analysis.inputs import Inputs, finish, reading, recording_of, unchanged
+from explain_cnn_ros.analysis.inputs import NO_LABEL, Inputs, finish, reading, recording_of, unchanged
 from explain_cnn_ros.analysis.job import (
     AnalysisError,
     Distribute,
@@ -76,6 +76,7 @@ def run(
         for note in inputs.notes:
             progress.say(note)
         manifest, store = _begin(job, analyzer, previous)
+        manifest["starts"] |= {source.name: source.start for source in inputs.sources.values()}
         if damaged := store.discard_damaged():
             progress.say(f"{damaged} parts in {job.parts} are damaged or missing: their frames are analysed again")
         _analyze_inputs(job, analyzer, inputs, store, progress, outcome, distribute)
@@ -116,7 +117,7 @@ def _complete_already(job: Job, previous: dict[str, Any], progress: ProgressRepo
 
 def _begin(job: Job, analyzer: Analyzer, previous: dict[str, Any] | None) -> tuple[dict[str, Any], PartStore]:
     """Create the output, or prepare that of the analysis that is resumed."""
-    manifest = {"fingerprints": {}} | (previous or {}) | manifests.new_manifest(job, analyzer)
+    manifest = {"fingerprints": {}, "starts": {}} | (previous or {}) | manifests.new_manifest(job, analyzer)
     try:
         manifests.write_manifest(job.output, manifest)
         return manifest, PartStore(job.parts)
@@ -242,6 +243,8 @@ def _write_results(
     outcome.summary, problems = results.summarise(store)
     if not outcome.summary["frames"] and outcome.complete:
         problems.append("there is no frame within the given times")
+    elif outcome.complete and _no_label_counts(job, outcome):
+        problems.append(f"{NO_LABEL} that was analysed: compare the times of the labels with --start and --end")
     # Neurons that argue for another class did not push the decision about the person.
     wrong_way = wrong_way_summary(store, NEURONS if manifest["target"] == PERSON else 0)
     outcome.effects = wrong_way["effects"]
@@ -256,6 +259,14 @@ def _write_results(
     manifests.write_manifest(job.output, manifest)
     if outcome.complete:
         store.remove()
+
+
+def _no_label_counts(job: Job, outcome: Outcome) -> bool:
+    """Return whether there are labels, and no frame has one, and nobody has said so before."""
+    # A box in which nobody is, or in which decisions do not count, may have no decision in it.
+    labels = [label for label in job.labels if label.person or label.box is None]
+    counted = outcome.summary["labelled"] or outcome.summary["labelled_regions"]
+    return bool(labels) and not counted and not any(NO_LABEL in problem for problem in outcome.problems)
 
 
 def _write_recording(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,13 @@ from explain_cnn_ros.bags.limits import MIB
 from explain_cnn_ros.bags.names import is_hidden, natural, printable
 
 #: Names of image files end in one of these, in upper or lower case.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+#: Maximum number of files in inner folders that are looked at for a hint.
+SEARCHED = 1000
+
+#: Suffixes of image files that are not read.
+_OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".pgm", ".ppm", ".mpo", ".dng", ".exr")
 
 
 class FolderSource:
@@ -31,12 +39,16 @@ class FolderSource:
         self.path, self.name, self.start = path, printable(path), 0
         self.problems, self.notes = list[str](), list[str]()
         self._settings = settings
-        files = sorted((p for p in path.iterdir() if _is_image(p)), key=natural) if path.is_dir() else [path]
+        inside = [p for p in path.iterdir() if not is_hidden(p)] if path.is_dir() else []
+        files = sorted((p for p in inside if _is_image(p)), key=natural) if path.is_dir() else [path]
+        others = Counter(suffix for p in inside if (suffix := p.suffix.lower()) in _OTHER_SUFFIXES)
+        left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        if left_out:
+            self.notes.append(f"images of other kinds are left out ({left_out}): convert them to JPEG or PNG")
         if not files:
-            recordings = sorted(file.parent for file in path.glob("*/metadata.yaml"))
-            hint = f". Did you mean {printable(recordings[0])}?" if recordings else ""
+            kinds = ", ".join(IMAGE_SUFFIXES) + (f"; it has {left_out}" if left_out else "")
             raise SourceError(
-                f"{self.name}: neither a rosbag2 recording nor a folder with images ({', '.join(IMAGE_SUFFIXES)}){hint}"
+                f"{self.name}: neither a rosbag2 recording nor a folder with images ({kinds}){_hint(path)}"
             )
         times = [round(i * 1e9 / settings.rate) for i in range(len(files))]
         self._files = [(t, p) for t, p in zip(times, files, strict=True) if settings.includes(t)]
@@ -64,7 +76,16 @@ class FolderSource:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) and path.is_file()
+    """Return whether a path has the name of an image, and is a file or a link to a file that is not there."""
+    missing = path.is_symlink() and not path.exists()  # The frame says so, and the others keep their times.
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or missing)
+
+
+def _hint(path: Path) -> str:
+    """Return a question about what lies in a folder of a folder; "" if there is nothing that can be read."""
+    found = (p.parent for p in path.glob("*/*") if p.name == "metadata.yaml" or p.suffix.lower() in IMAGE_SUFFIXES)
+    inside = sorted(set(itertools.islice(found, SEARCHED)))
+    return f". Did you mean {printable(inside[0])}?" if inside else ""
 
 
 def _contents(path: Path, settings: SourceSettings) -> bytes:

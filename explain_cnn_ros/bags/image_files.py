@@ -59,11 +59,12 @@ def decode_image(data: bytes, form: str = "", megapixels_max: float = DEFAULT_LI
 
     An orientation tag is applied. Colours of 16 bits are scaled to 8 bits, and so is grey of 16 bits if the format says
     mono16. Other grey of more than 8 bits, which is mostly depth or thermal, is stretched as raw 16UC1 is. A grey image
-    whose format says that it is a Bayer mosaic gets its colours.
+    whose format says that it is a Bayer mosaic gets its colours, unless the format says that it was converted to grey.
 
     Args:
         data: The contents of the file.
-        form: `format` of a CompressedImage, which begins with the encoding of the original image; "" for files.
+        form: `format` of a CompressedImage: the encoding of the original image, and after a semicolon how it was
+            compressed, for instance "bayer_rggb8; jpeg compressed mono8"; "" for files.
         megapixels_max: Maximum number of pixels, in millions.
 
     Returns:
@@ -91,7 +92,7 @@ def decode_image(data: bytes, form: str = "", megapixels_max: float = DEFAULT_LI
             "undecodable",
             f"the compressed image cannot be decoded: its {len(data)} bytes are damaged (format {quoted(form)})",
         )
-    return _upright(_colours(decoded, form.split(";")[0].strip()), head.orientation)
+    return _upright(_colours(decoded, form), head.orientation)
 
 
 def _head(data: bytes, form: str) -> ImageHead:
@@ -114,20 +115,28 @@ def _head(data: bytes, form: str) -> ImageHead:
     return head
 
 
-def _colours(decoded: Pixels, encoding: str) -> Pixels:
+def _colours(decoded: Pixels, form: str) -> Pixels:
     """Return decoded pixels, BGR or grey, as uint8 [H, W, 3] RGB.
 
     Args:
         decoded: The pixels.
-        encoding: Encoding of the original image, if it is known.
+        form: `format` of a CompressedImage; "" for files.
     """
+    original, _, rest = (part.strip() for part in form.partition(";"))
+    target = rest.rpartition(" ")[2]
     if decoded.ndim == 2:
-        mosaic = _MOSAIC.match(encoding)
+        mosaic = _MOSAIC.match(original)
+        if mosaic and target.startswith("mono"):
+            # For JPEG, compressed_image_transport converts mosaics to grey, if it is not told otherwise.
+            original, mosaic = target, None
         if mosaic and decoded.dtype in (np.uint8, np.uint16):
             return demosaic(decoded, mosaic[1])
-        linear = decoded.dtype == np.uint8 or (decoded.dtype == np.uint16 and encoding == "mono16")
+        linear = decoded.dtype == np.uint8 or (decoded.dtype == np.uint16 and original == "mono16")
         return grey_to_rgb(to_8_bits(decoded) if linear else stretch(decoded))
     colours = to_8_bits(decoded) if decoded.dtype in (np.uint8, np.uint16) else stretch(decoded)
+    if original.startswith("rgb") and rest == "tiff compressed":
+        # compressed_image_transport converts colours to BGR for JPEG and PNG, but not for TIFF.
+        return colours
     # This is much faster than a reversed copy by numpy.
     return cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
 

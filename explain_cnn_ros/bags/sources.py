@@ -37,6 +37,9 @@ VIDEO_SUFFIXES = (
 #: Names of videos that are a series of JPEG files.
 _JPEG_STREAMS = (".mjpeg", ".mjpg")
 
+#: Kinds of photos whose files begin as those of MP4 videos do.
+_PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+
 #: First bytes of video files, and their position.
 _VIDEO_MAGICS = ((b"ftyp", 4), (b"AVI ", 8), (b"\x1a\x45\xdf\xa3", 0), (b"OggS", 0), (b"FLV\x01", 0), (b"GIF8", 0))
 
@@ -67,6 +70,8 @@ def open_source(path: Path, settings: SourceSettings | None = None) -> Source:
     with path.open("rb") as file:
         first = file.read(64 * 1024)
     suffix = path.suffix.lower()
+    if first[4:8] == b"ftyp" and first[8:12] in _PHOTO_BRANDS:
+        raise SourceError(f"{printable(path)}: a photo in HEIC or AVIF, which is not read: convert it to JPEG or PNG")
     # OpenCV reads images as videos as well, but without a look at their sizes. Streams of JPEG begin as an image does.
     head = image_head(first)
     if head is not None and (suffix not in _JPEG_STREAMS or path.stat().st_size < head.least or first[:1] != b"\xff"):

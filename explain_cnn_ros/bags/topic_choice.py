@@ -60,7 +60,13 @@ def preferred(topics: Sequence[ImageTopic]) -> ImageTopic:
     """
     return min(
         topics,
-        key=lambda found: (found.look, _OVERLAY_NAME.search(found.topic.name) is not None, -found.topic.count),
+        key=lambda found: (
+            found.look,
+            # "/depth_camera/image_raw" is the colour of a camera that measures depth as well.
+            _look_of_encoding(found.encoding),
+            _OVERLAY_NAME.search(found.topic.name) is not None,
+            -found.topic.count,
+        ),
     )
 
 

@@ -18,6 +18,7 @@ import cv2
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_files import ImageError, require_size
+from explain_cnn_ros.bags.mp4_boxes import shown_frames
 from explain_cnn_ros.bags.names import printable
 
 #: Suffixes of containers that store the number of their frames. Others give an estimate.
@@ -62,7 +63,9 @@ class VideoSource:
         rate = video.get(cv2.CAP_PROP_FPS)
         self._rate = rate if math.isfinite(rate) and rate > 0 else settings.rate
         announced = video.get(cv2.CAP_PROP_FRAME_COUNT)
-        self._announced = int(announced) if 0 < announced < 1e9 else 0
+        shown = shown_frames(path)
+        self._announced = round(announced * shown.share) if 0 < announced < 1e9 else 0
+        self._counted = path.suffix.lower() in _COUNTED and not shown.fragmented and shown.share > 1 - _MISSING
         self.end = round(self._announced * 1e9 / self._rate)
         self.total = estimated_frames(self._announced, self.end, settings)
         video.release()
@@ -91,6 +94,9 @@ class VideoSource:
         while video.grab():
             position = video.get(cv2.CAP_PROP_POS_MSEC)
             own = round(position * 1e6) + offset if math.isfinite(position) else time
+            if time < 0:
+                # With frames that are stored in another order than shown, OpenCV may count from before the beginning.
+                own = max(own, 0)
             if own <= time:
                 if own < time - _RESTART:
                     offset += time + step - own
@@ -116,7 +122,7 @@ class VideoSource:
         if missing <= max(1, _MISSING * self._announced):
             return ""
         found = f"{len(times)} of the {self._announced} frames that the video announces could be read"
-        if times[-1] + 2 * step + 5e8 < self._announced * step or self.path.suffix.lower() in _COUNTED:
+        if times[-1] + 2 * step + 5e8 < self._announced * step or self._counted:
             return f"{found}, the last one at {times[-1] / 1e9:.1f} s: it is cut off or damaged"
         # The number is an estimate, which a gap of this length confirms.
         gap, at = max(((b - a, a) for a, b in itertools.pairwise(times)), default=(0, 0))

@@ -133,6 +133,40 @@ def test_frames_of_other_recordings_are_not_the_same(analysis: Callable[..., Pat
         assert said in printed if said else printed == ""
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+def test_other_parts_of_a_recording_have_other_numbers(tmp_path: Path, stamped: bool) -> None:
+    """The second analysis began with the third frame. Without stamps, the log times tell the frames apart."""
+
+    def make(name: str, first: int, again: int = 0) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "analysis.json").write_text('{"model": "x", "threshold": 0.5, "summary": {}}')
+        rows = [
+            {"source": "/walk", "frame": i - first, "stamp": (100 + i) * stamped, "log_time": 200 + i + again}
+            | {"topic": "/image", "probability": 0.1 * i, "person": i > 4}
+            for i in range(first, 8)
+        ]
+        pq.write_table(table_of("frames", rows), folder / "frames.parquet")
+        pq.write_table(table_of("neurons", []), folder / "neurons.parquet")
+        return folder
+
+    a = make("a", 0)
+    found = compare(a, make("b", 3))
+    assert found["counts"]["common"] == 5 and found["counts"]["changed"] == 0
+    # The same images were recorded once more.
+    assert compare(a, make("again", 0, again=1000))["counts"]["common"] == (8 if stamped else 0)
+
+
+def test_frames_of_the_same_times_follow_each_other(analysis: Callable[..., Path]) -> None:
+    a, b = (analysis(name, [0.1, 0.2, 0.9], []) for name in "ab")
+    for folder in (a, b):
+        table = pq.read_table(folder / "frames.parquet").to_pydict()
+        table["stamp"] = table["log_time"] = [0, 0, 0]
+        rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+        pq.write_table(table_of("frames", rows), folder / "frames.parquet")
+    assert compare(a, b)["points"] == [(0.1, 0.1), (0.2, 0.2), (0.9, 0.9)]
+
+
 def test_neurons_that_came_and_went(analysis: Callable[..., Path]) -> None:
     a = analysis("a", [0.5] * 40, [{1, 2} if i % 8 else {1, 2, 3} for i in range(40)])
     b = analysis("b", [0.5] * 30, [{1, 3}] * 30)

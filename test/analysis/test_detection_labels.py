@@ -377,6 +377,21 @@ class TestInputs:
             "images of another camera, its boxes do not fit these images"
         ]
 
+    @pytest.mark.parametrize(
+        ("box", "fits"),
+        [
+            (Drawn(40, 20, 30, 60), True),
+            (Drawn(-20, 20, 30, 60), True),
+            (Drawn(0.45, 0.35, 0.1, 0.3), False),
+            (Drawn(900, 500, 60, 120), False),
+        ],
+    )
+    def test_boxes_in_other_pixels(self, studio, pictures, tmp_path, box: Drawn, fits: bool) -> None:
+        notes = self.notes(studio, tmp_path, copy_into(tmp_path / "bag", pictures, [array(0, box)]))
+        assert [f"1 of 1 boxes among the first messages on {TOPIC} do not fit the images of" in n for n in notes] == (
+            [] if fits else [True]
+        )
+
     @pytest.mark.parametrize("changes", [{"label_classes": "person"}, {"label_score_min": 0.5}])
     def test_settings_without_a_topic(self, studio, changes: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=f"{next(iter(changes))} is .* without label_topic"):

@@ -31,6 +31,17 @@ def test_labels_that_cover_nothing_are_a_problem_if_none_covers_anything(studio,
     inputs.close()
 
 
+def test_boxes_fit_one_camera_only(studio, kit, tmp_path: Path) -> None:
+    sent = [kit.compressed(i, topic, studio.jpeg(i)) for i in range(3) for topic in ("/left", "/right")]
+    bag = kit.write(tmp_path / "bag", sent)
+    box, frame = Label(0, 9, True, box=(1, 2, 3, 4)), Label(0, 9, False)
+    both = ("/left", "/right")
+    for topics, labels, noted in ((both, (frame, box), 1), (both[:1], (box,), 0), (both, (frame,), 0)):
+        inputs = Inputs(studio.job(tmp_path / "out", bag, labels=labels, topics=topics))
+        assert sum("hold for the images of all topics" in note for note in inputs.notes) == noted
+        inputs.close()
+
+
 def test_labels_of_an_input_that_is_away_are_not_named(studio, bag, tmp_path: Path) -> None:
     away = tmp_path / "front_camera"
     inputs = Inputs(studio.job(tmp_path / "out", bag, away, labels=(Label(0, 500, True, "front_camera"),)))

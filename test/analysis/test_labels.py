@@ -38,6 +38,8 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         ("# made by hand\nstart,end,person\n# a comment\n0,0.5,TRUE\n", "utf-8"),
         ("start,end,person\n00:00:00,0:00.5,person\n", "utf-8"),
         ("start,end,person\n+0.0,5e-1,1\n", "utf-8"),
+        ("sep=;\r\nstart;end;person\r\n0;0,5;person\r\n", "utf-8-sig"),
+        ("note,start,end,person,frame\nfar,0,0.5,person,7\n", "utf-8"),
     ],
 )
 def test_forms_of_spreadsheets(tmp_path: Path, text: str, encoding: str) -> None:
@@ -119,6 +121,8 @@ def test_words_and_open_ends(tmp_path: Path) -> None:
         ("start,end,person\n5,1700000000,yes\n", r"start \(5\) is counted from the start of the recording, and end"),
         ("start,end,person\n3,1,yes\n", r"line 2: end \(1\) must lie after start \(3\)"),
         ("start,end,person\n0,1,maybe\n", "line 2: person is 'maybe': use person or background"),
+        ("start,end,person\n0,5,1,5,person\n", "line 2: it has more cells than there are columns; .* decimal commas"),
+        ("start,end,person,bag\n0,1,1,run1\n", "the column bag is not read, .* call it source"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, reason: str) -> None:
@@ -166,10 +170,31 @@ class TestBoxes:
     def test_columns(self, tmp_path: Path, text: str, box: tuple[float, ...] | None) -> None:
         assert read_labels(write(tmp_path, text)) == [Label(0, 1, True, box=box)]
 
-    @pytest.mark.parametrize("values", ["10,20,30", "10,20,30,0", "10,20,-1,5", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"])
+    @pytest.mark.parametrize(
+        "values", ["10,20,30", "10,20,30,0", "10,20,-1,5", "0.5,0.5,0.1,0.3", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"]
+    )
     def test_malformed_boxes(self, tmp_path: Path, values: str) -> None:
         with pytest.raises(ValueError, match=r"labels.csv, line 2: x, y, width and height are .* numbers of pixels"):
             read_labels(write(tmp_path, f"start,end,person,x,y,width,height\n0,1,1,{values}\n"))
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            "xmin,ymin,xmax,ymax",
+            "x1,y1,x2,y2",
+            "left,top,right,bottom",
+            "bbox_x,bbox_y,bbox_w,bbox_h",
+            "cx,cy,w,h",
+            "x_center,y_center,w,h",
+            "min_x,min_y,max_x,max_y",
+            "bbox,note,a,b",
+        ],
+    )
+    def test_columns_that_others_call_differently(self, tmp_path: Path, names: str) -> None:
+        with pytest.raises(
+            ValueError, match=r"seem to be those of a box, but they are not read: give .* x, y, width, hei"
+        ):
+            read_labels(write(tmp_path, f"start,end,person,{names}\n0,1,1,1,2,3,4\n"))
 
     def test_a_column_is_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no column width, height: a box needs the columns x, y, width, height"):

@@ -276,6 +276,8 @@ def test_the_time_axis_starts_when_the_clock_is_set(tmp_path: Path, times: list[
     (curve,) = collect(parts, 0.5, ExplainSettings())["curves"]
     assert [point[0] for point in curve["band"]] == pytest.approx(seconds)
     assert [mark["t"] for mark in curve["marks"]] == pytest.approx(seconds)
+    (curve,) = collect(parts, 0.5, ExplainSettings(), starts={"walk": times[-1] - 10**9})["curves"]
+    assert curve["marks"][-1]["t"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3), (3, 3, 3)])

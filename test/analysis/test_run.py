@@ -23,6 +23,7 @@ from explain_cnn_ros.analysis.cli import job_of, main, parser
 from explain_cnn_ros.analysis.engine import Analyzer, Recording
 from explain_cnn_ros.analysis.job import ProgressReporter
 from explain_cnn_ros.analysis.labels import Label
+from explain_cnn_ros.analysis.pages import page_data
 from explain_cnn_ros.analysis.provenance import fingerprint
 from explain_cnn_ros.analysis.recording_labels import RecordingLabels
 from explain_cnn_ros.analysis.region_labels import LabelledRegions
@@ -137,6 +138,36 @@ def test_labels_make_an_error_analysis(studio, bag, tmp_path) -> None:
     assert outcome.summary["wrong"] == sum(bool(row["wrong"]) for row in rows) > 0
 
 
+@pytest.mark.parametrize(
+    ("label", "settings", "covers"),
+    [
+        (Label(0, 0.35, True), {"start": 1.0}, False),
+        (Label(0, 0.35, True), {"end": 0.2}, True),
+        (Label(0, 0.35, False, box=(1, 2, 3, 4)), {"start": 1.0}, True),  # Perhaps: no decision may lie in the box.
+        (Label(0, 0.35, True, box=(40, 20, 30, 60)), {"start": 1.0}, False),
+        (Label(500, 600, True), {"end": 0.2}, True),  # This has its own sentence.
+    ],
+)
+def test_labels_of_frames_that_are_not_analysed(studio, bag, tmp_path, label, settings, covers) -> None:
+    outcome = studio.analyse(tmp_path / "out", bag, labels=[label], explain_every=0, **settings)
+    said = "no label covers a frame that was analysed: compare the times of the labels with --start and --end"
+    assert (said in outcome.problems) == (not covers)
+
+
+def test_the_report_counts_times_as_labels_do(studio, kit, tmp_path) -> None:
+    """From the first message of the recording, also if the first image that is analysed comes later."""
+    images = [kit.compressed(i, "/camera/compressed", studio.jpeg(0)) for i in range(60, 80)]
+    recorded = kit.write(tmp_path / "bag", [kit.string(0), *images])
+    outcome = studio.analyse(tmp_path / "out", recorded, explain_every=5, start=7.0)
+    assert outcome.complete
+    data = page_data((tmp_path / "out" / "report.html").read_text())
+    (curve,) = data["curves"]
+    assert curve["band"][0][0] == pytest.approx(7.0)
+    assert data["shown"][0]["seconds"] == pytest.approx(7.0)
+    first = studio.rows(tmp_path / "out")[0]
+    assert (first["log_time"] - data["manifest"]["starts"][str(recorded)]) / 1e9 == pytest.approx(7.0)
+
+
 def test_labels_of_a_recording_are_not_those_of_another(studio, tmp_path) -> None:
     """The path of run10 contains that of run1, and times from the start of a recording fit both."""
     folders = [tmp_path / name for name in ("run1", "run10")]
@@ -171,6 +202,16 @@ def test_missed_persons_that_cannot_be_judged_cost_one_row(studio, monkeypatch) 
     assert errors == ["its missed persons cannot be judged: RuntimeError: CUDA out of memory", None]
     found = [(row["frame"], row["missed"]) for row in part["regions"].to_pylist()]
     assert found == [(0, False), (1, False), (1, True)]
+
+
+def test_missed_persons_whose_boxes_do_not_fit_are_named(studio, monkeypatch) -> None:
+    missed = LabelledRegions(True, (None,), ((20.0, 20.0, 30.0, 60.0), (5000.0, 20.0, 30.0, 60.0)))
+    monkeypatch.setattr(engine, "label_regions", lambda *_: missed)
+    analyzer = Analyzer(studio.classifier, studio.settings(explain_every=0, explain_wrong=False))
+    frame = Frame(0, 0, 0, "/camera", "", studio.picture(0))
+    part = analyzer.analyze(Recording("walk", RecordingLabels([], 0)), [frame])
+    assert part["frames"]["error"].to_pylist()[0].startswith("1 of its 2 missed persons cannot be judged: ")
+    assert [row["missed"] for row in part["regions"].to_pylist()] == [False, True]
 
 
 def test_frames_at_given_times_and_all_of_them(studio, bag, tmp_path) -> None:
@@ -369,9 +410,10 @@ def test_why_there_is_no_recording(studio, bag, tmp_path) -> None:
 
 def test_an_input_that_is_given_twice_is_analysed_once(bag, studio, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(bag.parent)
-    inputs = (bag.name, f"./{bag.name}", str(bag))
+    (tmp_path / "latest").symlink_to(bag)
+    inputs = (bag.name, f"./{bag.name}", str(bag), str(tmp_path / "latest"), f"../{bag.parent.name}/{bag.name}")
     assert main([*inputs, "--output", str(tmp_path / "out"), *map(str, studio.flags)]) == 3
-    assert f"{bag.name} is given 3 times: it is analysed once" in capsys.readouterr().err
+    assert f"{bag.name} is given 5 times: it is analysed once" in capsys.readouterr().err
     assert [(row["source"], row["frame"]) for row in studio.rows(tmp_path / "out")] == [
         (bag.name, i) for i in range(18)
     ]

@@ -215,6 +215,33 @@ def test_a_mosaic_in_a_png_gets_its_colours(order: str, bits: int) -> None:
     assert np.array_equal(decode_image(encoded(".png"), f"bayer_{order}8; jpeg compressed bgr8"), RGB)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_mosaic_that_was_converted_to_grey_is_grey(suffix: str) -> None:
+    """compressed_image_transport does this for JPEG, unless `jpeg_compress_bayer` is set."""
+    grey = cv2.GaussianBlur(RGB[..., 0], (5, 5), 0)
+    found = decode_image(encoded(suffix, grey), f"bayer_rggb8; {suffix[1:]} compressed mono8")
+    assert (found[..., :1] == found).all() and np.abs(found[..., 0].astype(int) - grey).max() <= 8
+    kept = decode_image(encoded(suffix, grey), "bayer_rggb8; jpeg compressed bayer_rggb8")
+    assert np.array_equal(kept, decode_image(encoded(suffix, grey), "bayer_rggb8; jpeg compressed "))
+    assert not (kept[..., :1] == kept).all()
+
+
+def test_a_deep_mosaic_that_was_converted_to_grey_is_not_stretched() -> None:
+    found = decode_image(encoded(".png", DEEP), "bayer_rggb16; png compressed mono16")
+    assert np.array_equal(found, decode_image(encoded(".png", DEEP), "mono16; png compressed "))
+
+
+@pytest.mark.parametrize("original", ["rgb8", "rgba8", "rgb16"])
+def test_colours_of_tiff_are_not_converted_by_the_transport(original: str) -> None:
+    """It hands the pixels to OpenCV as they are, which takes red for blue."""
+    pixels = RGB.astype(np.uint16) * 257 if original == "rgb16" else RGB
+    swapped = encoded(".tiff", pixels[..., ::-1])
+    assert np.array_equal(decode_image(swapped, f"{original}; tiff compressed "), RGB)
+    assert np.array_equal(decode_image(encoded(".tiff"), "bgr8; tiff compressed "), RGB)
+    assert np.array_equal(decode_image(encoded(".tiff"), "rgb8; tiff"), RGB)
+    assert np.array_equal(decode_image(encoded(".png"), "rgb8; png compressed bgr8"), RGB)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.uint16])
 def test_a_wrong_measurement_does_not_make_the_rest_black(kind: type) -> None:
     image = np.linspace(500, 3000, 40 * 30).reshape(30, 40).astype(kind)

@@ -15,6 +15,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.image_messages import to_rgb
+from explain_cnn_ros.bags.mp4_boxes import ShownFrames, shown_frames
 from explain_cnn_ros.bags.sources import Place, SourceError, SourceSettings, open_source
 
 
@@ -183,6 +184,7 @@ class Clock:
         ([0, 50, float("nan"), 200], [0, 50, 100, 200]),
         ([0, 5000, 10, 60], [0, 5000, 5050, 5100]),
         ([700, 750], [700, 750]),
+        ([-67, 33, 67], [0, 33, 67]),
     ],
 )
 def test_times_of_a_video_ascend(studio, tmp_path, own, expected) -> None:
@@ -209,6 +211,30 @@ def test_a_video_that_ends_early_says_so(studio, tmp_path, suffix) -> None:
     assert problem.startswith(f"{count} of the 50 frames that the video announces could be read")
     part = open_source(path, SourceSettings(end=0.3))
     assert len(list(part.entries())) == 6 and part.problems == []
+
+
+@pytest.mark.parametrize("first", [0, 20])
+def test_a_clip_that_was_trimmed_is_sound(studio, tmp_path, first: int) -> None:
+    """Phones trim clips without encoding them again: an edit list says which of the stored frames are shown."""
+    path = studio.film(tmp_path / "clip.mp4", 50, "mp4v")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    duration, _ = struct.unpack_from(">Ii", content, at)
+    ticks = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)[0]
+    struct.pack_into(">Ii", content, at, duration // 5, first * ticks // 20)
+    path.write_bytes(content)
+    source = open_source(path)
+    assert len(list(source.entries())) < 50 and source.problems == []
+    assert source.total == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0\0\x08moov" * 20_000, b"\0\0\0\x01moov" + b"\xff" * 8, b"\0\0\0\x10moov" + bytes(8)],
+)
+def test_descriptions_of_movies_that_are_damaged(tmp_path, content: bytes) -> None:
+    (tmp_path / "clip.mp4").write_bytes(content)
+    assert shown_frames(tmp_path / "clip.mp4") == ShownFrames()
 
 
 def test_a_gap_in_a_video_is_named(studio, tmp_path) -> None:
@@ -261,6 +287,22 @@ def test_files_that_systems_leave_are_no_frames(studio, tmp_path) -> None:
     assert [f.topic for f in frames(tmp_path)] == ["a.jpg"]
 
 
+def test_images_that_are_not_read_are_named(studio, tmp_path) -> None:
+    """Otherwise the times of the others would be wrong, and nothing would say so."""
+    for name in ("0001.jpg", "0003.jfif"):
+        (tmp_path / name).write_bytes(studio.jpeg(0))
+    (tmp_path / "0002.jpg").symlink_to(tmp_path / "annex")
+    for name in ("0004.heic", "0005.HEIC", "0006.avif"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    source = open_source(tmp_path)
+    assert source.notes == ["images of other kinds are left out (1 .avif, 2 .heic): convert them to JPEG or PNG"]
+    found = [entry.load() for entry in source.entries()]
+    assert [frame.topic for frame in found] == ["0001.jpg", "0002.jpg", "0003.jfif"]
+    assert "the file cannot be read: No such file" in found[1].error and not found[0].error + found[2].error
+    with pytest.raises(SourceError, match=r"0004.heic: a photo in HEIC or AVIF, which is not read: convert it to JPEG"):
+        open_source(tmp_path / "0004.heic")
+
+
 def test_names_that_are_not_utf8(studio, tmp_path) -> None:
     folder = tmp_path / os.fsdecode(b"stra\xdfe")
     folder.mkdir()
@@ -304,6 +346,17 @@ def test_colour_is_preferred_and_the_choice_is_named(studio, tmp_path, kit) -> N
     assert source.problems == []
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_colour_of_a_camera_that_measures_depth(studio, tmp_path, kit, more: int) -> None:
+    """Simulations name all topics of such a camera after it."""
+    sent = []
+    for i in range(4):
+        sent.append(kit.raw(i, "/depth_camera/image_raw", "rgb8"))
+        sent += [kit.raw(i, "/depth_camera/depth/image_raw", "32FC1")] * (1 + more)
+    source = open_source(kit.write(tmp_path / "bag", sent))
+    assert {entry.load().topic for entry in source.entries()} == {"/depth_camera/image_raw"}
+
+
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_messages_before_the_clock_was_set(studio, tmp_path, kit, storage) -> None:
     """They are read, and times count from the first message after them."""
@@ -329,6 +382,7 @@ def test_messages_before_the_clock_was_set(studio, tmp_path, kit, storage) -> No
         ("clip.mp4", "OpenCV cannot read this video"),
         ("pipe", "neither a file nor a directory"),
         ("runs", "Did you mean .*runs/monday"),
+        ("days", "Did you mean .*days/friday"),
         ("bag", "no image topic .* It holds /log"),
         ("text.txt", "not a rosbag2 recording"),
     ],
@@ -340,6 +394,8 @@ def test_nothing_to_analyse(studio, tmp_path, name, reason) -> None:
     studio.record_texts(tmp_path / "bag")
     (tmp_path / "runs").mkdir()
     studio.record_texts(tmp_path / "runs" / "monday")
+    (tmp_path / "days" / "friday").mkdir(parents=True)
+    (tmp_path / "days" / "friday" / "a.jpg").write_bytes(studio.jpeg(0))
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match=reason):
         open_source(tmp_path / name)
