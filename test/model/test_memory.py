@@ -131,7 +131,7 @@ LARGE_BLOCKS = textwrap.dedent(
 @pytest.mark.parametrize(
     ("variable", "value", "alone"),
     [
-        ("", "", [5, 12, 20]),
+        ("", "", [12, 20]),
         ("MALLOC_MMAP_THRESHOLD_", str(16 << 20), [20]),
         ("GLIBC_TUNABLES", f"glibc.malloc.mmap_threshold={2 << 20}", [3, 5, 12, 20]),
     ],
