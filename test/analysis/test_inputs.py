@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bag_kit import BagKit
 
 from explain_cnn_ros.analysis.compare import main as compare
 from explain_cnn_ros.analysis.inputs import Inputs, reading, recording_of
@@ -31,7 +32,8 @@ def test_labels_that_cover_nothing_are_a_problem_if_none_covers_anything(studio,
     inputs.close()
 
 
-def test_boxes_fit_one_camera_only(studio, kit, tmp_path: Path) -> None:
+def test_boxes_fit_one_camera_only(studio, tmp_path: Path) -> None:
+    kit = BagKit()
     sent = [kit.compressed(i, topic, studio.jpeg(i)) for i in range(3) for topic in ("/left", "/right")]
     bag = kit.write(tmp_path / "bag", sent)
     box, frame = Label(0, 9, True, box=(1, 2, 3, 4)), Label(0, 9, False)

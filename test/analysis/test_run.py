@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from bag_kit import BagKit
 from networks_kit import small_classifier, small_network
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
@@ -154,8 +155,9 @@ def test_labels_of_frames_that_are_not_analysed(studio, bag, tmp_path, label, se
     assert (said in outcome.problems) == (not covers)
 
 
-def test_the_report_counts_times_as_labels_do(studio, kit, tmp_path) -> None:
+def test_the_report_counts_times_as_labels_do(studio, tmp_path) -> None:
     """From the first message of the recording, also if the first image that is analysed comes later."""
+    kit = BagKit()
     images = [kit.compressed(i, "/camera/compressed", studio.jpeg(0)) for i in range(60, 80)]
     recorded = kit.write(tmp_path / "bag", [kit.string(0), *images])
     outcome = studio.analyse(tmp_path / "out", recorded, explain_every=5, start=7.0)
