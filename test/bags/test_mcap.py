@@ -90,6 +90,19 @@ def test_same_messages_as_the_official_library(tmp_path: Path) -> None:
             assert problems == [], options
 
 
+def test_counts_of_some_channels_only(tmp_path: Path) -> None:
+    """The others are counted."""
+    path = tmp_path / "x.mcap"
+    KIT.write(path, MESSAGES, Options(crcs=False))
+    content = path.read_bytes()
+    first, both = struct.pack("<HQ", 1, 16), struct.pack("<HQHQ", 1, 16, 2, 8)
+    assert content.count(struct.pack("<I", 20) + both) == 1
+    path.write_bytes(content.replace(both, first + first))
+    with BagReader(path) as bag:
+        assert [(topic.name, topic.count) for topic in bag.topics] == [("/topic1", 16), ("/topic2", 8)]
+        assert bag.problems == []
+
+
 @pytest.mark.parametrize("profile", ["", "ros1", "px4"])
 def test_the_profile_does_not_matter(tmp_path: Path, profile: str) -> None:
     KIT.write(tmp_path / "x.mcap", MESSAGES, Options(profile=profile))
