@@ -246,6 +246,25 @@ def test_log_times_beyond_what_fits_are_left_out(tmp_path: Path) -> None:
     assert "after the year 2262" in problems[0]
 
 
+@pytest.mark.parametrize("options", [Options(), Options(crcs=False), Options(chunk_index=False, statistics=False)])
+def test_a_file_that_is_appended_to_another_one_is_named(tmp_path: Path, options: Options) -> None:
+    """Zeros, which some file systems leave, are no file."""
+    first, second, path = tmp_path / "a.mcap", tmp_path / "b.mcap", tmp_path / "c.mcap"
+    KIT.write(first, MESSAGES[:12], options)
+    KIT.write(second, MESSAGES, options)
+    for following in (second, first):
+        path.write_bytes(first.read_bytes() + following.read_bytes())
+        found, problems = read(path)
+        begin, end = first.stat().st_size, path.stat().st_size
+        appended = f"c.mcap: bytes {begin} to {end} were left out: another MCAP file is appended"
+        assert found == ordered(MESSAGES[:12])
+        assert [problem.startswith(appended) for problem in problems].count(True) == 1
+    path.write_bytes(first.read_bytes() + bytes(1000))
+    found, problems = read(path)
+    assert found == ordered(MESSAGES[:12])
+    assert problems == ["c.mcap: ends without a footer: the recording was not closed"]
+
+
 def text(value: str) -> bytes:
     return struct.pack("<I", len(value)) + value.encode()
 
