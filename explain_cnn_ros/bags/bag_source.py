@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
+from explain_cnn_ros.bags.cdr import deserialize
 from explain_cnn_ros.bags.detections import DetectionMessage, detection_topic, read_detections
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
@@ -95,7 +95,7 @@ class BagSource:
     def _load(self, index: int, message: Message) -> Frame:
         stamp, frame_id = message.stamp, ""
         try:
-            image: Any = self._types.deserialize_cdr(message.data, message.type)
+            image = deserialize(self._types, message.data, message.type)
             header = image.header
             stamp = int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
             frame_id = header.frame_id

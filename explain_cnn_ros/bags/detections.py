@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from explain_cnn_ros.bags.cdr import deserialize
 from explain_cnn_ros.bags.detection_types import DEFINITIONS, DETECTION_TYPES, ROI, VISION
 from explain_cnn_ros.bags.limits import MIB
 from explain_cnn_ros.bags.names import printable
@@ -114,7 +115,7 @@ def _read(data: bytes, kind: str, frame: int | None) -> DetectionMessage:
         error = f"it has {len(data) / MIB:,.1f} MiB, the limit is {BYTES_MAX / MIB:g} MiB"
         return DetectionMessage(0, "", frame, None, error)
     try:
-        message: Any = _types().deserialize_cdr(data, kind)
+        message = deserialize(_types(), data, kind)
         if frame is not None:
             return DetectionMessage(0, "", frame, message)
         stamp = int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)

@@ -91,6 +91,18 @@ def test_a_corrupt_image_is_named(studio, tmp_path) -> None:
     assert found[2].stamp == studio.START + 2 * 10**8
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_zeros_behind_a_message(kit, tmp_path, storage) -> None:
+    """Some middleware pads messages to a multiple of eight bytes."""
+    sent = [kit.raw(i, "/camera", "rgb8") for i in range(10)]
+    padded = [message._replace(data=message.data + bytes(i)) for i, message in enumerate(sent[:8])]
+    longer = [sent[8]._replace(data=sent[8].data + bytes(40)), sent[9]._replace(data=sent[9].data + b"\1\2\3\4")]
+    found = frames(kit.write(tmp_path / "bag", [*padded, *longer], storage))
+    assert [frame.error for frame in found[:8]] == [""] * 8
+    assert all(np.array_equal(frame.image, found[0].image) for frame in found[:8])
+    assert all("size mismatch" in frame.error for frame in found[8:])
+
+
 def test_a_folder_in_natural_order(studio, tmp_path) -> None:
     for i in (0, 2, 10):
         cv2.imwrite(str(tmp_path / f"frame{i}.png"), studio.picture(i)[..., ::-1])
