@@ -13,7 +13,7 @@ from explain_cnn_ros.bags.cdr import deserialize
 from explain_cnn_ros.bags.detection_types import DEFINITIONS, DETECTION_TYPES, ROI, VISION
 from explain_cnn_ros.bags.limits import MIB
 from explain_cnn_ros.bags.names import printable
-from explain_cnn_ros.bags.reader import BagError, BagReader, Topic
+from explain_cnn_ros.bags.reader import IMAGE_TYPES, BagError, BagReader, Topic
 
 #: Maximum size of a message with detections, in bytes. A thousand boxes of vision_msgs take half of a MiB.
 BYTES_MAX = 2 * MIB
@@ -94,10 +94,11 @@ def read_detections(
         return
     frame = -1
     for message in bag.messages({topic.name, *images}, start, stop):
-        if message.topic != topic.name:
+        if message.topic == topic.name:
+            if message.type == topic.type:
+                yield _read(message.data, topic.type, frame)
+        elif message.type in IMAGE_TYPES:
             frame += 1
-        elif message.type == topic.type:
-            yield _read(message.data, topic.type, frame)
 
 
 @functools.cache

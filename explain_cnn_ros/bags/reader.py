@@ -21,7 +21,7 @@ from rosbags.interfaces import Qos
 from explain_cnn_ros.bags.limits import DEFAULT_LIMITS, Limits
 from explain_cnn_ros.bags.mcap_file import McapFile
 from explain_cnn_ros.bags.metadata import Metadata
-from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.names import listed, printable
 from explain_cnn_ros.bags.packed import unpack_file
 from explain_cnn_ros.bags.sqlite_file import SqliteFile
 from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, StorageFile, Topic
@@ -40,9 +40,6 @@ PROBLEMS_MAX, PROBLEM_LENGTH = 100, 500
 
 #: Maximum number of image topics among which one is preferred.
 CLASSIFIED = 100
-
-#: Maximum number of topics that a sentence names, and of the characters of each.
-NAMED, NAME_LENGTH = 12, 100
 
 
 class BagReader:
@@ -135,9 +132,9 @@ class BagReader:
             if topic.name == name:
                 return topic
         if images:
-            have = _listed([topic.name for topic in images])
+            have = listed([topic.name for topic in images])
             raise BagError(f"{printable(self.path)}: no images on {name}. Image topics: {have}.")
-        have = _listed([f"{topic.name} ({topic.type})" for topic in self.topics]) or "no topics at all"
+        have = listed([f"{topic.name} ({topic.type})" for topic in self.topics]) or "no topics at all"
         raise BagError(
             f"{printable(self.path)}: no image topic (sensor_msgs/Image or CompressedImage) with messages. "
             f"It holds {have}. Record the camera's topic as well."
@@ -146,19 +143,21 @@ class BagReader:
     def image_kinds(self) -> list[ImageTopic]:
         """Return the image topics with the most messages, and the kinds of their images.
 
-        The first message of each is read for that.
+        The first image of each is read for that.
         """
         if self._image_topics is None:
-            self._image_topics = [
-                classify(topic, next(self.messages([topic.name]), None)) for topic in self.image_topics[:CLASSIFIED]
-            ]
+            self._image_topics = [classify(topic, self._first(topic)) for topic in self.image_topics[:CLASSIFIED]]
         return self._image_topics
+
+    def _first(self, topic: Topic) -> Message | None:
+        """Return the first message of a topic; None if there is none that can be read."""
+        return next((message for message in self.messages([topic.name]) if message.type == topic.type), None)
 
     def choice(self) -> str:
         """Return a sentence about the choice of the preferred image topic; "" if it is the only one and no depth."""
         kinds = self.image_kinds()
         chosen = preferred(kinds)
-        others = _listed(
+        others = listed(
             [
                 f"{found.topic.name} ({found.encoding or 'unknown encoding'}, {found.topic.count} images)"
                 for found in kinds
@@ -167,7 +166,7 @@ class BagReader:
         )
         if not others and chosen.look != Look.DEPTH:
             return ""
-        what = f"{_listed([chosen.topic.name])} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
+        what = f"{listed([chosen.topic.name])} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
         return f"{what}; --topics selects others: {others}" if others else f"{what}; there are no other images"
 
     def messages(
@@ -189,7 +188,7 @@ class BagReader:
         names = {topic.name for topic in self.topics}
         unknown = sorted(set(topics or ()) - names)
         if unknown:
-            raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {_listed(sorted(names))}")
+            raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {listed(sorted(names))}")
         wanted = names if topics is None else set(topics)
         return self._messages(wanted, TIME_MIN if start is None else start, TIME_MAX if stop is None else stop)
 
@@ -251,12 +250,6 @@ class BagReader:
                 "/clock, or the system's clock was set later): times are counted from the first message after that"
             )
         return start, end
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first names of a list, cut if they are long, and how many there are besides."""
-    shown = [visible(name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]} ...") for name in names[:NAMED]]
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:

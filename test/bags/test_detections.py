@@ -156,6 +156,10 @@ class TestRegionsOfInterest:
         assert [m.frame for m in read(bag, ("/a", "/b"))] == [1]
         assert [m.frame for m in read(bag, ("/a",))] == [0]
 
+    def test_messages_of_another_type_on_the_image_topic_are_no_images(self, kit, tmp_path: Path) -> None:
+        messages = [kit.string(0, IMAGES), kit.image(1), kit.string(2, IMAGES), sent(roi(1, 1, 1, 1), START + SECOND)]
+        assert [m.frame for m in read(kit.write(tmp_path / "bag", messages))] == [0]
+
 
 class TestTopics:
     """Each error names the cause and the topics that have detections."""

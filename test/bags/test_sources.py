@@ -103,6 +103,22 @@ def test_zeros_behind_a_message(kit, tmp_path, storage) -> None:
     assert all("size mismatch" in frame.error for frame in found[8:])
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_messages_of_another_type_on_the_image_topic_are_no_frames(kit, studio, tmp_path, storage) -> None:
+    """They are counted in a note. The images may be of both types."""
+    raw = [kit.raw(2 * i, "/camera", "rgb8") for i in range(3)]
+    compressed = [kit.compressed(2 * i + 1, "/camera", studio.jpeg(i)) for i in range(3)]
+    texts = [kit.string(i, "/camera") for i in range(6)]
+    sent = sorted([*texts, *raw, *compressed], key=lambda message: message.stamp)
+    source = open_source(kit.write(tmp_path / "bag", sent, storage))
+    found = [entry.load() for entry in source.entries()]
+    assert [(frame.index, frame.error) for frame in found] == [(i, "") for i in range(6)]
+    assert source.total == 6
+    others = [note for note in source.notes if "no images" in note]
+    assert others == ["/camera: 6 messages that are no images are left out: std_msgs/msg/String"]
+    assert [entry.index for entry in source.entries(4, Place(2, sent[4].stamp))] == [4, 5]
+
+
 def test_a_folder_in_natural_order(studio, tmp_path) -> None:
     for i in (0, 2, 10):
         cv2.imwrite(str(tmp_path / f"frame{i}.png"), studio.picture(i)[..., ::-1])
