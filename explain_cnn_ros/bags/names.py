@@ -29,12 +29,15 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def listed(names: Sequence[str], most: int = NAMED) -> str:
+def listed(names: Sequence[str], most: int = NAMED, length: int = NAME_LENGTH, between: str = ", ") -> str:
     """Return the first names of a list, cut if they are long, and how many there are besides.
 
     Args:
         names: The names.
         most: Maximum number of names.
+        length: Maximum number of characters of each.
+        between: Separates the names.
     """
-    shown = [visible(name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]} ...") for name in names[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = [visible(name) for name in names[:most]]
+    shown = [name if len(name) <= length else f"{name[:length]} ..." for name in shown]
+    return between.join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

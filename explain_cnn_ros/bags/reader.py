@@ -34,9 +34,14 @@ __all__ = ["IMAGE_TYPES", "BagError", "BagReader", "Message", "Topic"]
 #: Log times below this, in ns, are not counted from 1970: the clock was not set yet, or it is simulated.
 CLOCK_UNSET = 10**8 * 10**9
 
-
 #: Maximum number of problems that are listed, and of the characters of each.
 PROBLEMS_MAX, PROBLEM_LENGTH = 100, 500
+
+#: Maximum number of topics that an error names.
+NAMED = 6
+
+#: Maximum number of topics without messages, and of problems, that an error names, and of the characters of a problem.
+FEW, FAULT_LENGTH = 3, 200
 
 #: Maximum number of image topics among which one is preferred.
 CLASSIFIED = 100
@@ -131,14 +136,32 @@ class BagReader:
         for topic in images:
             if topic.name == name:
                 return topic
+        raise BagError(f"{printable(self.path)}: {self._without_images(name)}")
+
+    def _without_images(self, name: str | None) -> str:
+        """Return the reason why there are no images on a topic, or on any topic."""
+        images = listed([topic.name for topic in self.image_topics])
         if images:
-            have = listed([topic.name for topic in images])
-            raise BagError(f"{printable(self.path)}: no images on {name}. Image topics: {have}.")
-        have = listed([f"{topic.name} ({topic.type})" for topic in self.topics]) or "no topics at all"
-        raise BagError(
-            f"{printable(self.path)}: no image topic (sensor_msgs/Image or CompressedImage) with messages. "
-            f"It holds {have}. Record the camera's topic as well."
-        )
+            text = f"no images on {name}. Image topics: {images}."
+        else:
+            have = listed([f"{topic.name} ({topic.type}, {topic.count} messages)" for topic in self.topics], NAMED)
+            text = (
+                "no image topic (sensor_msgs/Image or CompressedImage) with messages. "
+                f"It holds {have or 'no topics at all'}."
+            )
+        empty = [topic.name for topic in self.topics if topic.type in IMAGE_TYPES and not topic.count]
+        silent = listed([topic for topic in empty if name in (None, topic)], FEW)
+        if silent:
+            text += (
+                f" No messages on {silent}: the camera published nothing during the recording, or with a QoS that the "
+                "recorder did not match."
+            )
+        faults = listed(self.problems, FEW, FAULT_LENGTH, "; ")
+        if faults:
+            text += f" Faults of the recording: {faults}."
+        if not images and not silent:
+            text += f"{' If they are not the cause, record' if faults else ' Record'} the camera's topic as well."
+        return text
 
     def image_kinds(self) -> list[ImageTopic]:
         """Return the image topics with the most messages, and the kinds of their images.

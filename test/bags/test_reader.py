@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bag_kit import TYPES
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from explain_cnn_ros.bags.reader import BagError, BagReader
+from explain_cnn_ros.bags.sources import SourceError, open_source
 
 KINDS = [
     (StoragePlugin.MCAP, CompressionMode.NONE),
@@ -305,9 +307,55 @@ def test_image_topics(kit: Any, tmp_path: Path) -> None:
             bag.image_topic("/log")
     with (
         BagReader(kit.write(tmp_path / "none", [kit.string(0)])) as bag,
-        pytest.raises(BagError, match=r"no image topic .* /log \(std_msgs/msg/String\)"),
+        pytest.raises(BagError, match=r"no image topic .* /log \(std_msgs/msg/String, 1 messages\)"),
     ):
         bag.image_topic()
+
+
+@pytest.mark.parametrize("encoding", ["ros1", "protobuf", "json"])
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_an_error_about_missing_images_names_the_reason(
+    kit: Any, tmp_path: Path, storage: StoragePlugin, encoding: str
+) -> None:
+    """Images whose messages are of another kind are no topics of the recording."""
+    path = kit.write(tmp_path / "bag", [kit.image(0, "/cam")], storage, encoding=encoding)
+    for name in (None, "/cam"):
+        with BagReader(path) as bag, pytest.raises(BagError) as caught:
+            bag.image_topic(name)
+        text = str(caught.value)
+        assert f"left out /cam: its messages are '{encoding}'" in text
+        assert ("rosbags-convert" in text) == (encoding == "ros1")
+    with pytest.raises(SourceError) as refused:
+        open_source(path)
+    assert f"left out /cam: its messages are '{encoding}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_an_image_topic_without_messages_is_named(kit: Any, tmp_path: Path, storage: StoragePlugin) -> None:
+    """A connection without messages, as recorders write it for a silent camera; also beside other images."""
+    for others in ([kit.string(0)], [kit.image(0, "/other")]):
+        with Writer(tmp_path / others[0].topic[1:], version=9, storage_plugin=storage) as writer:
+            for message in others:
+                connection = writer.add_connection(message.topic, message.type, typestore=TYPES)
+                writer.write(connection, message.stamp, message.data)
+            writer.add_connection("/cam", "sensor_msgs/msg/Image", typestore=TYPES)
+        with BagReader(tmp_path / others[0].topic[1:]) as bag, pytest.raises(BagError) as caught:
+            bag.image_topic("/cam")
+        assert "No messages on /cam: the camera published nothing" in str(caught.value)
+        assert "with a QoS that the recorder did not match" in str(caught.value)
+        assert "Record the camera's topic" not in str(caught.value)
+
+
+def test_errors_about_missing_images_are_short(kit: Any, tmp_path: Path) -> None:
+    """Whatever the names of the topics are."""
+    names = [f"/{i}" + "\u202e" * 300 for i in range(30)]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        for name in names:
+            kind, encoding = "sensor_msgs/msg/Image", "cdr" if name < "/2" else name[1:]
+            writer.add_connection(name, kind, typestore=TYPES, serialization_format=encoding)
+    with BagReader(tmp_path / "bag") as bag, pytest.raises(BagError) as caught:
+        bag.image_topic()
+    assert len(str(caught.value)) < 2000 and "\u202e" not in str(caught.value)
 
 
 def test_unknown_topics_are_refused(kit: Any, tmp_path: Path) -> None:
