@@ -18,6 +18,7 @@ from types import TracebackType
 
 from rosbags.interfaces import Qos
 
+from explain_cnn_ros.bags.joined_files import merged, report_overlaps, without_copies
 from explain_cnn_ros.bags.limits import DEFAULT_LIMITS, Limits
 from explain_cnn_ros.bags.mcap_file import McapFile
 from explain_cnn_ros.bags.metadata import Metadata
@@ -88,7 +89,9 @@ class BagReader:
                 # Without the problems of the metadata: their remedies do not help.
                 reasons = "; ".join(self.problems[of_metadata:])
                 raise BagError(f"{printable(self.path)}: nothing in it can be read: {reasons}")
-            self.topics = _merged(self._files, metadata.qos)
+            self._files = sorted(without_copies(self._files, self.notes.append), key=lambda file: file.start)
+            report_overlaps(self._files, self._report)
+            self.topics = _topics(self._files, metadata.qos)
             self._compare_counts(metadata, files)
             self.start, self.end = self._times()
         except BaseException:
@@ -195,7 +198,7 @@ class BagReader:
     def messages(
         self, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
     ) -> Iterator[Message]:
-        """Yield messages in the order of their log time, file by file.
+        """Yield messages in the order of their log time. Files that overlap in time are read together.
 
         A damaged part is left out and named in `problems`. When all messages have been read, `problems` also names the
         topics of which fewer messages could be read than the file announces.
@@ -213,11 +216,8 @@ class BagReader:
         if unknown:
             raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {listed(sorted(names))}")
         wanted = names if topics is None else set(topics)
-        return self._messages(wanted, TIME_MIN if start is None else start, TIME_MAX if stop is None else stop)
-
-    def _messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
-        for file in self._files:
-            yield from file.messages(topics, start, stop)
+        start, stop = TIME_MIN if start is None else start, TIME_MAX if stop is None else stop
+        return merged(self._files, wanted, start, stop, self._report)
 
     def _report(self, problem: str) -> None:
         # Names of topics and files may have any characters, and any length.
@@ -275,7 +275,7 @@ class BagReader:
         return start, end
 
 
-def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
+def _topics(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
     """Return the topics of all files, by name. QoS in metadata.yaml takes precedence over QoS in the files."""
     counts: dict[tuple[str, str], int] = {}
     offers: dict[str, tuple[Qos, ...]] = {}

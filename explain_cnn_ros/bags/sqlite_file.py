@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from explain_cnn_ros.bags.limits import Limits
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.packed import require_space
 from explain_cnn_ros.bags.qos import parse_qos
 from explain_cnn_ros.bags.sqlite_pages import SHARED_MAX, PageScan
@@ -65,6 +66,7 @@ class SqliteFile:
         limits: Maximum sizes of what is unpacked.
 
     Attributes:
+        name: Name of the file.
         topics: The topics.
         start: Log time of the first message, in ns; 0 if there is none.
         end: Log time of the last message, in ns; 0 if there is none.
@@ -76,6 +78,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, report: Report, limits: Limits) -> None:
         self._path, self._report, self._limits = path, report, limits
+        self.name = printable(path.name)
         with path.open("rb") as file:
             first = file.read(len(MAGIC))
         if not first:

@@ -64,11 +64,13 @@ class StorageFile(Protocol):
     """A storage file of either kind.
 
     Attributes:
+        name: Name of the file.
         topics: The topics.
         start: Log time of the first message, in ns; 0 if there is none.
         end: Log time of the last message, in ns; 0 if there is none.
     """
 
+    name: str
     topics: list[Topic]
     start: int
     end: int
