@@ -61,7 +61,8 @@ class SqliteFile:
     """A sqlite3 database of rosbag2. If it is damaged, the rows on its intact pages are read.
 
     Args:
-        path: The file. If a journal lies beside it, both are copied to a temporary folder and read there.
+        path: The file, or a link to it. If a journal lies beside it, both are copied to a temporary folder and read
+            there.
         report: Called with a sentence for each damage that leaves something to read.
         limits: Maximum sizes of what is unpacked.
 
@@ -227,16 +228,16 @@ class SqliteFile:
 
     def _connect(self) -> tuple[Path, sqlite3.Connection]:
         """Open the database; return the path of the file that is read, and the connection."""
-        journals = [path for path in map(self._beside, JOURNALS) if path.exists() and path.stat().st_size]
-        self._size = sum(file.stat().st_size for file in (self._path, *journals))
+        journals = {suffix: journal for suffix in JOURNALS if (journal := self._journal(suffix)) is not None}
+        self._size = sum(file.stat().st_size for file in (self._path, *journals.values()))
         path, mode = self._path, "mode=ro&immutable=1"
         if journals:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             require_space(folder, self._size, path)
-            for file in (path, *journals):
-                shutil.copyfile(file, folder / file.name)
+            for suffix, file in {"": path, **journals}.items():
+                shutil.copyfile(file, folder / f"{path.name}{suffix}")
             path, mode = folder / path.name, "mode=rw"
-            names = " and ".join(journal.name for journal in journals)
+            names = " and ".join(journal.name for journal in journals.values())
             self._report(f"{names}: the recording was not closed; it is read together with the messages in this file")
         # All characters of a path are escaped, because some have a meaning in a URI.
         uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
@@ -247,8 +248,14 @@ class SqliteFile:
         database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
         return path, database
 
-    def _beside(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
+    def _journal(self, suffix: str) -> Path | None:
+        """Return a journal with changes; None if there is none.
+
+        If the path of the database is a link, the journal lies beside the file that it names. Where every file of a
+        recording is a link by itself, it lies beside the link.
+        """
+        beside = [path.with_name(path.name + suffix) for path in (self._path, Path(os.path.realpath(self._path)))]
+        return next((path for path in beside if path.exists() and path.stat().st_size), None)
 
 
 def _is_topic(row: tuple[Any, ...]) -> bool:

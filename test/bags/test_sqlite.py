@@ -64,6 +64,23 @@ def test_messages_in_a_journal_that_was_left(database: Path, sent, tmp_path: Pat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["of the database", "of each file"])
+def test_messages_in_a_journal_of_a_recording_behind_a_link(database: Path, sent, tmp_path: Path, every: bool) -> None:
+    """The journal has the name of the file, or a link of its own, with whatever name its file has."""
+    store, folder = tmp_path / "store", tmp_path / "folder"
+    store.mkdir()
+    folder.mkdir()
+    killed(database, store / "stored.db3", "WAL")
+    if every:
+        (store / "stored.db3-wal").rename(store / "other")
+        (folder / "linked.db3-wal").symlink_to(store / "other")
+    (folder / "linked.db3").symlink_to("../store/stored.db3")
+    found, problems, count = read(folder)
+    assert (found, count) == (sent, 80)
+    journal = "linked.db3-wal" if every else "stored.db3-wal"
+    assert any(f"{journal}: the recording was not closed" in problem for problem in problems)
+
+
 def test_a_change_that_was_not_finished_is_undone(database: Path, sent) -> None:
     """A hot rollback journal holds the pages as they were before."""
     process = os.fork()
