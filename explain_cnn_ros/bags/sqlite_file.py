@@ -41,6 +41,9 @@ CACHE_KIB = 4096
 #: each byte of the file, or STEPS_MIN if that is more. Counting and sorting take less than one step for each byte.
 STEPS, STEPS_PER_BYTE, STEPS_MIN = 10_000, 100, 10_000_000
 
+#: The index of the log times, as rosbag2 names it.
+TIME_INDEX = "timestamp_idx"
+
 #: Condition of rows whose numbers are whole. SQLite stores values of any type in any column.
 _NUMBERS = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer'"
 
@@ -85,6 +88,7 @@ class SqliteFile:
         if not first:
             raise ValueError("it is empty")
         self._stack = ExitStack()
+        self._table = "messages"
         self._scan: PageScan | None = None
         try:
             self._readable, self._database = self._connect()
@@ -157,7 +161,7 @@ class SqliteFile:
         # Sorting numbers only takes little memory where there is no index of the times.
         marks = ",".join(str(number) for number in wanted)
         ordered = self._database.execute(
-            f"SELECT rowid FROM messages WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
+            f"SELECT rowid FROM {self._table} WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
             f"AND {_NUMBERS} ORDER BY timestamp, rowid",
             (start, stop),
         )
@@ -203,8 +207,27 @@ class SqliteFile:
             counts[number] = count
             firsts.append(first)
             lasts.append(last)
+        self._check_index(counts.total())
         self._report_unknown({row[0] for row in rows}, counts)
         return rows, counts, (min(firsts, default=0), max(lasts, default=0))
+
+    def _check_index(self, count: int) -> None:
+        """Read without the index of the times if it lacks rows, because a query by the index would not find them.
+
+        Args:
+            count: Number of rows whose numbers are whole.
+        """
+        partial = {row[1]: row[4] for row in self._database.execute("PRAGMA index_list(messages)")}
+        if partial.get(TIME_INDEX, 1):
+            return
+        # The index is much smaller than the table. A count without a condition would take no steps of SQLite's machine,
+        # so that nothing would end it in a malicious file.
+        (indexed,) = self._database.execute(
+            f"SELECT count(*) FROM messages INDEXED BY {TIME_INDEX} WHERE typeof(timestamp) = 'integer'"
+        ).fetchone()
+        if indexed < count:
+            self._table = "messages NOT INDEXED"
+            self._report(f"{self._path.name}: its index of the times lacks {count - indexed} messages, and is not used")
 
     def _salvage(self, error: Exception) -> tuple[list[tuple[Any, ...]], Counter[int], tuple[int, int]]:
         """Read the database page by page, and return the same as `_tables`."""
