@@ -15,7 +15,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.image_messages import to_rgb
-from explain_cnn_ros.bags.sources import Place, SourceError, SourceSettings, open_source
+from explain_cnn_ros.bags.sources import BagSource, FolderSource, Place, SourceError, SourceSettings, open_source
 
 
 def frames(path: Path, settings: SourceSettings | None = None, first: int = 0, near: Place | None = None):
@@ -133,6 +133,18 @@ def test_a_folder_in_natural_order(studio, tmp_path) -> None:
         "frame2.png",
         "frame10.png",
     ]
+
+
+def test_a_folder_of_images_with_the_metadata_of_another_program(studio, tmp_path, kit) -> None:
+    """With a storage file, it is a recording, and without images, its storage files are missing."""
+    (tmp_path / "metadata.yaml").write_text("camera: front\nrate: 5\n")
+    with pytest.raises(SourceError, match=r"no \.mcap or \.db3 file"):
+        open_source(tmp_path)
+    (tmp_path / "0001.JPG").write_bytes(studio.jpeg(0))
+    assert isinstance(open_source(tmp_path), FolderSource)
+    assert [frame.topic for frame in frames(tmp_path)] == ["0001.JPG"]
+    (kit.write(tmp_path / "bag", [kit.image(0)]) / "bag.mcap").rename(tmp_path / "run.mcap")
+    assert isinstance(open_source(tmp_path), BagSource)
 
 
 def test_a_video(studio, tmp_path) -> None:
