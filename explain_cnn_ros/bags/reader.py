@@ -26,7 +26,7 @@ from explain_cnn_ros.bags.names import listed, printable
 from explain_cnn_ros.bags.packed import unpack_file
 from explain_cnn_ros.bags.sqlite_file import SqliteFile
 from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, StorageFile, Topic
-from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, storage_files
+from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, require_contents, storage_files
 from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES, ImageTopic, Look, classify, preferred
 from explain_cnn_ros.files import visible
 
@@ -54,8 +54,8 @@ class BagReader:
     All times are log times, in ns since 1970: the times at which the recorder received the messages.
 
     Args:
-        path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd) are
-            unpacked into a temporary directory while the bag is open.
+        path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd, .zst)
+            are unpacked into a temporary directory while the bag is open.
         limits: Maximum sizes of what is unpacked.
 
     Attributes:
@@ -229,6 +229,7 @@ class BagReader:
     def _open_file(self, path: Path) -> None:
         kind = SqliteFile if is_sqlite(path) else McapFile
         try:
+            require_contents(path)
             readable = self._unpacked(path) if is_packed(path) else path
             file: StorageFile = kind(readable, self._report, self._limits)
         except OSError as error:

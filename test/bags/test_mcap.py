@@ -194,12 +194,13 @@ def test_a_message_may_not_unpack_to_more_than_the_limit(kit, tmp_path: Path) ->
         assert len(bag.problems) == 2
 
 
-def test_a_packed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["zstd", "zst"])
+def test_a_packed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path, suffix: str) -> None:
     for name, data in (
         ("declared", zstd.compress(bytes(3 * 1024**2))),
         ("undeclared", zstd.ZstdCompressor().compress(bytes(3 * 1024**2), zstd.ZstdCompressor.FLUSH_FRAME)),
     ):
-        path = tmp_path / f"{name}.mcap.zstd"
+        path = tmp_path / f"{name}.mcap.{suffix}"
         path.write_bytes(data)
         with pytest.raises(BagError, match=r"unpacks to more than 0.001953 GiB, its limit \(--unpacked-gib-max\)"):
             BagReader(path, Limits(unpacked_gib=2 / 1024))

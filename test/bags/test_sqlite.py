@@ -244,14 +244,15 @@ def test_views_are_not_computed(tmp_path: Path) -> None:
         BagReader(tmp_path / "view.db3")
 
 
-def test_a_recording_beside_its_packed_copy_is_read_once(database: Path, sent) -> None:
-    packed = database.with_name("bag.db3.zstd")
+@pytest.mark.parametrize("suffix", [".zstd", ".zst"])
+def test_a_recording_beside_its_packed_copy_is_read_once(database: Path, sent, suffix: str) -> None:
+    packed = database.with_name(f"bag.db3{suffix}")
     packed.write_bytes(zstd.compress(database.read_bytes()))
     (database.parent / "metadata.yaml").unlink()
     (database.parent / "._bag.db3").write_bytes(b"left by a system")
     with BagReader(database.parent) as bag:
         assert list(bag.messages()) == sent
-        assert bag.notes == ["bag.db3.zstd is left out: bag.db3 beside it is the same"]
+        assert bag.notes == [f"bag.db3{suffix} is left out: bag.db3 beside it is the same"]
     database.unlink()
     assert read(database.parent)[0] == sent
 
