@@ -30,7 +30,10 @@ def block(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `mcap.writer.Writer`, and the number of messages of a chunk in place of its size."""
+    """The options of `mcap.writer.Writer`, with the number of messages of a chunk in place of its size.
+
+    Without `channel_counts`, the statistics have no number of messages for any channel, which the format allows.
+    """
 
     chunking: bool = True
     chunk_index: bool = True
@@ -38,6 +41,7 @@ class Options:
     repeat_channels: bool = True
     repeat_schemas: bool = True
     statistics: bool = True
+    channel_counts: bool = True
     summary_offsets: bool = True
     crcs: bool = True
     compression: str = "zstd"
@@ -117,7 +121,7 @@ class McapKit:
         out += record(0x0F, struct.pack("<I", 0))
         groups = [(3, schemas if options.repeat_schemas else []), (4, channels if options.repeat_channels else [])]
         if options.statistics:
-            counts = Counter(m[0] for m in messages)
+            counts = Counter(m[0] for m in messages if options.channel_counts)
             stamps = [m[1] for m in messages] or [0]
             statistics = struct.pack(
                 "<QHIIIIQQ", len(messages), len(types), len(types), 0, 0, len(chunks), min(stamps), max(stamps)

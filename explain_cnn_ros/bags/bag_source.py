@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
+from explain_cnn_ros.bags.cdr import deserialize
 from explain_cnn_ros.bags.detections import DetectionMessage, detection_topic, read_detections
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_messages import ImageError, to_rgb
-from explain_cnn_ros.bags.names import printable
-from explain_cnn_ros.bags.reader import BagError, BagReader, Topic
+from explain_cnn_ros.bags.names import listed, printable
+from explain_cnn_ros.bags.reader import IMAGE_TYPES, BagError, BagReader, Topic
 from explain_cnn_ros.bags.storage import TIME_MIN, Message
 
 
@@ -46,8 +46,10 @@ class BagSource:
         if not settings.topics and (choice := self._bag.choice()):
             self._bag.notes.append(choice)
         self._topics = [topic.name for topic in topics]
+        self._note_other_types()
         self.start, self.end = self._bag.start, self._bag.end
-        self.total = estimated_frames(sum(topic.count for topic in topics), self.end - self.start, settings)
+        count = sum(topic.count for topic in self._bag.image_topics if topic.name in self._topics)
+        self.total = estimated_frames(count, self.end - self.start, settings)
         # Messages that were recorded before the clock was set come before the start, and are read as well.
         self._from = self.start + round(settings.start * 1e9) if settings.start else TIME_MIN
         self._to = self.start + round(settings.end * 1e9) if settings.end else None
@@ -66,7 +68,8 @@ class BagSource:
         """Yield the frames in order; see `Source`."""
         near = near or Place(0, self._from)
         messages = self._bag.messages(self._topics, near.log_time, self._to)
-        for index, message in enumerate(messages, near.frame):
+        images = (message for message in messages if message.type in IMAGE_TYPES)
+        for index, message in enumerate(images, near.frame):
             if index >= first:
                 yield Entry(index, message.stamp, partial(self._load, index, message))
 
@@ -92,10 +95,19 @@ class BagSource:
         """
         return read_detections(self._bag, topic, self._topics, self._from, self._to)
 
+    def _note_other_types(self) -> None:
+        """Note the messages on the image topics that are no images."""
+        for name in dict.fromkeys(self._topics):
+            others = [t for t in self._bag.topics if t.name == name and t.type not in IMAGE_TYPES and t.count]
+            if others:
+                count = sum(topic.count for topic in others)
+                types = listed([topic.type for topic in others])
+                self._bag.notes.append(f"{listed([name])}: {count} messages that are no images are left out: {types}")
+
     def _load(self, index: int, message: Message) -> Frame:
         stamp, frame_id = message.stamp, ""
         try:
-            image: Any = self._types.deserialize_cdr(message.data, message.type)
+            image = deserialize(self._types, message.data, message.type)
             header = image.header
             stamp = int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
             frame_id = header.frame_id

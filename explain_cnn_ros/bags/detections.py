@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from explain_cnn_ros.bags.cdr import deserialize
 from explain_cnn_ros.bags.detection_types import DEFINITIONS, DETECTION_TYPES, ROI, VISION
 from explain_cnn_ros.bags.limits import MIB
 from explain_cnn_ros.bags.names import printable
-from explain_cnn_ros.bags.reader import BagError, BagReader, Topic
+from explain_cnn_ros.bags.reader import IMAGE_TYPES, BagError, BagReader, Topic
 
 #: Maximum size of a message with detections, in bytes. A thousand boxes of vision_msgs take half of a MiB.
 BYTES_MAX = 2 * MIB
@@ -93,10 +94,11 @@ def read_detections(
         return
     frame = -1
     for message in bag.messages({topic.name, *images}, start, stop):
-        if message.topic != topic.name:
+        if message.topic == topic.name:
+            if message.type == topic.type:
+                yield _read(message.data, topic.type, frame)
+        elif message.type in IMAGE_TYPES:
             frame += 1
-        elif message.type == topic.type:
-            yield _read(message.data, topic.type, frame)
 
 
 @functools.cache
@@ -114,7 +116,7 @@ def _read(data: bytes, kind: str, frame: int | None) -> DetectionMessage:
         error = f"it has {len(data) / MIB:,.1f} MiB, the limit is {BYTES_MAX / MIB:g} MiB"
         return DetectionMessage(0, "", frame, None, error)
     try:
-        message: Any = _types().deserialize_cdr(data, kind)
+        message = deserialize(_types(), data, kind)
         if frame is not None:
             return DetectionMessage(0, "", frame, message)
         stamp = int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)

@@ -21,7 +21,7 @@ class Limits:
     Attributes:
         megapixels: Pixels of an image, in millions.
         unpacked_mib: Bytes of one chunk or message when it is unpacked, in MiB.
-        unpacked_gib: Bytes of a packed file (.zstd) when it is unpacked, in GiB.
+        unpacked_gib: Bytes of a packed file (.zstd, .zst) when it is unpacked, in GiB.
     """
 
     megapixels: float = 64.0

@@ -19,6 +19,7 @@ from explain_cnn_ros.bags.mcap_records import (
     unpack_chunk,
 )
 from explain_cnn_ros.bags.mcap_walk import read_layout
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.qos import PROFILES_MAX, parse_qos
 from explain_cnn_ros.bags.storage import (
     TIME_MAX,
@@ -47,6 +48,7 @@ class McapFile:
         limits: Maximum sizes of what is unpacked.
 
     Attributes:
+        name: Name of the file.
         topics: The topics.
         start: Log time of the first message, in ns; 0 if there is none.
         end: Log time of the last message, in ns; 0 if there is none.
@@ -58,6 +60,7 @@ class McapFile:
 
     def __init__(self, path: Path, report: Report, limits: Limits) -> None:
         self._path, self._report, self._limits = path, report, limits
+        self.name = printable(path.name)
         self._file = path.open("rb")
         try:
             layout = read_layout(self._file, path, report)

@@ -94,7 +94,7 @@ def read_summary(file: BinaryIO, size: int, layout: Layout) -> dict[int, tuple[B
     summary = file.read(size - END - start)
     if checksum and crc32(end[: HEAD + 16], crc32(summary)) != checksum:
         raise ValueError("the checksum of its summary does not fit")
-    indexed, channels, read = dict[int, tuple[Block, int]](), 0, 0
+    indexed, total, channels, read = dict[int, tuple[Block, int]](), 0, 0, 0
     for opcode, content in records_of(summary):
         read += HEAD + len(content)
         layout.declarations.add(opcode, content)
@@ -105,7 +105,7 @@ def read_summary(file: BinaryIO, size: int, layout: Layout) -> dict[int, tuple[B
             indexed[block.offset] = block, behind
         elif opcode == STATISTICS:
             fields = Fields(content)
-            _, _, channels, _, _, _, layout.start, layout.end = fields.numbers("<QHIIIIQQ")
+            total, _, channels, _, _, _, layout.start, layout.end = fields.numbers("<QHIIIIQQ")
             counts = Fields(fields.block())
             layout.counts = {}
             while counts.left():
@@ -114,7 +114,9 @@ def read_summary(file: BinaryIO, size: int, layout: Layout) -> dict[int, tuple[B
     if read != len(summary):
         raise ValueError(f"{len(summary) - read} bytes of the summary are no record")
     declared = layout.declarations
-    layout.complete = layout.counts is not None and len(declared.channels) >= channels and declared.complete
+    # Writers may leave out the numbers of some channels, or of all.
+    counted = layout.counts is not None and sum(layout.counts.values()) >= total
+    layout.complete = counted and len(declared.channels) >= channels and declared.complete
     return indexed
 
 

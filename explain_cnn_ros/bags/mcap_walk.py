@@ -110,6 +110,7 @@ class _Walk:
             head = self._file.read(HEAD + CHUNK_HEAD + 8)
             opcode, length = struct.unpack_from("<BQ", head) if len(head) >= HEAD else (0, 0)
             if opcode in (DATA_END, FOOTER):
+                self._report_appended(at)
                 break
             following = at + HEAD + length
             if opcode == 0 or following > min(self._size, self._next_listed(at)):
@@ -121,6 +122,28 @@ class _Walk:
                 at = following
         if not self._layout.closed:
             self._report(f"{self._name}: ends without a footer: the recording was not closed")
+
+    def _report_appended(self, at: int) -> None:
+        """Report another file that begins behind the end of this one, as `cat` leaves it.
+
+        Args:
+            at: Position of the record that ends the data section.
+        """
+        opcode = DATA_END
+        while opcode not in (0, FOOTER):
+            self._file.seek(at)
+            head = self._file.read(HEAD)
+            opcode, length = struct.unpack("<BQ", head) if len(head) == HEAD else (0, 0)
+            at += HEAD + length
+            if at > self._size:
+                return
+        self._file.seek(at)
+        if opcode == FOOTER and self._file.read(2 * len(MAGIC)) == 2 * MAGIC:
+            begin = at + len(MAGIC)
+            self._report(
+                f"{self._name}: bytes {begin} to {self._size} were left out: another MCAP file is appended. "
+                "`mcap merge` joins files"
+            )
 
     def _add_chunk(self, at: int, length: int, head: bytes) -> int:
         """Add a chunk to the layout; return the position of the next record."""

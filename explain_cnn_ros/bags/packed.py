@@ -1,4 +1,4 @@
-"""Unpacking of files that are compressed as a whole (.zstd)."""
+"""Unpacking of files that are compressed as a whole (.zstd, .zst)."""
 
 from __future__ import annotations
 

@@ -18,14 +18,15 @@ from types import TracebackType
 
 from rosbags.interfaces import Qos
 
+from explain_cnn_ros.bags.joined_files import merged, report_overlaps, without_copies
 from explain_cnn_ros.bags.limits import DEFAULT_LIMITS, Limits
 from explain_cnn_ros.bags.mcap_file import McapFile
 from explain_cnn_ros.bags.metadata import Metadata
-from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.names import listed, printable
 from explain_cnn_ros.bags.packed import unpack_file
 from explain_cnn_ros.bags.sqlite_file import SqliteFile
 from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, StorageFile, Topic
-from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, storage_files
+from explain_cnn_ros.bags.storage_files import BagError, is_packed, is_sqlite, require_contents, storage_files
 from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES, ImageTopic, Look, classify, preferred
 from explain_cnn_ros.files import visible
 
@@ -34,15 +35,17 @@ __all__ = ["IMAGE_TYPES", "BagError", "BagReader", "Message", "Topic"]
 #: Log times below this, in ns, are not counted from 1970: the clock was not set yet, or it is simulated.
 CLOCK_UNSET = 10**8 * 10**9
 
-
 #: Maximum number of problems that are listed, and of the characters of each.
 PROBLEMS_MAX, PROBLEM_LENGTH = 100, 500
 
+#: Maximum number of topics that an error names.
+NAMED = 6
+
+#: Maximum number of topics without messages, and of problems, that an error names, and of the characters of a problem.
+FEW, FAULT_LENGTH = 3, 200
+
 #: Maximum number of image topics among which one is preferred.
 CLASSIFIED = 100
-
-#: Maximum number of topics that a sentence names, and of the characters of each.
-NAMED, NAME_LENGTH = 12, 100
 
 
 class BagReader:
@@ -51,8 +54,8 @@ class BagReader:
     All times are log times, in ns since 1970: the times at which the recorder received the messages.
 
     Args:
-        path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd) are
-            unpacked into a temporary directory while the bag is open.
+        path: A rosbag2 directory, or one .mcap or .db3 file. Files that are compressed as a whole (.zstd, .zst)
+            are unpacked into a temporary directory while the bag is open.
         limits: Maximum sizes of what is unpacked.
 
     Attributes:
@@ -86,7 +89,9 @@ class BagReader:
                 # Without the problems of the metadata: their remedies do not help.
                 reasons = "; ".join(self.problems[of_metadata:])
                 raise BagError(f"{printable(self.path)}: nothing in it can be read: {reasons}")
-            self.topics = _merged(self._files, metadata.qos)
+            self._files = sorted(without_copies(self._files, self.notes.append), key=lambda file: file.start)
+            report_overlaps(self._files, self._report)
+            self.topics = _topics(self._files, metadata.qos)
             self._compare_counts(metadata, files)
             self.start, self.end = self._times()
         except BaseException:
@@ -134,31 +139,51 @@ class BagReader:
         for topic in images:
             if topic.name == name:
                 return topic
+        raise BagError(f"{printable(self.path)}: {self._without_images(name)}")
+
+    def _without_images(self, name: str | None) -> str:
+        """Return the reason why there are no images on a topic, or on any topic."""
+        images = listed([topic.name for topic in self.image_topics])
         if images:
-            have = _listed([topic.name for topic in images])
-            raise BagError(f"{printable(self.path)}: no images on {name}. Image topics: {have}.")
-        have = _listed([f"{topic.name} ({topic.type})" for topic in self.topics]) or "no topics at all"
-        raise BagError(
-            f"{printable(self.path)}: no image topic (sensor_msgs/Image or CompressedImage) with messages. "
-            f"It holds {have}. Record the camera's topic as well."
-        )
+            text = f"no images on {name}. Image topics: {images}."
+        else:
+            have = listed([f"{topic.name} ({topic.type}, {topic.count} messages)" for topic in self.topics], NAMED)
+            text = (
+                "no image topic (sensor_msgs/Image or CompressedImage) with messages. "
+                f"It holds {have or 'no topics at all'}."
+            )
+        empty = [topic.name for topic in self.topics if topic.type in IMAGE_TYPES and not topic.count]
+        silent = listed([topic for topic in empty if name in (None, topic)], FEW)
+        if silent:
+            text += (
+                f" No messages on {silent}: the camera published nothing during the recording, or with a QoS that the "
+                "recorder did not match."
+            )
+        faults = listed(self.problems, FEW, FAULT_LENGTH, "; ")
+        if faults:
+            text += f" Faults of the recording: {faults}."
+        if not images and not silent:
+            text += f"{' If they are not the cause, record' if faults else ' Record'} the camera's topic as well."
+        return text
 
     def image_kinds(self) -> list[ImageTopic]:
         """Return the image topics with the most messages, and the kinds of their images.
 
-        The first message of each is read for that.
+        The first image of each is read for that.
         """
         if self._image_topics is None:
-            self._image_topics = [
-                classify(topic, next(self.messages([topic.name]), None)) for topic in self.image_topics[:CLASSIFIED]
-            ]
+            self._image_topics = [classify(topic, self._first(topic)) for topic in self.image_topics[:CLASSIFIED]]
         return self._image_topics
+
+    def _first(self, topic: Topic) -> Message | None:
+        """Return the first message of a topic; None if there is none that can be read."""
+        return next((message for message in self.messages([topic.name]) if message.type == topic.type), None)
 
     def choice(self) -> str:
         """Return a sentence about the choice of the preferred image topic; "" if it is the only one and no depth."""
         kinds = self.image_kinds()
         chosen = preferred(kinds)
-        others = _listed(
+        others = listed(
             [
                 f"{found.topic.name} ({found.encoding or 'unknown encoding'}, {found.topic.count} images)"
                 for found in kinds
@@ -167,13 +192,13 @@ class BagReader:
         )
         if not others and chosen.look != Look.DEPTH:
             return ""
-        what = f"{_listed([chosen.topic.name])} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
+        what = f"{listed([chosen.topic.name])} is read ({chosen.look.name.lower()}, {chosen.topic.count} images)"
         return f"{what}; --topics selects others: {others}" if others else f"{what}; there are no other images"
 
     def messages(
         self, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
     ) -> Iterator[Message]:
-        """Yield messages in the order of their log time, file by file.
+        """Yield messages in the order of their log time. Files that overlap in time are read together.
 
         A damaged part is left out and named in `problems`. When all messages have been read, `problems` also names the
         topics of which fewer messages could be read than the file announces.
@@ -189,13 +214,10 @@ class BagReader:
         names = {topic.name for topic in self.topics}
         unknown = sorted(set(topics or ()) - names)
         if unknown:
-            raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {_listed(sorted(names))}")
+            raise BagError(f"{printable(self.path)}: no topic {', '.join(unknown)}. It holds {listed(sorted(names))}")
         wanted = names if topics is None else set(topics)
-        return self._messages(wanted, TIME_MIN if start is None else start, TIME_MAX if stop is None else stop)
-
-    def _messages(self, topics: Collection[str], start: int, stop: int) -> Iterator[Message]:
-        for file in self._files:
-            yield from file.messages(topics, start, stop)
+        start, stop = TIME_MIN if start is None else start, TIME_MAX if stop is None else stop
+        return merged(self._files, wanted, start, stop, self._report)
 
     def _report(self, problem: str) -> None:
         # Names of topics and files may have any characters, and any length.
@@ -207,6 +229,7 @@ class BagReader:
     def _open_file(self, path: Path) -> None:
         kind = SqliteFile if is_sqlite(path) else McapFile
         try:
+            require_contents(path)
             readable = self._unpacked(path) if is_packed(path) else path
             file: StorageFile = kind(readable, self._report, self._limits)
         except OSError as error:
@@ -253,13 +276,7 @@ class BagReader:
         return start, end
 
 
-def _listed(names: list[str]) -> str:
-    """Return the first names of a list, cut if they are long, and how many there are besides."""
-    shown = [visible(name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]} ...") for name in names[:NAMED]]
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def _merged(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
+def _topics(files: list[StorageFile], recorded: dict[str, tuple[Qos, ...]]) -> list[Topic]:
     """Return the topics of all files, by name. QoS in metadata.yaml takes precedence over QoS in the files."""
     counts: dict[tuple[str, str], int] = {}
     offers: dict[str, tuple[Qos, ...]] = {}

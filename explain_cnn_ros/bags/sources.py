@@ -8,7 +8,7 @@ from explain_cnn_ros.bags.bag_source import BagSource
 from explain_cnn_ros.bags.folder_source import IMAGE_SUFFIXES, FolderSource
 from explain_cnn_ros.bags.frame_source import Entry, Frame, Place, Source, SourceError, SourceSettings
 from explain_cnn_ros.bags.image_headers import image_head
-from explain_cnn_ros.bags.names import printable
+from explain_cnn_ros.bags.names import is_hidden, printable
 from explain_cnn_ros.bags.storage_files import is_storage, is_storage_name
 from explain_cnn_ros.bags.video_source import VideoSource
 
@@ -61,8 +61,7 @@ def open_source(path: Path, settings: SourceSettings | None = None) -> Source:
             f"{printable(path)}: no such file or directory; give a rosbag2 recording, a folder of images, or a video"
         )
     if path.is_dir():
-        recording = (path / "metadata.yaml").exists() or any(is_storage_name(p) for p in path.iterdir())
-        return BagSource(path, settings) if recording else FolderSource(path, settings)
+        return BagSource(path, settings) if _is_recording(path) else FolderSource(path, settings)
     if not path.is_file():
         raise SourceError(f"{printable(path)}: neither a file nor a directory")
     if is_storage(path):
@@ -82,3 +81,12 @@ def open_source(path: Path, settings: SourceSettings | None = None) -> Source:
         return FolderSource(path, settings)
     # This explains what a recording is.
     return BagSource(path, settings)
+
+
+def _is_recording(folder: Path) -> bool:
+    """Whether a folder is a recording. Other programs write a metadata.yaml beside their images as well."""
+    files = [file for file in folder.iterdir() if not is_hidden(file)]
+    if any(is_storage_name(file) for file in files):
+        return True
+    images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
+    return (folder / "metadata.yaml").exists() and not images

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from explain_cnn_ros.bags.limits import Limits
+from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.packed import require_space
 from explain_cnn_ros.bags.qos import parse_qos
 from explain_cnn_ros.bags.sqlite_pages import SHARED_MAX, PageScan
@@ -40,6 +41,9 @@ CACHE_KIB = 4096
 #: each byte of the file, or STEPS_MIN if that is more. Counting and sorting take less than one step for each byte.
 STEPS, STEPS_PER_BYTE, STEPS_MIN = 10_000, 100, 10_000_000
 
+#: The index of the log times, as rosbag2 names it.
+TIME_INDEX = "timestamp_idx"
+
 #: Condition of rows whose numbers are whole. SQLite stores values of any type in any column.
 _NUMBERS = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer'"
 
@@ -60,11 +64,13 @@ class SqliteFile:
     """A sqlite3 database of rosbag2. If it is damaged, the rows on its intact pages are read.
 
     Args:
-        path: The file. If a journal lies beside it, both are copied to a temporary folder and read there.
+        path: The file, or a link to it. If a journal lies beside it, both are copied to a temporary folder and read
+            there.
         report: Called with a sentence for each damage that leaves something to read.
         limits: Maximum sizes of what is unpacked.
 
     Attributes:
+        name: Name of the file.
         topics: The topics.
         start: Log time of the first message, in ns; 0 if there is none.
         end: Log time of the last message, in ns; 0 if there is none.
@@ -76,11 +82,13 @@ class SqliteFile:
 
     def __init__(self, path: Path, report: Report, limits: Limits) -> None:
         self._path, self._report, self._limits = path, report, limits
+        self.name = printable(path.name)
         with path.open("rb") as file:
             first = file.read(len(MAGIC))
         if not first:
             raise ValueError("it is empty")
         self._stack = ExitStack()
+        self._table = "messages"
         self._scan: PageScan | None = None
         try:
             self._readable, self._database = self._connect()
@@ -153,7 +161,7 @@ class SqliteFile:
         # Sorting numbers only takes little memory where there is no index of the times.
         marks = ",".join(str(number) for number in wanted)
         ordered = self._database.execute(
-            f"SELECT rowid FROM messages WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
+            f"SELECT rowid FROM {self._table} WHERE topic_id IN ({marks}) AND timestamp >= ? AND timestamp < ? "
             f"AND {_NUMBERS} ORDER BY timestamp, rowid",
             (start, stop),
         )
@@ -199,8 +207,27 @@ class SqliteFile:
             counts[number] = count
             firsts.append(first)
             lasts.append(last)
+        self._check_index(counts.total())
         self._report_unknown({row[0] for row in rows}, counts)
         return rows, counts, (min(firsts, default=0), max(lasts, default=0))
+
+    def _check_index(self, count: int) -> None:
+        """Read without the index of the times if it lacks rows, because a query by the index would not find them.
+
+        Args:
+            count: Number of rows whose numbers are whole.
+        """
+        partial = {row[1]: row[4] for row in self._database.execute("PRAGMA index_list(messages)")}
+        if partial.get(TIME_INDEX, 1):
+            return
+        # The index is much smaller than the table. A count without a condition would take no steps of SQLite's machine,
+        # so that nothing would end it in a malicious file.
+        (indexed,) = self._database.execute(
+            f"SELECT count(*) FROM messages INDEXED BY {TIME_INDEX} WHERE typeof(timestamp) = 'integer'"
+        ).fetchone()
+        if indexed < count:
+            self._table = "messages NOT INDEXED"
+            self._report(f"{self._path.name}: its index of the times lacks {count - indexed} messages, and is not used")
 
     def _salvage(self, error: Exception) -> tuple[list[tuple[Any, ...]], Counter[int], tuple[int, int]]:
         """Read the database page by page, and return the same as `_tables`."""
@@ -224,16 +251,16 @@ class SqliteFile:
 
     def _connect(self) -> tuple[Path, sqlite3.Connection]:
         """Open the database; return the path of the file that is read, and the connection."""
-        journals = [path for path in map(self._beside, JOURNALS) if path.exists() and path.stat().st_size]
-        self._size = sum(file.stat().st_size for file in (self._path, *journals))
+        journals = {suffix: journal for suffix in JOURNALS if (journal := self._journal(suffix)) is not None}
+        self._size = sum(file.stat().st_size for file in (self._path, *journals.values()))
         path, mode = self._path, "mode=ro&immutable=1"
         if journals:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             require_space(folder, self._size, path)
-            for file in (path, *journals):
-                shutil.copyfile(file, folder / file.name)
+            for suffix, file in {"": path, **journals}.items():
+                shutil.copyfile(file, folder / f"{path.name}{suffix}")
             path, mode = folder / path.name, "mode=rw"
-            names = " and ".join(journal.name for journal in journals)
+            names = " and ".join(journal.name for journal in journals.values())
             self._report(f"{names}: the recording was not closed; it is read together with the messages in this file")
         # All characters of a path are escaped, because some have a meaning in a URI.
         uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
@@ -244,8 +271,14 @@ class SqliteFile:
         database.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
         return path, database
 
-    def _beside(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
+    def _journal(self, suffix: str) -> Path | None:
+        """Return a journal with changes; None if there is none.
+
+        If the path of the database is a link, the journal lies beside the file that it names. Where every file of a
+        recording is a link by itself, it lies beside the link.
+        """
+        beside = [path.with_name(path.name + suffix) for path in (self._path, Path(os.path.realpath(self._path)))]
+        return next((path for path in beside if path.exists() and path.stat().st_size), None)
 
 
 def _is_topic(row: tuple[Any, ...]) -> bool:

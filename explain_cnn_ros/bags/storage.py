@@ -19,6 +19,9 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: Log times are in this range, in ns.
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 
+#: End of a sentence about messages of ROS 1. Converters to MCAP leave them as they are.
+ROS1_CURE = ": convert the .bag with `rosbags-convert --src <it> --dst <new directory>`"
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -61,11 +64,13 @@ class StorageFile(Protocol):
     """A storage file of either kind.
 
     Attributes:
+        name: Name of the file.
         topics: The topics.
         start: Log time of the first message, in ns; 0 if there is none.
         end: Log time of the last message, in ns; 0 if there is none.
     """
 
+    name: str
     topics: list[Topic]
     start: int
     end: int
@@ -124,7 +129,8 @@ def is_cdr(encoding: str, topic: str, path: Path, report: Report) -> bool:
         report: Called with a sentence.
     """
     if encoding != "cdr":
-        report(f"{path.name}: left out {topic}: its messages are {encoding!r}, not 'cdr' as those of ROS 2")
+        cure = ROS1_CURE if encoding == "ros1" else ""
+        report(f"{path.name}: left out {topic}: its messages are {encoding!r}, not 'cdr' as those of ROS 2{cure}")
     return encoding == "cdr"
 
 

@@ -7,14 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from explain_cnn_ros.bags.metadata import Metadata, read_metadata
-from explain_cnn_ros.bags.names import is_hidden, natural, printable
+from explain_cnn_ros.bags.names import is_hidden, listed, natural, printable
 
 WHAT_TO_GIVE = "Give a rosbag2 directory or a .mcap or .db3 file."
 
 #: First bytes of files, and their suffixes.
 _MAGICS = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\0": ".db3"}
 _SUFFIXES = (".mcap", ".db3")
-_PACKED = ".zstd"
+
+#: Suffixes of files that are compressed as a whole: those of rosbag2 and of the command `zstd`.
+_PACKED = (".zstd", ".zst")
+
+#: First bytes of the small files that Git LFS leaves in place of large ones.
+_POINTER = b"version https://git-lfs"
 
 #: Maximum number of bytes of a file's name.
 NAME_MAX = 255
@@ -42,7 +47,7 @@ def is_storage(path: Path) -> bool:
 def _kind(path: Path) -> str:
     """Return the suffix of a storage file of this kind; "" for other files."""
     name = path.name.lower()
-    named = next((suffix for suffix in _SUFFIXES if name.endswith((suffix, suffix + _PACKED))), "")
+    named = next((suffix for suffix in _SUFFIXES if name.endswith(_packed_too(suffix))), "")
     if is_packed(path):
         return named
     try:
@@ -53,9 +58,28 @@ def _kind(path: Path) -> str:
     return next((kind for magic, kind in _MAGICS.items() if first.startswith(magic)), named)
 
 
+def _packed_too(name: str) -> tuple[str, ...]:
+    """Return the name of a file, or its end, and the names that it has when it is packed."""
+    return name, *(name + suffix for suffix in _PACKED)
+
+
 def is_storage_name(path: Path) -> bool:
     """Whether a file that is not hidden has the name of a storage file."""
-    return not is_hidden(path) and path.name.lower().endswith((*_SUFFIXES, *(suffix + _PACKED for suffix in _SUFFIXES)))
+    return not is_hidden(path) and any(path.name.lower().endswith(_packed_too(suffix)) for suffix in _SUFFIXES)
+
+
+def require_contents(path: Path) -> None:
+    """Check that a file is the storage file itself.
+
+    Raises:
+        ValueError: It is a pointer of Git LFS.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ValueError(
+                "it is a pointer of Git LFS and not the recording itself: run `git lfs pull` in its repository"
+            )
 
 
 def storage_files(
@@ -86,11 +110,11 @@ def storage_files(
     metadata = _metadata_of(path, report)
     present = _without_copies(sorted((p for p in path.iterdir() if _belongs(p)), key=natural), note)
     names = [name for name in metadata.files if _is_name(name)] if metadata else []
-    listed = [_present(path / _file_name(name)) for name in names]
-    found = [file for file in listed if file.is_file()]
+    expected = [_present(path / _file_name(name)) for name in names]
+    found = [file for file in expected if file.is_file()]
     known = set(found)
     if found and metadata:
-        for file in listed:
+        for file in expected:
             if file not in known:
                 report(f"{printable(file.name)}, which metadata.yaml lists, is missing, and with it its messages")
         for file in present:
@@ -100,8 +124,10 @@ def storage_files(
     if not present:
         inside = sorted(file.parent for file in path.glob("*/metadata.yaml"))
         cure = f"Did you mean {printable(inside[0])}?" if inside else WHAT_TO_GIVE
-        raise BagError(f"{printable(path)}: not a rosbag2 recording: no .mcap or .db3 file in it. {cure}")
-    if listed:
+        missing = listed([printable(file.name) for file in expected])
+        lost = f", but metadata.yaml lists {missing}" if missing else ""
+        raise BagError(f"{printable(path)}: not a rosbag2 recording: no .mcap or .db3 file in it{lost}. {cure}")
+    if expected:
         report("the files that metadata.yaml lists are missing: those beside it are read")
     elif metadata is None and not (path / "metadata.yaml").exists():
         report(
@@ -129,7 +155,7 @@ def _belongs(path: Path) -> bool:
 
 def _is_name(name: str) -> bool:
     """Return whether a name in metadata.yaml can be that of a file, packed or not."""
-    return name not in (".", "..") and len(name.encode("utf-8", "replace")) <= NAME_MAX - len(_PACKED)
+    return name not in (".", "..") and len(name.encode("utf-8", "replace")) <= NAME_MAX - max(map(len, _PACKED))
 
 
 def _file_name(name: str) -> str:
@@ -142,16 +168,17 @@ def _file_name(name: str) -> str:
 
 def _present(path: Path) -> Path:
     """Return a listed file, or the same file packed or unpacked if only that is there."""
-    other = path.with_suffix("") if is_packed(path) else path.with_name(path.name + _PACKED)
-    return other if not path.exists() and other.exists() else path
+    plain = path.with_suffix("") if is_packed(path) else path
+    names = [path, *(path.with_name(name) for name in _packed_too(plain.name))]
+    return next((other for other in names if other.exists()), path)
 
 
 def _without_copies(files: list[Path], note: Callable[[str], None]) -> list[Path]:
-    """Leave out packed files whose unpacked copies lie beside them."""
-    kept, known = [], set(files)
+    """Leave out packed files whose unpacked copies, or copies that are packed too, lie beside them."""
+    kept: dict[Path, Path] = {}
     for file in files:
-        if is_packed(file) and file.with_suffix("") in known:
-            note(f"{printable(file.name)} is left out: {printable(file.with_suffix('').name)} beside it is the same")
-        else:
-            kept.append(file)
-    return kept
+        plain = file.with_suffix("") if is_packed(file) else file
+        first = kept.setdefault(plain, file)
+        if first is not file:
+            note(f"{printable(file.name)} is left out: {printable(first.name)} beside it is the same")
+    return list(kept.values())

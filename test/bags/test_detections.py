@@ -98,6 +98,14 @@ def test_messages_of_an_old_version_of_vision_msgs_are_no_boxes(kit, tmp_path: P
     assert message.message is None and "version 4" in message.error
 
 
+@pytest.mark.parametrize("zeros", [0, 1, 4, 7])
+def test_zeros_behind_a_message(kit, tmp_path: Path, zeros: int) -> None:
+    """Some middleware pads messages to a multiple of eight bytes."""
+    message = sent(own(START, [Drawn(1, 2, 3, 4)]), START)
+    (found,) = read(kit.write(tmp_path / "bag", [message._replace(data=message.data + bytes(zeros))]))
+    assert boxes(found) == [(1, 2, 3, 4, "person", 0.9)]
+
+
 def test_large_messages_are_not_unpacked(kit, tmp_path: Path, monkeypatch) -> None:
     messages = [sent(own(START, [Drawn(1, 2, 3, 4)] * n), START + n) for n in (1, 100)]
     monkeypatch.setattr(detections, "BYTES_MAX", 1000)
@@ -147,6 +155,10 @@ class TestRegionsOfInterest:
         bag = kit.write(tmp_path / "bag", messages)
         assert [m.frame for m in read(bag, ("/a", "/b"))] == [1]
         assert [m.frame for m in read(bag, ("/a",))] == [0]
+
+    def test_messages_of_another_type_on_the_image_topic_are_no_images(self, kit, tmp_path: Path) -> None:
+        messages = [kit.string(0, IMAGES), kit.image(1), kit.string(2, IMAGES), sent(roi(1, 1, 1, 1), START + SECOND)]
+        assert [m.frame for m in read(kit.write(tmp_path / "bag", messages))] == [0]
 
 
 class TestTopics:

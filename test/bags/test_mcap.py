@@ -90,6 +90,19 @@ def test_same_messages_as_the_official_library(tmp_path: Path) -> None:
             assert problems == [], options
 
 
+def test_counts_of_some_channels_only(tmp_path: Path) -> None:
+    """The others are counted."""
+    path = tmp_path / "x.mcap"
+    KIT.write(path, MESSAGES, Options(crcs=False))
+    content = path.read_bytes()
+    first, both = struct.pack("<HQ", 1, 16), struct.pack("<HQHQ", 1, 16, 2, 8)
+    assert content.count(struct.pack("<I", 20) + both) == 1
+    path.write_bytes(content.replace(both, first + first))
+    with BagReader(path) as bag:
+        assert [(topic.name, topic.count) for topic in bag.topics] == [("/topic1", 16), ("/topic2", 8)]
+        assert bag.problems == []
+
+
 @pytest.mark.parametrize("profile", ["", "ros1", "px4"])
 def test_the_profile_does_not_matter(tmp_path: Path, profile: str) -> None:
     KIT.write(tmp_path / "x.mcap", MESSAGES, Options(profile=profile))
@@ -181,12 +194,13 @@ def test_a_message_may_not_unpack_to_more_than_the_limit(kit, tmp_path: Path) ->
         assert len(bag.problems) == 2
 
 
-def test_a_packed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["zstd", "zst"])
+def test_a_packed_file_may_not_unpack_to_more_than_the_limit(tmp_path: Path, suffix: str) -> None:
     for name, data in (
         ("declared", zstd.compress(bytes(3 * 1024**2))),
         ("undeclared", zstd.ZstdCompressor().compress(bytes(3 * 1024**2), zstd.ZstdCompressor.FLUSH_FRAME)),
     ):
-        path = tmp_path / f"{name}.mcap.zstd"
+        path = tmp_path / f"{name}.mcap.{suffix}"
         path.write_bytes(data)
         with pytest.raises(BagError, match=r"unpacks to more than 0.001953 GiB, its limit \(--unpacked-gib-max\)"):
             BagReader(path, Limits(unpacked_gib=2 / 1024))
@@ -231,6 +245,25 @@ def test_log_times_beyond_what_fits_are_left_out(tmp_path: Path) -> None:
     found, problems = read(tmp_path / "x.mcap")
     assert found == ordered(MESSAGES)
     assert "after the year 2262" in problems[0]
+
+
+@pytest.mark.parametrize("options", [Options(), Options(crcs=False), Options(chunk_index=False, statistics=False)])
+def test_a_file_that_is_appended_to_another_one_is_named(tmp_path: Path, options: Options) -> None:
+    """Zeros, which some file systems leave, are no file."""
+    first, second, path = tmp_path / "a.mcap", tmp_path / "b.mcap", tmp_path / "c.mcap"
+    KIT.write(first, MESSAGES[:12], options)
+    KIT.write(second, MESSAGES, options)
+    for following in (second, first):
+        path.write_bytes(first.read_bytes() + following.read_bytes())
+        found, problems = read(path)
+        begin, end = first.stat().st_size, path.stat().st_size
+        appended = f"c.mcap: bytes {begin} to {end} were left out: another MCAP file is appended"
+        assert found == ordered(MESSAGES[:12])
+        assert [problem.startswith(appended) for problem in problems].count(True) == 1
+    path.write_bytes(first.read_bytes() + bytes(1000))
+    found, problems = read(path)
+    assert found == ordered(MESSAGES[:12])
+    assert problems == ["c.mcap: ends without a footer: the recording was not closed"]
 
 
 def text(value: str) -> bytes:

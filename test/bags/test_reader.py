@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bag_kit import TYPES
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from explain_cnn_ros.bags.reader import BagError, BagReader
+from explain_cnn_ros.bags.sources import SourceError, open_source
 
 KINDS = [
     (StoragePlugin.MCAP, CompressionMode.NONE),
@@ -107,6 +109,57 @@ def test_names_in_metadata_in_any_locale(kit: Any, tmp_path: Path, locale: str) 
         env=os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     )
     assert done.stdout == b"3 [] []\n", done.stderr
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("metadata", ["as it was", "with the names before", "none"])
+def test_files_that_the_command_zstd_has_packed(
+    kit: Any, tmp_path: Path, storage: StoragePlugin, metadata: str
+) -> None:
+    """Also one part of a recording, in place of the listed file."""
+    folder = tmp_path / "bag"
+    sent = [kit.image(i) for i in range(6)]
+    file = storage_file(kit.write(folder, sent[:3], storage, CompressionMode.FILE))
+    plain = file.name.removesuffix(".zstd")
+    file.rename(folder / f"{plain}.zst")
+    other = storage_file(kit.write(tmp_path / "other", sent[3:], storage))
+    other.rename(folder / f"z{other.suffix}")
+    if metadata == "none":
+        (folder / "metadata.yaml").unlink()
+    elif metadata == "with the names before":
+        names = f"{plain}, z{other.suffix}"
+        (folder / "metadata.yaml").write_text(f"rosbag2_bagfile_information:\n  relative_file_paths: [{names}]\n")
+    with BagReader(folder) as bag:
+        # The old metadata.yaml lists the packed file only.
+        assert list(bag.messages()) == (sent[:3] if metadata == "as it was" else sent)
+        assert [problem for problem in bag.problems if "no metadata.yaml" not in problem] == []
+    with BagReader(folder / f"{plain}.zst") as bag:
+        assert list(bag.messages()) == sent[:3]
+
+
+def test_a_file_that_is_packed_twice_is_read_once(kit: Any, tmp_path: Path) -> None:
+    file = storage_file(kit.write(tmp_path / "bag", [kit.image(0)], compression=CompressionMode.FILE))
+    file.with_suffix(".zst").write_bytes(file.read_bytes())
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    with BagReader(tmp_path / "bag") as bag:
+        assert list(bag.messages()) == [kit.image(0)]
+        assert bag.notes == [f"{file.name} is left out: {file.with_suffix('.zst').name} beside it is the same"]
+
+
+@pytest.mark.parametrize("name", ["bag_0.mcap", "bag_0.db3", "bag_0.mcap.zstd", "bag_0.db3.zst"])
+def test_pointers_of_git_lfs(kit: Any, tmp_path: Path, name: str) -> None:
+    """The other parts are read."""
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    for path in (folder, folder / name):
+        with pytest.raises(BagError) as caught:
+            BagReader(path)
+        assert "it is a pointer of Git LFS" in str(caught.value) and "`git lfs pull`" in str(caught.value)
+    storage_file(kit.write(tmp_path / "other", [kit.image(0)])).rename(folder / "bag_1.mcap")
+    with BagReader(folder) as bag:
+        assert list(bag.messages()) == [kit.image(0)]
+        assert any("Git LFS" in problem for problem in bag.problems)
 
 
 def test_an_empty_file_without_metadata(tmp_path: Path) -> None:
@@ -249,6 +302,11 @@ def test_what_is_not_a_recording(tmp_path: Path, kit: Any) -> None:
     assert "no such file" in refusal(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no .mcap or .db3 file" in refusal(tmp_path / "empty")
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "metadata.yaml").write_text(
+        "rosbag2_bagfile_information:\n  relative_file_paths: [run_0.mcap, run_1.mcap]\n"
+    )
+    assert "but metadata.yaml lists run_0.mcap, run_1.mcap" in refusal(tmp_path / "lost")
     (tmp_path / "notes.txt").write_text("no bag")
     assert "not a rosbag2 recording" in refusal(tmp_path / "notes.txt")
     (tmp_path / "old.bag").write_text("#ROSBAG V2.0\n")
@@ -305,9 +363,55 @@ def test_image_topics(kit: Any, tmp_path: Path) -> None:
             bag.image_topic("/log")
     with (
         BagReader(kit.write(tmp_path / "none", [kit.string(0)])) as bag,
-        pytest.raises(BagError, match=r"no image topic .* /log \(std_msgs/msg/String\)"),
+        pytest.raises(BagError, match=r"no image topic .* /log \(std_msgs/msg/String, 1 messages\)"),
     ):
         bag.image_topic()
+
+
+@pytest.mark.parametrize("encoding", ["ros1", "protobuf", "json"])
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_an_error_about_missing_images_names_the_reason(
+    kit: Any, tmp_path: Path, storage: StoragePlugin, encoding: str
+) -> None:
+    """Images whose messages are of another kind are no topics of the recording."""
+    path = kit.write(tmp_path / "bag", [kit.image(0, "/cam")], storage, encoding=encoding)
+    for name in (None, "/cam"):
+        with BagReader(path) as bag, pytest.raises(BagError) as caught:
+            bag.image_topic(name)
+        text = str(caught.value)
+        assert f"left out /cam: its messages are '{encoding}'" in text
+        assert ("rosbags-convert" in text) == (encoding == "ros1")
+    with pytest.raises(SourceError) as refused:
+        open_source(path)
+    assert f"left out /cam: its messages are '{encoding}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_an_image_topic_without_messages_is_named(kit: Any, tmp_path: Path, storage: StoragePlugin) -> None:
+    """A connection without messages, as recorders write it for a silent camera; also beside other images."""
+    for others in ([kit.string(0)], [kit.image(0, "/other")]):
+        with Writer(tmp_path / others[0].topic[1:], version=9, storage_plugin=storage) as writer:
+            for message in others:
+                connection = writer.add_connection(message.topic, message.type, typestore=TYPES)
+                writer.write(connection, message.stamp, message.data)
+            writer.add_connection("/cam", "sensor_msgs/msg/Image", typestore=TYPES)
+        with BagReader(tmp_path / others[0].topic[1:]) as bag, pytest.raises(BagError) as caught:
+            bag.image_topic("/cam")
+        assert "No messages on /cam: the camera published nothing" in str(caught.value)
+        assert "with a QoS that the recorder did not match" in str(caught.value)
+        assert "Record the camera's topic" not in str(caught.value)
+
+
+def test_errors_about_missing_images_are_short(kit: Any, tmp_path: Path) -> None:
+    """Whatever the names of the topics are."""
+    names = [f"/{i}" + "\u202e" * 300 for i in range(30)]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        for name in names:
+            kind, encoding = "sensor_msgs/msg/Image", "cdr" if name < "/2" else name[1:]
+            writer.add_connection(name, kind, typestore=TYPES, serialization_format=encoding)
+    with BagReader(tmp_path / "bag") as bag, pytest.raises(BagError) as caught:
+        bag.image_topic()
+    assert len(str(caught.value)) < 2000 and "\u202e" not in str(caught.value)
 
 
 def test_unknown_topics_are_refused(kit: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from explain_cnn_ros.bags.frame_estimate import estimated_frames
 from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.bags.mp4_boxes import ShownFrames, shown_frames
-from explain_cnn_ros.bags.sources import Place, SourceError, SourceSettings, open_source
+from explain_cnn_ros.bags.sources import BagSource, FolderSource, Place, SourceError, SourceSettings, open_source
 
 
 def frames(path: Path, settings: SourceSettings | None = None, first: int = 0, near: Place | None = None):
@@ -92,6 +92,34 @@ def test_a_corrupt_image_is_named(studio, tmp_path) -> None:
     assert found[2].stamp == studio.START + 2 * 10**8
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_zeros_behind_a_message(kit, tmp_path, storage) -> None:
+    """Some middleware pads messages to a multiple of eight bytes."""
+    sent = [kit.raw(i, "/camera", "rgb8") for i in range(10)]
+    padded = [message._replace(data=message.data + bytes(i)) for i, message in enumerate(sent[:8])]
+    longer = [sent[8]._replace(data=sent[8].data + bytes(40)), sent[9]._replace(data=sent[9].data + b"\1\2\3\4")]
+    found = frames(kit.write(tmp_path / "bag", [*padded, *longer], storage))
+    assert [frame.error for frame in found[:8]] == [""] * 8
+    assert all(np.array_equal(frame.image, found[0].image) for frame in found[:8])
+    assert all("size mismatch" in frame.error for frame in found[8:])
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_messages_of_another_type_on_the_image_topic_are_no_frames(kit, studio, tmp_path, storage) -> None:
+    """They are counted in a note. The images may be of both types."""
+    raw = [kit.raw(2 * i, "/camera", "rgb8") for i in range(3)]
+    compressed = [kit.compressed(2 * i + 1, "/camera", studio.jpeg(i)) for i in range(3)]
+    texts = [kit.string(i, "/camera") for i in range(6)]
+    sent = sorted([*texts, *raw, *compressed], key=lambda message: message.stamp)
+    source = open_source(kit.write(tmp_path / "bag", sent, storage))
+    found = [entry.load() for entry in source.entries()]
+    assert [(frame.index, frame.error) for frame in found] == [(i, "") for i in range(6)]
+    assert source.total == 6
+    others = [note for note in source.notes if "no images" in note]
+    assert others == ["/camera: 6 messages that are no images are left out: std_msgs/msg/String"]
+    assert [entry.index for entry in source.entries(4, Place(2, sent[4].stamp))] == [4, 5]
+
+
 def test_a_folder_in_natural_order(studio, tmp_path) -> None:
     for i in (0, 2, 10):
         cv2.imwrite(str(tmp_path / f"frame{i}.png"), studio.picture(i)[..., ::-1])
@@ -106,6 +134,18 @@ def test_a_folder_in_natural_order(studio, tmp_path) -> None:
         "frame2.png",
         "frame10.png",
     ]
+
+
+def test_a_folder_of_images_with_the_metadata_of_another_program(studio, tmp_path, kit) -> None:
+    """With a storage file, it is a recording, and without images, its storage files are missing."""
+    (tmp_path / "metadata.yaml").write_text("camera: front\nrate: 5\n")
+    with pytest.raises(SourceError, match=r"no \.mcap or \.db3 file"):
+        open_source(tmp_path)
+    (tmp_path / "0001.JPG").write_bytes(studio.jpeg(0))
+    assert isinstance(open_source(tmp_path), FolderSource)
+    assert [frame.topic for frame in frames(tmp_path)] == ["0001.JPG"]
+    (kit.write(tmp_path / "bag", [kit.image(0)]) / "bag.mcap").rename(tmp_path / "run.mcap")
+    assert isinstance(open_source(tmp_path), BagSource)
 
 
 def test_a_video(studio, tmp_path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_messages_in_a_journal_that_was_left(database: Path, sent, tmp_path: Pat
     assert (found, count) == (sent, 80)
     assert any("killed_0.db3-wal: the recording was not closed" in problem for problem in problems)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["of the database", "of each file"])
+def test_messages_in_a_journal_of_a_recording_behind_a_link(database: Path, sent, tmp_path: Path, every: bool) -> None:
+    """The journal has the name of the file, or a link of its own, with whatever name its file has."""
+    store, folder = tmp_path / "store", tmp_path / "folder"
+    store.mkdir()
+    folder.mkdir()
+    killed(database, store / "stored.db3", "WAL")
+    if every:
+        (store / "stored.db3-wal").rename(store / "other")
+        (folder / "linked.db3-wal").symlink_to(store / "other")
+    (folder / "linked.db3").symlink_to("../store/stored.db3")
+    found, problems, count = read(folder)
+    assert (found, count) == (sent, 80)
+    journal = "linked.db3-wal" if every else "stored.db3-wal"
+    assert any(f"{journal}: the recording was not closed" in problem for problem in problems)
 
 
 def test_a_change_that_was_not_finished_is_undone(database: Path, sent) -> None:
@@ -121,6 +139,65 @@ def test_a_damaged_page_costs_only_its_own_messages(database: Path, sent, kind: 
     assert len(lost) <= 1
 
 
+@contextlib.contextmanager
+def without_index(path: Path) -> Iterator[sqlite3.Connection]:
+    """Change a database behind the back of its index of the times."""
+    columns, index = "type, name, tbl_name, rootpage, sql", "name = 'timestamp_idx'"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA writable_schema = ON")
+        (row,) = writer.execute(f"SELECT {columns} FROM sqlite_master WHERE {index}").fetchall()
+        writer.execute(f"DELETE FROM sqlite_master WHERE {index}")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        yield writer
+        writer.execute("PRAGMA writable_schema = ON")
+        writer.execute(f"INSERT INTO sqlite_master({columns}) VALUES(?, ?, ?, ?, ?)", row)
+
+
+def test_messages_that_the_index_of_the_times_lacks(database: Path, sent) -> None:
+    """They are read in their order."""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        rows = writer.execute("SELECT * FROM messages WHERE id % 8 = 3").fetchall()
+        writer.execute("DELETE FROM messages WHERE id % 8 = 3")
+    with without_index(database) as writer:
+        writer.executemany("INSERT INTO messages VALUES(?, ?, ?, ?)", rows)
+    found, problems, count = read(database)
+    assert (found, count) == (sent, 80)
+    assert problems == ["bag.db3: its index of the times lacks 10 messages, and is not used"]
+    with BagReader(database) as bag:
+        start, stop = sent[20].stamp, sent[60].stamp
+        assert list(bag.messages(None, start, stop)) == [m for m in sent if start <= m.stamp < stop]
+
+
+def test_trees_of_an_index_whose_pages_share_their_children_take_no_time(tmp_path: Path, monkeypatch) -> None:
+    """Five pages stand for millions of rows of the index."""
+    monkeypatch.setattr(sqlite_file, "STEPS_MIN", 100_000)
+    path = tmp_path / "tree.db3"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA page_size = 512")
+        made.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name, type, serialization_format)")
+        made.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)")
+        made.execute("CREATE INDEX timestamp_idx ON messages(timestamp)")
+        made.execute("CREATE TABLE pages(data)")
+        made.execute("INSERT INTO topics VALUES(1, '/log', 'std_msgs/msg/String', 'cdr')")
+        made.execute("INSERT INTO messages VALUES(1, 1, 7, x'00010000')")
+        made.execute("INSERT INTO pages VALUES(zeroblob(3000))")
+        made.commit()
+        (root,) = made.execute("SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'").fetchone()
+    content = bytearray(path.read_bytes())
+    spare = range(len(content) // 512 - 3, len(content) // 512 + 1)  # pages of the blob
+    leaf = content[512 * (root - 1) : 512 * root]
+    payload = b"\x03\x01\x09\x07"  # a row of the index: 7 and 1
+    for page, child in zip([root, *spare[:3]], spare, strict=True):
+        cell = struct.pack(">I", child) + varint(len(payload)) + payload
+        head = struct.pack(">BHHHBI", 2, 0, 70, 512 - len(cell), 0, child) + struct.pack(">H", 512 - len(cell)) * 70
+        content[512 * (page - 1) : 512 * page] = head.ljust(512 - len(cell), b"\0") + cell
+    content[512 * (spare[-1] - 1) : 512 * spare[-1]] = leaf
+    path.write_bytes(content)
+    with BagReader(path) as bag:
+        assert [message.stamp for message in bag.messages()] == [7]
+        assert ["damaged (interrupted)" in problem for problem in bag.problems] == [True]
+
+
 def test_columns_of_old_distributions(database: Path, sent, tmp_path: Path) -> None:
     """Eloquent has no QoS and no table with the version of the schema."""
     old = sqlite3.connect(tmp_path / "old.db3")
@@ -167,14 +244,15 @@ def test_views_are_not_computed(tmp_path: Path) -> None:
         BagReader(tmp_path / "view.db3")
 
 
-def test_a_recording_beside_its_packed_copy_is_read_once(database: Path, sent) -> None:
-    packed = database.with_name("bag.db3.zstd")
+@pytest.mark.parametrize("suffix", [".zstd", ".zst"])
+def test_a_recording_beside_its_packed_copy_is_read_once(database: Path, sent, suffix: str) -> None:
+    packed = database.with_name(f"bag.db3{suffix}")
     packed.write_bytes(zstd.compress(database.read_bytes()))
     (database.parent / "metadata.yaml").unlink()
     (database.parent / "._bag.db3").write_bytes(b"left by a system")
     with BagReader(database.parent) as bag:
         assert list(bag.messages()) == sent
-        assert bag.notes == ["bag.db3.zstd is left out: bag.db3 beside it is the same"]
+        assert bag.notes == [f"bag.db3{suffix} is left out: bag.db3 beside it is the same"]
     database.unlink()
     assert read(database.parent)[0] == sent
 
