@@ -77,17 +77,14 @@ def test_a_whole_number_counts_as_a_real_one(node_with):
 
     node = node_with("explain_cooldown:=5", "explain.sigma:=1", "explain_queue:=7")
     server = ParameterServer(node)
-    assert (server.current.explain_cooldown, server.current.explain.sigma, server.current.explain_queue) == (
-        5.0,
-        1.0,
-        7,
-    )
+    current = server.current
+    assert (current.explain_cooldown, current.explain.sigma, current.explain_queue) == (5.0, 1.0, 7)
     assert real(server.current.explain_cooldown)
     assert real(node.get_parameter("explain.sigma").value)
-    results = node.set_parameters([Parameter("threshold", value=1), Parameter("live_smoothing", value=2)])
+    results = node.set_parameters([Parameter("confidence_threshold", value=1), Parameter("live_smoothing", value=2)])
     assert all(result.successful for result in results), results
-    assert (server.current.threshold, server.current.live_smoothing) == (1.0, 2.0)
-    assert real(server.current.threshold)
+    assert (server.current.confidence_threshold, server.current.live_smoothing) == (1.0, 2.0)
+    assert real(server.current.confidence_threshold)
     # Everything else is as ROS has it.
     wrong = [Parameter("threshold", value=True), Parameter("explain.top_n", value=2.0), Parameter("threshold", value=2)]
     assert not any(result.successful for result in node.set_parameters(wrong))
