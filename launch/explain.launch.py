@@ -5,11 +5,13 @@ ros2 launch explain_cnn_ros explain.launch.py image:=/camera/image_raw
 
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from explain_cnn_ros.ros.launching import BOOLEANS, dds_environment, existing_file, is_true
 from launch import LaunchContext, LaunchDescription
 
 COMPRESSED = "/compressed"
@@ -23,15 +25,17 @@ def node(context: LaunchContext) -> list[Any]:
 
     image = value("image").removesuffix(COMPRESSED)
     transport = value("image_transport") or ("compressed" if value("image").endswith(COMPRESSED) else "")
-    given: dict[str, Any] = {"image_transport": transport} if transport else {}
-    if value("detections"):
-        given["regions"] = "detections"
-    if value("live"):
-        given["live"] = value("live")
-    given |= {name: value(name) == "true" for name in ("use_sim_time", "autostart") if value(name)}
+    texts = {
+        "image_transport": transport,
+        "regions": "detections" if value("detections") else "",
+        "live": value("live"),
+    }
+    # launch would take some texts for numbers, dates or lists.
+    given: dict[str, Any] = {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
+    given |= {name: is_true(value(name)) for name in ("use_sim_time", "autostart") if value(name)}
     # RViz and image_transport look for the calibration there as well: beside the image, in its namespace.
     camera_info = value("camera_info") or "/".join([*image.split("/")[:-1], "camera_info"])
-    config = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config", "explain.yaml"])
+    config = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config"])
     return [
         Node(
             package="explain_cnn_ros",
@@ -39,9 +43,14 @@ def node(context: LaunchContext) -> list[Any]:
             namespace=value("namespace"),
             name=value("name"),
             output="screen",
-            respawn=value("respawn") == "true",
+            respawn=is_true(value("respawn")),
             respawn_delay=2.0,
-            parameters=[value("params_file") or config, *([given] if given else [])],
+            # Of this process alone: the launch file may be included in another one.
+            additional_env=dds_environment(value("dds_profile"), PathJoinSubstitution([config, "fastdds.xml"])),
+            parameters=[
+                existing_file("params_file", value("params_file")) or PathJoinSubstitution([config, "explain.yaml"]),
+                *([given] if given else []),
+            ],
             # The remapping of a topic does not apply to topics below it: the compressed one has its own rule.
             remappings=[
                 ("image", image),
@@ -56,7 +65,6 @@ def node(context: LaunchContext) -> list[Any]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch arguments and the node."""
-    profile = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config", "fastdds.xml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument("image", default_value="image", description="Image topic."),
@@ -94,28 +102,28 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_sim_time",
                 default_value="",
-                choices=["", "true", "false"],
+                choices=["", *BOOLEANS],
                 description="Whether the node takes the time from /clock. Default: the value in params_file.",
             ),
             DeclareLaunchArgument(
                 "autostart",
                 default_value="",
-                choices=["", "true", "false"],
+                choices=["", *BOOLEANS],
                 description="Whether the node configures and activates itself at the start. Default: the value in "
                 "params_file.",
             ),
             DeclareLaunchArgument(
                 "respawn",
                 default_value="false",
-                choices=["true", "false"],
+                choices=[*BOOLEANS],
                 description="Whether the node is started again, after 2 s, if its process ends.",
             ),
             DeclareLaunchArgument(
                 "dds_profile",
-                default_value=EnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", default_value=profile),
-                description="Fast DDS profile with enough memory for images. The camera's process needs it as well.",
+                default_value="",
+                description="Fast DDS profile with enough memory for images. The camera's process needs it as well. "
+                "Default: config/fastdds.xml of this package, or what the environment chooses.",
             ),
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")),
             DeclareLaunchArgument(
                 "log_level",
                 default_value="info",

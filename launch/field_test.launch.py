@@ -5,12 +5,14 @@ ros2 launch explain_cnn_ros field_test.launch.py image:=/camera/image_raw/compre
 
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from explain_cnn_ros.ros.launching import BOOLEANS, dds_environment, existing_file, is_true
 from launch import LaunchContext, LaunchDescription
 
 COMPRESSED = "/compressed"
@@ -29,10 +31,10 @@ def field_test(context: LaunchContext) -> list[Any]:
     share = FindPackageShare("explain_cnn_ros")
     image = value("image").removesuffix(COMPRESSED)
     transport = value("image_transport") or ("compressed" if value("image").endswith(COMPRESSED) else "")
-    given: dict[str, Any] = {"node": value("name")}
-    given |= {"image_transport": transport} if transport else {}
-    given |= {"use_sim_time": value("use_sim_time") == "true"} if value("use_sim_time") else {}
-    given |= {name: value(name) for name in TEXTS if value(name)}
+    texts = {"node": value("name"), "image_transport": transport} | {name: value(name) for name in TEXTS}
+    # launch would take some texts for numbers, dates or lists.
+    given: dict[str, Any] = {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
+    given |= {"use_sim_time": is_true(value("use_sim_time"))} if value("use_sim_time") else {}
     given |= {name: float(value(name)) for name in SECONDS if value(name)}
     return [
         # The arguments that both files have need not be passed on.
@@ -48,8 +50,12 @@ def field_test(context: LaunchContext) -> list[Any]:
             output="screen",
             respawn=True,
             respawn_delay=2.0,
+            additional_env=dds_environment(
+                value("dds_profile"), PathJoinSubstitution([share, "config", "fastdds.xml"])
+            ),
             parameters=[
-                value("black_box_params_file") or PathJoinSubstitution([share, "config", "black_box.yaml"]),
+                existing_file("black_box_params_file", value("black_box_params_file"))
+                or PathJoinSubstitution([share, "config", "black_box.yaml"]),
                 given,
             ],
             remappings=[
@@ -64,7 +70,6 @@ def field_test(context: LaunchContext) -> list[Any]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch arguments, the node and the black box."""
-    profile = PathJoinSubstitution([FindPackageShare("explain_cnn_ros"), "config", "fastdds.xml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument("image", default_value="image", description="Image topic."),
@@ -110,20 +115,20 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "topics",
                 default_value="",
-                description="Further topics to record, separated by commas. Default: the value in "
+                description="Further topics to record, separated by commas or spaces. Default: the value in "
                 "black_box_params_file.",
             ),
             DeclareLaunchArgument(
                 "trigger_topics",
                 default_value="",
-                description="Topics of std_msgs/Empty and std_msgs/Bool that trigger recordings, separated by commas. "
-                "Default: the value in black_box_params_file.",
+                description="Topics of std_msgs/Empty and std_msgs/Bool that trigger recordings, separated by commas "
+                "or spaces. Default: the value in black_box_params_file.",
             ),
             DeclareLaunchArgument(
                 "actions",
                 default_value="",
-                description="Actions that trigger recordings when they abort a goal, separated by commas. Default: the "
-                "value in black_box_params_file.",
+                description="Actions that trigger recordings when they abort a goal, separated by commas or spaces. "
+                "Default: the value in black_box_params_file.",
             ),
             DeclareLaunchArgument(
                 "namespace", default_value="", description="Namespace of the node and the black box."
@@ -143,16 +148,16 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_sim_time",
                 default_value="",
-                choices=["", "true", "false"],
+                choices=["", *BOOLEANS],
                 description="Whether node and black box take the time from /clock. Default: the values in the "
                 "parameter files.",
             ),
             DeclareLaunchArgument(
                 "dds_profile",
-                default_value=EnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", default_value=profile),
-                description="Fast DDS profile with enough memory for images. The camera's process needs it as well.",
+                default_value="",
+                description="Fast DDS profile with enough memory for images. The camera's process needs it as well. "
+                "Default: config/fastdds.xml of this package, or what the environment chooses.",
             ),
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")),
             DeclareLaunchArgument(
                 "log_level",
                 default_value="info",

@@ -3,8 +3,9 @@
 ros2 launch explain_cnn_ros replay.launch.py bag:=/path/to/bag rviz:=true
 """
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from launch.actions import (
@@ -23,12 +24,19 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from explain_cnn_ros.ros.launching import BOOLEANS, dds_environment, existing_file, is_true
 from launch import LaunchContext, LaunchDescription
 
 COMPRESSED = "/compressed"
 
 #: Image topic of a recording that cannot be read here. The player says what is wrong with it.
 IMAGE = "/camera/image_raw"
+
+#: Seconds in which somebody has to subscribe to the recording. The node does so when it has loaded its network.
+PATIENCE = 120
+
+#: Topic that the node reports on, besides topics below its name.
+DIAGNOSTICS = "/diagnostics"
 
 #: Topics of the node that rviz/explain.rviz shows, and the calibration that its Camera display looks for beside them.
 SHOWN = ("overlay", "overlay/compressed", "camera_info", "markers")
@@ -44,30 +52,54 @@ def file_value(path: str, parameter: str) -> str:
     return str(found[-1]).lower() if found else ""
 
 
-def recorded_images(bag: str, image: str) -> tuple[str, str]:
-    """Return the image topic that a recording is replayed from, without /compressed, and its transport.
+class Recorded(NamedTuple):
+    """What the replay needs to know of a recording.
+
+    Attributes:
+        image: The image topic that is replayed, without /compressed.
+        transport: "raw" or "compressed". If the recording does not tell, it is "compressed".
+        topics: Names of all topics; empty if the recording cannot be read here.
+    """
+
+    image: str
+    transport: str
+    topics: list[str]
+
+
+def read_recording(bag: str, image: str) -> Recorded:
+    """Read which topics a recording has.
 
     Args:
         bag: Path of the recording.
         image: The image topic; "" for the one that `analyze` prefers as well.
-
-    Returns:
-        The topic, and "raw" or "compressed". If the recording does not tell, the transport is "compressed".
     """
-    unknown = (image or IMAGE).removesuffix(COMPRESSED), "compressed"
+    unknown = Recorded((image or IMAGE).removesuffix(COMPRESSED), "compressed", [])
     try:
         from explain_cnn_ros.bags.reader import BagError, BagReader
     except ImportError:  # the packages that read recordings are installed by pip
         return unknown
     try:
         with BagReader(bag) as reader:
+            every = sorted({topic.name for topic in reader.topics if topic.count})
+            unknown = unknown._replace(topics=every)
             topics = [topic.name for topic in reader.image_topics]
             chosen = image or reader.image_topic().name
     except (BagError, OSError):
         return unknown
     name = "/" + chosen.lstrip("/")  # as a launch argument, it may be relative
     raw = name in topics and name + COMPRESSED not in topics and not name.endswith(COMPRESSED)
-    return chosen.removesuffix(COMPRESSED), "raw" if raw else "compressed"
+    return Recorded(chosen.removesuffix(COMPRESSED), "raw" if raw else "compressed", every)
+
+
+def played_topics(recorded: list[str], full_name: str) -> list[str]:
+    """Return the topics to play if the recording has results of the node, which it publishes anew; otherwise none.
+
+    Args:
+        recorded: Names of all topics of the recording.
+        full_name: Name of the node, with its namespace.
+    """
+    others = [topic for topic in recorded if not topic.startswith(f"{full_name}/")]
+    return [topic for topic in others if topic != DIAGNOSTICS] if len(others) < len(recorded) else []
 
 
 def replay(context: LaunchContext) -> list[Any]:
@@ -76,46 +108,57 @@ def replay(context: LaunchContext) -> list[Any]:
     def value(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    params_file = existing_file("params_file", value("params_file"))
+
     def chosen(name: str, default: str) -> str:
-        return value(name) or file_value(value("params_file"), name) or default
+        return value(name) or file_value(params_file, name) or default
 
     share = FindPackageShare("explain_cnn_ros")
-    simulated = chosen("use_sim_time", "true")
-    image, transport = value("image").removesuffix(COMPRESSED), chosen("image_transport", "")
-    if not (image and transport):
-        image, recorded = recorded_images(value("bag"), value("image"))
-        transport = transport or recorded
+    environment = dds_environment(value("dds_profile"), PathJoinSubstitution([share, "config", "fastdds.xml"]))
+    simulated = is_true(chosen("use_sim_time", "true"))
+    bag = os.path.expanduser(value("bag"))
+    recorded = read_recording(bag, value("image"))
+    image, transport = recorded.image, chosen("image_transport", recorded.transport)
+    namespace = f"/{value('namespace').strip('/')}".rstrip("/")
+    full_name = f"{namespace}/{value('name')}"
+    topics = played_topics(recorded.topics, full_name)
+    # The player does not wait for a topic that it does not play, for instance of a recording that cannot be read here.
+    images = (image if image.startswith("/") else f"{namespace}/{image}") + (COMPRESSED if transport != "raw" else "")
+    awaited = [images] if images in (topics or recorded.topics) else []
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource([PathJoinSubstitution([share, "launch", "explain.launch.py"])]),
         launch_arguments={
             "image": image,
             "image_transport": transport,
-            "use_sim_time": simulated,
+            "use_sim_time": str(simulated).lower(),
         }.items(),
     )
     player = Node(
         package="explain_cnn_ros",
         executable="play_bag",
         output="screen",
+        additional_env=environment,
         arguments=[
-            value("bag"),
+            bag,
             *("--rate", value("rate")),
-            *("--wait-for-subscribers", "30"),
-            *(["--clock"] if simulated == "true" else []),
+            *("--wait-for-subscribers", str(PATIENCE)),
+            *(["--wait-for-topics", *awaited] if awaited else []),
+            *(["--topics", *topics] if topics else []),
+            *(["--clock"] if simulated else []),
         ],
     )
-    full_name = "".join(f"/{part}" for part in (value("namespace").strip("/"), value("name")) if part)
     rviz = Node(
         package="rviz2",
         executable="rviz2",
+        additional_env=environment,
         arguments=["-d", PathJoinSubstitution([share, "rviz", "explain.rviz"])],
-        parameters=[{"use_sim_time": simulated == "true"}],
+        parameters=[{"use_sim_time": simulated}],
         # The configuration names the topics of a node with the default name.
         remappings=[(f"/explain_node/{topic}", f"{full_name}/{topic}") for topic in SHOWN],
     )
 
     def on_exit(event: ProcessExited, context: LaunchContext) -> Any:
-        if context.is_shutdown or (value("rviz") == "true" and event.action is rviz):
+        if context.is_shutdown or (is_true(value("rviz")) and event.action is rviz):
             return None
         if event.action is player and event.returncode == 0:
             ended = "the recording has ended"
@@ -125,10 +168,14 @@ def replay(context: LaunchContext) -> list[Any]:
             f"the replay failed: {event.process_name} ended with status {event.returncode}, see its messages above"
         )
 
+    said = [f"the node takes the {transport} images of {image}"]
+    if topics:
+        left_out = len(recorded.topics) - len(topics)
+        said.append(f"the player leaves out {left_out} topics of {full_name} in the recording")
     return [
-        LogInfo(msg=f"the node takes the {transport} images of {image}"),
+        *(LogInfo(msg=text) for text in said),
         node,
-        *([rviz] if value("rviz") == "true" else []),
+        *([rviz] if is_true(value("rviz")) else []),
         player,
         RegisterEventHandler(OnProcessExit(on_exit=on_exit)),
     ]
@@ -169,12 +216,18 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_sim_time",
                 default_value="",
-                choices=["", "true", "false"],
+                choices=["", *BOOLEANS],
                 description="Whether the node and RViz take the time from the recording, by /clock. Default: the value "
                 "in params_file, or true.",
             ),
             DeclareLaunchArgument(
-                "rviz", default_value="false", choices=["true", "false"], description="Whether RViz is started."
+                "dds_profile",
+                default_value="",
+                description="Fast DDS profile with enough memory for images, for all of them. Default: "
+                "config/fastdds.xml of this package, or what the environment chooses.",
+            ),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", choices=[*BOOLEANS], description="Whether RViz is started."
             ),
             OpaqueFunction(function=replay),
         ]

@@ -16,7 +16,7 @@ from explain_cnn_ros.explain.live import SMOOTHING
 from explain_cnn_ros.explain.metrics import SUPPORTING, metric_names
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
 from explain_cnn_ros.options import Option, option, options
-from explain_cnn_ros.ros.descriptors import descriptor
+from explain_cnn_ros.ros.declaring import declare
 from explain_cnn_ros.scan.decider import DETECTIONS, REGIONS, DecisionSettings
 from explain_cnn_ros.scan.scanning import ScanSettings
 
@@ -219,13 +219,13 @@ class ParameterServer:
 
     Raises:
         ValueError: A value that was set at the start is out of range.
+        ParameterException: ROS refuses a value that was set at the start.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self.check: Callable[[NodeParameters], None] = unchecked
-        for name, (default, described) in declared().items():
-            node.declare_parameter(name, default, descriptor(default, described))
+        declare(node, declared())
         self._replaced: list[str] = []
         self._apply()
         node.add_on_set_parameters_callback(self._validate)

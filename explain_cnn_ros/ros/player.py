@@ -12,7 +12,8 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 
 import rclpy
@@ -24,7 +25,7 @@ from explain_cnn_ros.bags.reader import BagError, BagReader, Message, Topic
 from explain_cnn_ros.ros import security
 from explain_cnn_ros.ros.playback.arguments import parse_arguments, split_arguments
 from explain_cnn_ros.ros.playback.progress import ProgressLine, say
-from explain_cnn_ros.ros.playback.publishers import Publishers
+from explain_cnn_ros.ros.playback.publishers import Publishers, latched_depth, playback_qos
 from explain_cnn_ros.ros.playback.schedule import Schedule, duration
 from explain_cnn_ros.ros.signals import interrupted, start
 
@@ -42,6 +43,9 @@ ANNOUNCED = 10.0
 
 #: Number of broken messages that are reported one by one; further ones are only counted.
 REPORTED = 5
+
+#: Maximum number of problems of a recording that are named if nothing of it can be played.
+REASONS = 3
 
 
 class Player:
@@ -72,30 +76,34 @@ class Player:
         self._progress = ProgressLine()
         self._schedule = Schedule(self._begin, rate, clock, gap_max, self._say)
 
-    def wait_for_subscribers(self, seconds: float) -> bool:
+    def wait_for_subscribers(self, seconds: float, names: Collection[str] = ()) -> bool:
         """Wait until all topics have a subscriber, or until no further subscribers join.
 
         Args:
             seconds: Maximum time to wait.
+            names: Recorded names of the topics that must have a subscriber, whether others have one or not; empty for
+                any.
 
         Returns:
-            Whether there is a subscriber.
+            Whether there is a subscriber, or one of each of the named topics.
         """
         deadline = time.monotonic() + seconds
         counts: list[int] = []
         changed = time.monotonic()
         while time.monotonic() < deadline:
-            now = self._publishers.subscribers
+            now = self._publishers.subscribers(names)
             if now != counts:
                 counts, changed = now, time.monotonic()
-            if all(counts) or (any(counts) and time.monotonic() - changed > SETTLING):
+            settled = not names and any(counts) and time.monotonic() - changed > SETTLING
+            if all(counts) or settled:
                 time.sleep(MATCHING)
                 return True
             time.sleep(0.02)
-        return any(counts)
+        return not names and any(counts)
 
     def play(self) -> None:
         """Play the recording once."""
+        self._publish_latched()
         messages = self._bag.messages(self._publishers.recorded_names, self._begin)
         for stamp, message in self._schedule.events(messages):
             self._wait(stamp)
@@ -119,6 +127,20 @@ class Player:
     def end_progress(self) -> None:
         """End the line that shows the progress."""
         self._progress.end()
+
+    def _publish_latched(self) -> None:
+        """Publish what latched topics, for instance /tf_static, hold when the first message is played."""
+        # The reader notes messages before the start of the recording.
+        early = self._begin > self._bag.start or bool(self._bag.notes)
+        newest = {key: deque[Message](maxlen=depth) for key, depth in self._publishers.latched.items()}
+        if not (early and newest):
+            return
+        for message in self._bag.messages({name for name, _ in newest}, None, self._begin):
+            if (key := (message.topic, message.type)) in newest:
+                newest[key].append(message)
+        for messages in newest.values():
+            for message in messages:
+                self._publish(message)
 
     def _say(self, text: str) -> None:
         self._progress.end()
@@ -165,28 +187,51 @@ def choose_topics(bag: BagReader, names: Sequence[str], clock: bool) -> list[Top
         BagError: The recording has no topic with such a name, or no messages to play.
     """
     path = printable(bag.path)
+    problems = "; ".join(bag.problems[:REASONS])
+    because = f" ({problems})" if problems else ""
     unknown = sorted(set(names) - {topic.name for topic in bag.topics})
     if unknown:
         have = ", ".join(topic.name for topic in bag.topics) or "no topics"
-        raise BagError(f"{path}: no topic {', '.join(unknown)}. It holds {have}.")
+        raise BagError(f"{path}: no topic {', '.join(unknown)}. It holds {have}.{because}")
     topics = [topic for topic in bag.topics if topic.count and (not names or topic.name in names)]
     if clock and any(topic.name == "/clock" for topic in topics):
         say("skipping the recorded /clock, because --clock publishes one")
         topics = [topic for topic in topics if topic.name != "/clock"]
     if not topics:
-        raise BagError(f"{path}: no messages to play.")
+        raise BagError(f"{path}: no messages to play.{because}")
     return topics
 
 
+def require_played(bag: BagReader, topics: Sequence[Topic], names: Sequence[str]) -> None:
+    """Check that all topics that are waited for are played.
+
+    Args:
+        bag: The recording.
+        topics: The topics to play.
+        names: Names of the topics that are waited for.
+
+    Raises:
+        BagError: One is not played.
+    """
+    played = {topic.name for topic in topics}
+    if others := sorted(set(names) - played):
+        raise BagError(
+            f"{printable(bag.path)}: --wait-for-topics names {', '.join(others)}, and played are: "
+            f"{', '.join(sorted(played))}."
+        )
+
+
 def report_recording(bag: BagReader, topics: Sequence[Topic]) -> None:
-    """Print the problems and notes about a recording, and the number of messages before its start."""
-    before = 0
+    """Print the problems and notes about a recording, and how many of the messages before its start are skipped."""
+    before = Counter[tuple[str, str]]()
     if bag.notes:
-        before = sum(1 for _ in bag.messages({topic.name for topic in topics}, None, bag.start))
+        earlier = bag.messages({topic.name for topic in topics}, None, bag.start)
+        before.update((message.topic, message.type) for message in earlier)
+        before.subtract({(topic.name, topic.type): latched_depth(playback_qos(topic)) for topic in topics})
     for text in [*bag.problems, *bag.notes]:
         say(text)
-    if before:
-        say(f"skipping the {before} messages with earlier log times")
+    if skipped := (+before).total():
+        say(f"skipping the {skipped} messages with earlier log times")
 
 
 def first_time(bag: BagReader, offset: float) -> int:
@@ -221,6 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with BagReader(options.bag) as bag, ExitStack() as cleanup:
             topics = choose_topics(bag, options.topics, bool(options.clock))
+            require_played(bag, topics, options.wait_for_topics)
             report_recording(bag, topics)
             begin = first_time(bag, options.start_offset)
             try:
@@ -270,8 +316,10 @@ def run(player: Player, publishers: Publishers, options: argparse.Namespace) -> 
         options: Arguments of the command.
     """
     try:
-        if options.wait_for_subscribers and not player.wait_for_subscribers(options.wait_for_subscribers):
-            say(f"nobody subscribed within {options.wait_for_subscribers:g} s; playing without subscribers")
+        seconds, awaited = options.wait_for_subscribers, options.wait_for_topics
+        if seconds and not player.wait_for_subscribers(seconds, awaited):
+            missed = f"not all of {', '.join(awaited)} had a subscriber" if awaited else "nobody subscribed"
+            say(f"{missed} within {seconds:g} s; playing without subscribers")
         time.sleep(options.delay)
         say(f"playing {', '.join(publishers.names)}")
         player.play()

@@ -151,7 +151,10 @@ def silence(about: WatchedTopic, seconds: float) -> Problem:
     if about.received and all(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers):
         text = f"its publisher ({offered}) latches its last image, which has arrived: this may be intended"
         return Problem(IMAGES, "latched", begin + text, note=True)
-    text = f"its publishers are silent ({offered}): check that the camera is running"
+    text = (
+        f"its publishers are silent ({offered}): check that the camera is running; if it runs in another container or "
+        "as another user, let both share memory (--ipc=host), or set FASTDDS_BUILTIN_TRANSPORTS=UDPv4 for both"
+    )
     return Problem(IMAGES, "silent", begin + text)
 
 

@@ -24,7 +24,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -37,6 +36,7 @@ from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.files import replace_text, visible
 from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
+from explain_cnn_ros.ros.playback.arguments import split_arguments
 from explain_cnn_ros.ros.signals import start
 from explain_cnn_ros.ros.spinning import run_node
 from explain_cnn_ros.ros.summary import summary
@@ -257,7 +257,7 @@ def main(args: Sequence[str] | None = None) -> int:
         metavar="MIB",
         help=f"maximum size of the stored images, in MiB [{MEMORY}]",
     )
-    options = parser.parse_args(remove_ros_args(arguments)[1:])
+    options = parser.parse_args(split_arguments(arguments[1:])[0])
 
     def create() -> Recorder:
         try:

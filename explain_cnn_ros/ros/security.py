@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from pathlib import Path
+
+from explain_cnn_ros.ros.error_texts import one_line
 
 #: The error of rmw_fastrtps if Fast DDS was built without security. A library with security does not contain it.
 NO_SECURITY = b"This Fast DDS version doesn't have the security libraries"
@@ -59,11 +60,9 @@ def failure(error: BaseException) -> str:
     """
     if not (enabled() and isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "rclpy"):
         return ""
-    # rcl adds the place in its source code. Parts of the text may be on lines of their own.
-    text = re.sub(r", at /\S+:\d+", "", " ".join(str(error).split()))
     return (
-        f"ROS cannot be used with ROS_SECURITY_ENABLE: {text}. Check that the keystore has the enclave of --enclave, "
-        f"and that its policy allows the topic or service{SEE}"
+        f"ROS cannot be used with ROS_SECURITY_ENABLE: {one_line(error)}. Check that the keystore has the "
+        f"enclave of --enclave, and that its policy allows the topic or service{SEE}"
     )
 
 

@@ -8,18 +8,52 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import rclpy
-from rclpy.exceptions import InvalidParameterValueException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import uninstall_signal_handlers
 
+from explain_cnn_ros.ros import security
 from explain_cnn_ros.ros.enduring import EnduringExecutor
+from explain_cnn_ros.ros.error_texts import one_line
 from explain_cnn_ros.ros.signals import interrupted
 
 #: Time that rclpy needs at most to shut its context down after a signal, in seconds.
 SHUTDOWN_TIME = 2.0
 
+#: Errors about what a user has given: arguments of ROS, parameters, and names of nodes and topics.
+REFUSALS = (
+    ValueError,
+    ParameterException,
+    NameValidationException,
+    rclpy_implementation.RCLError,
+    rclpy_implementation.UnknownROSArgsError,
+)
+
 N = TypeVar("N", bound=Node)
+
+
+def created(name: str, create: Callable[[], N], args: list[str] | None = None) -> N | None:
+    """Initialise ROS, and create a node; if that is not possible, print the cause in one line.
+
+    Args:
+        name: Name of the command, for the message.
+        create: Creates the node.
+        args: Arguments of ROS; None for those of the process.
+
+    Returns:
+        The node; None if it cannot be created because of what a user has given.
+    """
+    try:
+        rclpy.init(args=args)
+        return create()
+    except REFUSALS as error:
+        if interrupted() and not isinstance(error, ValueError):
+            raise
+        print(f"{name}: {security.failure(error) or one_line(error)}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return None
 
 
 def run_node(
@@ -28,17 +62,13 @@ def run_node(
     """Create a node and spin it until the process is stopped; return the exit status.
 
     Args:
-        name: Name of the command, for the message about a parameter that is not valid.
+        name: Name of the command, for the message if the node cannot be created.
         create: Creates the node.
         args: Arguments of ROS; None for those of the process.
         begin: Called with the node before it spins.
     """
-    rclpy.init(args=args)
-    try:
-        node = create()
-    except (ValueError, InvalidParameterValueException) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
+    node = created(name, create, args)
+    if node is None:
         return 1
     executor = EnduringExecutor(node)
 

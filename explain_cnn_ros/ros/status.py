@@ -21,8 +21,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from explain_cnn_ros import msg
 from explain_cnn_ros.draw.captions import decision_text, probability_text, target_probability
 from explain_cnn_ros.files import visible
+from explain_cnn_ros.ros.playback.arguments import split_arguments
 from explain_cnn_ros.ros.signals import start
-from explain_cnn_ros.ros.spinning import until_stopped
+from explain_cnn_ros.ros.spinning import created, until_stopped
 
 #: Period of the screens, and time without a report after which the node counts as gone, in seconds.
 PERIOD, GONE = 0.5, 5.0
@@ -174,9 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--once", action="store_true", help="print one screen; the exit status is 0 if there is no problem"
     )
-    options = parser.parse_args(rclpy.utilities.remove_ros_args(["status", *arguments])[1:])
-    rclpy.init(args=arguments)
-    watcher = Watcher("/" + options.node.strip("/"))
+    options = parser.parse_args(split_arguments(arguments)[0])
+    watcher = created("status", lambda: Watcher("/" + options.node.strip("/")), arguments)
+    if watcher is None:
+        return 1
     status = 0
 
     def work() -> None:

@@ -339,6 +339,7 @@ def test_settings_are_described_and_have_ranges():
     with pytest.raises(ValueError, match="before is 601"):
         BlackBoxSettings(before=601.0)
     assert names(" a, b ,a,, ") == ("a", "b")
+    assert names("/odom /cmd_vel") == ("/odom", "/cmd_vel")
 
 
 # Files.

@@ -18,6 +18,7 @@ import yaml
 from rosbags.typesys import Stores, get_typestore
 
 from explain_cnn_ros.bags.reader import BagReader
+from explain_cnn_ros.ros import launching
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,7 @@ LAUNCH_MODULES = (
     "launch.substitutions",
     "launch_ros",
     "launch_ros.actions",
+    "launch_ros.parameter_descriptions",
     "launch_ros.substitutions",
 )
 
@@ -141,13 +143,12 @@ class Description:
         self.actions: list[Call] = file.generate_launch_description().args[0]
         self.values: dict[str, str] = dict(given)
         self.used: set[str] = set()
-        self.environment: dict[str, str] = {}
         for action in list(self.actions):
             if action.kind == "DeclareLaunchArgument":
                 (name,) = action.args
                 self.values.setdefault(name, self.text(action.kwargs.get("default_value", "")))
-            if action.kind == "SetEnvironmentVariable":
-                self.environment[action.args[0]] = self.text(action.args[1])
+                # An action that includes the file may have set it.
+                assert self.values[name] in action.kwargs.get("choices", [self.values[name]]), name
             if action.kind == "OpaqueFunction":
                 self.actions += action.kwargs["function"](self)
 
@@ -164,7 +165,6 @@ class Description:
             "LaunchConfiguration": self._value,
             "PathJoinSubstitution": lambda parts: "/".join(map(self.text, parts)),
             "FindPackageShare": lambda package: f"share/{package}",
-            "EnvironmentVariable": lambda name: "",
         }
         return evaluate[value.kind](*value.args)
 
@@ -205,11 +205,41 @@ def remappings(node: Call) -> dict[str, str]:
     return dict(node.kwargs["remappings"])
 
 
+def parameters_of(node: Call) -> list[Any]:
+    """Return the parameter files and parameters of a node. launch takes a text for YAML unless its type is given."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, Call):
+            assert given.kind == "ParameterValue"
+            return given.kwargs["value_type"](given.args[0])
+        return yaml.safe_load(given) if isinstance(given, str) else given
+
+    return [
+        {name: value(given) for name, given in entry.items()} if isinstance(entry, dict) else entry
+        for entry in node.kwargs["parameters"]
+    ]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has chosen no transports of Fast DDS."""
+    for name in launching.DDS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of the user, with a parameter file and a profile."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("my.yaml", "my.xml"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
 def test_arguments_are_described_and_used(monkeypatch):
     replay = replayed({"rviz": "true"}, monkeypatch)
     explain = Description(EXPLAIN, replay.values, monkeypatch)
     test = Description(FIELD_TEST, {}, monkeypatch)
-    assert test.environment == {"FASTRTPS_DEFAULT_PROFILES_FILE": test.values["dds_profile"]}
     included = Description(EXPLAIN, test.values, monkeypatch)
     for argument in test.of("DeclareLaunchArgument"):
         assert argument.kwargs["description"].endswith("."), argument.args
@@ -218,7 +248,6 @@ def test_arguments_are_described_and_used(monkeypatch):
         for argument in description.of("DeclareLaunchArgument"):
             assert argument.kwargs["description"].endswith("."), argument.args
             assert argument.args[0] in replay.used | explain.used
-    assert explain.environment == {"FASTRTPS_DEFAULT_PROFILES_FILE": explain.values["dds_profile"]}
     assert explain.used == {argument.args[0] for argument in explain.of("DeclareLaunchArgument")}
 
 
@@ -248,19 +277,72 @@ def test_the_calibration_is_beside_the_image(given, expected, monkeypatch):
     ("given", "parameters"),
     [
         ({}, ["share/explain_cnn_ros/config/explain.yaml"]),
-        ({"params_file": "my.yaml"}, ["my.yaml"]),
-        ({"params_file": "my.yaml", "image_transport": "raw"}, ["my.yaml", {"image_transport": "raw"}]),
-        ({"params_file": "my.yaml", "autostart": "false"}, ["my.yaml", {"autostart": False}]),
-        ({"params_file": "my.yaml", "use_sim_time": "true"}, ["my.yaml", {"use_sim_time": True}]),
-        ({"params_file": "my.yaml", "image": "/a/compressed"}, ["my.yaml", {"image_transport": "compressed"}]),
-        ({"params_file": "my.yaml", "detections": "/yolo/boxes"}, ["my.yaml", {"regions": "detections"}]),
-        ({"params_file": "my.yaml", "live": "influence"}, ["my.yaml", {"live": "influence"}]),
+        ({"params_file": "~/my.yaml"}, ["my.yaml"]),
+        ({"params_file": "~/my.yaml", "image_transport": "raw"}, ["my.yaml", {"image_transport": "raw"}]),
+        ({"params_file": "~/my.yaml", "autostart": "false"}, ["my.yaml", {"autostart": False}]),
+        ({"params_file": "~/my.yaml", "use_sim_time": "true"}, ["my.yaml", {"use_sim_time": True}]),
+        ({"params_file": "~/my.yaml", "image": "/a/compressed"}, ["my.yaml", {"image_transport": "compressed"}]),
+        ({"params_file": "~/my.yaml", "detections": "/yolo/boxes"}, ["my.yaml", {"regions": "detections"}]),
+        ({"params_file": "~/my.yaml", "live": "influence"}, ["my.yaml", {"live": "influence"}]),
     ],
 )
-def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, parameters, monkeypatch):
+def test_arguments_that_are_not_given_leave_the_parameter_file_alone(given, parameters, home, monkeypatch):
     description = Description(EXPLAIN, given, monkeypatch)
     (node,) = description.of("Node")
-    assert [p if isinstance(p, dict) else description.text(p) for p in node.kwargs["parameters"]] == parameters
+    found = [p if isinstance(p, dict) else description.text(p) for p in parameters_of(node)]
+    assert [p if isinstance(p, dict) else p.removeprefix(f"{home}/") for p in found] == parameters
+
+
+@pytest.mark.parametrize(
+    ("launched", "name"),
+    [
+        (explained, "params_file"),
+        (explained, "dds_profile"),
+        (replayed, "params_file"),
+        (in_the_field, "params_file"),
+        (in_the_field, "black_box_params_file"),
+    ],
+)
+def test_a_file_that_does_not_exist_is_named(launched, name, home, monkeypatch):
+    """launch itself starts the node with other parameters: with the defaults in the code."""
+    with pytest.raises(FileNotFoundError, match=f"{name}: there is no file {home}/robot.yaml"):
+        launched({name: "~/robot.yaml"}, monkeypatch)
+
+
+def with_profile(description: Description) -> list[str]:
+    """Return the Fast DDS profile of each process that a launch file starts; "" for none."""
+    environments = [node.kwargs["additional_env"] for node in description.of("Node")]
+    return [description.text(environment.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")) for environment in environments]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_profile_of_fast_dds_does_not_replace_the_choice_of_the_user(path, home, monkeypatch):
+    """A container without the host's shared memory needs UDP."""
+
+    def profiles(given: dict[str, str]) -> set[str]:
+        return {*with_profile(Description(path, {"bag": "", "rviz": "true", **given}, monkeypatch))}
+
+    assert not Description(path, {"bag": ""}, monkeypatch).of("SetEnvironmentVariable"), "it is for all later nodes"
+    assert profiles({}) == {"share/explain_cnn_ros/config/fastdds.xml"}
+    for name in launching.DDS_VARIABLES:
+        with monkeypatch.context() as chosen:
+            chosen.setenv(name, "UDPv4")
+            assert profiles({}) == {""}
+            assert profiles({"dds_profile": "~/my.xml"}) == {f"{home}/my.xml"}
+
+
+@pytest.mark.parametrize(("word", "value"), [("True", True), ("true", True), ("False", False), ("false", False)])
+def test_what_is_true_or_false_may_begin_with_a_capital(word, value, monkeypatch):
+    """The launch files of others set use_sim_time to True, also for those that they include."""
+    node = explained({"use_sim_time": word, "autostart": word, "respawn": word}, monkeypatch)
+    assert parameters_of(node)[1] == {"use_sim_time": value, "autostart": value}
+    assert node.kwargs["respawn"] is value
+    replay = replayed({"use_sim_time": word, "rviz": word}, monkeypatch)
+    assert parameters_of(node_of(replay, monkeypatch))[1]["use_sim_time"] is value
+    *_, player = nodes = replay.of("Node")
+    assert ("--clock" in player.kwargs["arguments"], len(nodes)) == (value, 1 + value)
+    node, black_box = in_the_field({"use_sim_time": word}, monkeypatch)
+    assert parameters_of(node)[1]["use_sim_time"] is parameters_of(black_box)[1]["use_sim_time"] is value
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -288,14 +370,64 @@ def test_a_replay_of_the_sample_has_images_and_their_calibration(monkeypatch):
     """Without arguments besides the recording, the node listens to topics that the recording has."""
     replay = replayed({}, monkeypatch)
     node = node_of(replay, monkeypatch)
-    assert node.kwargs["parameters"][1] == {"image_transport": "compressed", "use_sim_time": True}
+    assert parameters_of(node)[1] == {"image_transport": "compressed", "use_sim_time": True}
     with BagReader(ROOT / "sample/street") as bag:
         types_of = {topic.name: topic.type for topic in bag.topics}
     assert types_of[remappings(node)["image/compressed"]] == "sensor_msgs/msg/CompressedImage"
     assert types_of[remappings(node)["camera_info"]] == "sensor_msgs/msg/CameraInfo"
     # The player plays all of them.
     (player,) = replay.of("Node")
-    assert player.kwargs["arguments"] == ["sample/street", "--rate", "1.0", "--wait-for-subscribers", "30", "--clock"]
+    assert player.kwargs["arguments"] == [
+        *("sample/street", "--rate", "1.0", "--wait-for-subscribers", "120"),
+        *("--wait-for-topics", "/camera/image_raw/compressed", "--clock"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "played", "said"),
+    [
+        ({}, ["/z/image"], ["the player leaves out 2 topics of /explain_node in the recording"]),
+        ({"name": "other"}, [], []),
+        ({"namespace": "robot"}, [], []),
+    ],
+)
+def test_a_replay_leaves_out_recorded_results_of_the_node(given, played, said, kit, tmp_path, monkeypatch):
+    """The node publishes its own ones, on the same topics and with the same stamps."""
+    others = [kit.string(0, topic) for topic in ("/explain_node/classification", "/diagnostics")]
+    kit.write(tmp_path / "bag", [kit.raw(0, "/z/image", "rgb8"), *others])
+    replay = replayed({"bag": str(tmp_path / "bag"), **given}, monkeypatch)
+    (player,) = replay.of("Node")
+    arguments = player.kwargs["arguments"]
+    assert ("--topics" in arguments) == bool(played)
+    if played:
+        begin = arguments.index("--topics") + 1
+        assert arguments[begin : begin + len(played) + 1] == [*played, "--clock"]
+    assert [info.kwargs["msg"] for info in replay.of("LogInfo")][1:] == said
+
+
+@pytest.mark.parametrize(
+    ("given", "awaited"),
+    [
+        ({}, ["/front/image"]),
+        ({"image_transport": "compressed"}, []),
+        ({"image": "front/image"}, ["/front/image"]),
+        ({"image": "front/image", "namespace": "robot"}, []),
+        ({"image": "/elsewhere"}, []),
+    ],
+)
+def test_the_player_waits_for_the_node(given, awaited, kit, tmp_path, monkeypatch):
+    """The node subscribes to the images when its network is loaded, and to the calibration before."""
+    kit.write(tmp_path / "bag", [kit.raw(0, "/front/image", "rgb8"), kit.string(0)])
+    (player,) = replayed({"bag": str(tmp_path / "bag"), **given}, monkeypatch).of("Node")
+    arguments = player.kwargs["arguments"]
+    assert arguments[5:-1] == (["--wait-for-topics", *awaited] if awaited else [])
+
+
+def test_a_recording_in_the_home_folder(kit, home, monkeypatch):
+    kit.write(home / "bag", [kit.raw(0, "/front/image", "rgb8")])
+    replay = replayed({"bag": "~/bag"}, monkeypatch)
+    assert remappings(node_of(replay, monkeypatch))["image"] == "/front/image"
+    assert replay.of("Node")[0].kwargs["arguments"][0] == f"{home}/bag"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +453,7 @@ def test_a_replay_takes_the_images_that_the_recording_has(topics, given, image, 
     replay = replayed({"bag": str(folder), **given}, monkeypatch)
     node = node_of(replay, monkeypatch)
     assert remappings(node)["image"] == image
-    assert node.kwargs["parameters"][1]["image_transport"] == transport
+    assert parameters_of(node)[1]["image_transport"] == transport
     assert replay.of("LogInfo")[0].kwargs["msg"] == f"the node takes the {transport} images of {image}"
 
 
@@ -352,7 +484,7 @@ def test_a_replay_obeys_its_arguments_then_the_parameter_file(given, text, trans
     file.write_text(text)
     replay = replayed({"params_file": str(file), "rviz": "true", **given}, monkeypatch)
     node = node_of(replay, monkeypatch)
-    assert node.kwargs["parameters"] == [str(file), {"image_transport": transport, "use_sim_time": simulated}]
+    assert parameters_of(node) == [str(file), {"image_transport": transport, "use_sim_time": simulated}]
     rviz, player = replay.of("Node")
     assert rviz.kwargs["package"] == "rviz2"
     assert rviz.kwargs["parameters"] == [{"use_sim_time": simulated}]
@@ -408,30 +540,47 @@ def test_the_black_box_has_the_topics_of_the_node(monkeypatch):
     node, black_box = in_the_field(given, monkeypatch)
     assert remappings(black_box) == remappings(node)
     assert (black_box.kwargs["namespace"], black_box.kwargs["name"]) == ("robot", "black_box")
-    assert node.kwargs["parameters"][1] == {"image_transport": "compressed", "use_sim_time": True}
-    assert black_box.kwargs["parameters"][1] == {
+    assert parameters_of(node)[1] == {"image_transport": "compressed", "use_sim_time": True}
+    assert parameters_of(black_box)[1] == {
         "node": "eyes", "image_transport": "compressed", "use_sim_time": True
     }  # fmt: skip
 
 
-def test_the_black_box_gets_the_arguments_that_are_given(monkeypatch):
+def test_the_black_box_gets_the_arguments_that_are_given(home, monkeypatch):
     _, black_box = in_the_field({}, monkeypatch)
     description = Description(FIELD_TEST, {}, monkeypatch)
     assert description.text(black_box.kwargs["parameters"][0]) == "share/explain_cnn_ros/config/black_box.yaml"
-    assert black_box.kwargs["parameters"][1] == {"node": "explain_node"}
+    assert parameters_of(black_box)[1] == {"node": "explain_node"}
     given = {
-        "black_box_params_file": "my.yaml", "folder": "/data", "before": "20", "after": "2.5", "topics": "/odom",
+        "black_box_params_file": "~/my.yaml", "folder": "/data", "before": "20", "after": "2.5", "topics": "/odom",
         "trigger_topics": "/bumper,/stop", "actions": "navigate_to_pose",
     }  # fmt: skip
     _, black_box = in_the_field(given, monkeypatch)
-    parameters = black_box.kwargs["parameters"]
-    assert parameters[0] == "my.yaml"
+    parameters = parameters_of(black_box)
+    assert parameters[0] == f"{home}/my.yaml"
     assert parameters[1] == {
         "node": "explain_node", "folder": "/data", "before": 20.0, "after": 2.5, "topics": "/odom",
         "trigger_topics": "/bumper,/stop", "actions": "navigate_to_pose",
     }  # fmt: skip
     # ROS refuses a whole number for a parameter that is a real one.
     assert all(isinstance(parameters[1][name], float) for name in ("before", "after"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("folder", "20261127"),
+        ("folder", "2026-11-27"),
+        ("folder", "~"),
+        ("topics", "[/odom, /tf]"),
+        ("actions", "yes"),
+        ("name", "007"),
+    ],
+)
+def test_texts_of_the_black_box_stay_texts(name, text, monkeypatch):
+    """launch would take them for a number, a date, nothing, a list and a boolean."""
+    _, black_box = in_the_field({name: text}, monkeypatch)
+    assert parameters_of(black_box)[1][{"name": "node"}.get(name, name)] == text
 
 
 def test_parameter_files_name_every_parameter_with_a_value_of_its_type():

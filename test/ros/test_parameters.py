@@ -16,8 +16,9 @@ pytest.importorskip("rclpy")
 from explain_cnn_ros import msg
 from explain_cnn_ros.explain.metrics import PAPER_METRICS
 from explain_cnn_ros.explain.settings import PRESETS, ExplainSettings
+from explain_cnn_ros.ros.descriptors import descriptor
 from explain_cnn_ros.ros.messages import settings_message
-from explain_cnn_ros.ros.parameters import NodeParameters, build, declared, descriptor, replaced
+from explain_cnn_ros.ros.parameters import NodeParameters, build, declared, replaced
 
 ROOT = Path(__file__).parents[2]
 

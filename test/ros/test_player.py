@@ -321,6 +321,29 @@ def test_topics_offset_remapping_and_ros_arguments(graph: Any, kit: Any, tmp_pat
         assert [a.message.data for a in graph.arrived if a.topic == topic] == texts
 
 
+def test_the_named_topics_are_waited_for(graph: Any, kit: Any, tmp_path: Path) -> None:
+    """A node that loads a network subscribes to the images seconds after its other topics."""
+    path = kit.write(tmp_path / "bag", [kit.string(i, topic) for i in range(4) for topic in ("/infos", "/images")])
+    graph.listen("/infos", String)
+    player = graph.start_player(path, *WAIT, "--wait-for-topics", "/images")
+    assert graph.wait_until(lambda: graph.node.count_publishers("/infos") > 0)
+    time.sleep(2.5)  # without the names, the player starts when nobody has subscribed for a second
+    assert not graph.arrived
+    graph.listen("/images", String)
+    _, said = player.communicate(timeout=100)
+    assert player.returncode == 0, said
+    assert graph.wait_until(lambda: len(graph.arrived) == 8), said
+    assert [a.message.data for a in graph.arrived if a.topic == "/images"] == [f"text {i}" for i in range(4)]
+
+
+def test_a_named_topic_that_nobody_subscribes_to(graph: Any, kit: Any, tmp_path: Path) -> None:
+    path = kit.write(tmp_path / "bag", [kit.string(0, topic) for topic in ("/infos", "/images")])
+    graph.listen("/infos", String)
+    status, said = graph.play(path, "--wait-for-subscribers", 0.5, "--wait-for-topics", "/images")
+    assert status == 0
+    assert "not all of /images had a subscriber within 0.5 s" in said
+
+
 def test_nobody_listens(graph: Any, kit: Any, tmp_path: Path) -> None:
     status, said = graph.play(kit.write(tmp_path / "bag", [kit.string(0)]), "--wait-for-subscribers", 0.3)
     assert status == 0
@@ -347,6 +370,40 @@ def test_quality_of_service_is_that_of_the_recording(graph: Any, kit: Any, tmp_p
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     player.communicate(timeout=100)
     assert graph.wait_until(lambda: len(graph.arrived) == 20)
+
+
+def test_what_latched_topics_hold_at_the_start(graph: Any, kit: Any, tmp_path: Path) -> None:
+    """Without /tf_static from the beginning, nothing after it can be placed. Other topics begin at the start."""
+    messages = [*(kit.string(i, "/latched") for i in range(3)), *(kit.string(i) for i in range(10))]
+    qos = {"/latched": [offer(durability=QosDurability.TRANSIENT_LOCAL, history=QosHistory.KEEP_LAST, depth=1)]}
+    path = kit.write(tmp_path / "bag", messages, qos=qos)
+    latched = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    graph.listen("/latched", String, latched)
+    graph.listen("/log", String)
+    status, said = graph.play(path, "--start-offset", 0.5, "--rate", 5, *WAIT)
+    assert status == 0
+    assert "8 messages published" in said
+    assert graph.wait_until(lambda: len(graph.arrived) == 8)
+    texts = {topic: [a.message.data for a in graph.arrived if a.topic == topic] for topic in ("/latched", "/log")}
+    assert texts == {"/latched": [f"text {i}" for i in range(3)], "/log": [f"text {i}" for i in range(5, 10)]}
+
+
+def test_latched_messages_from_before_the_clock_was_set(graph: Any, kit: Any, tmp_path: Path) -> None:
+    """They are published, and the others are counted. The newest ones are those that their publishers still hold."""
+    early = [kit.string(i, "/latched")._replace(stamp=i) for i in range(300)]
+    messages = [*early, kit.string(0)._replace(stamp=0), *(kit.string(i) for i in range(1, 4))]
+    qos = {"/latched": [offer(durability=QosDurability.TRANSIENT_LOCAL, history=QosHistory.KEEP_LAST, depth=1)]}
+    path = kit.write(tmp_path / "bag", messages, qos=qos)
+    latched = QoSProfile(depth=300, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    graph.listen("/latched", String, latched)
+    graph.listen("/log", String)
+    status, said = graph.play(path, *WAIT)
+    assert status == 0
+    assert "skipping the 201 messages with earlier log times" in said
+    assert "103 messages published" in said
+    assert graph.wait_until(lambda: len(graph.arrived) == 103)
+    texts = [arrival.message.data for arrival in graph.arrived if arrival.topic == "/latched"]
+    assert texts == [f"text {i}" for i in range(200, 300)]
 
 
 def test_playback_qos() -> None:
@@ -483,6 +540,7 @@ def test_split_arguments() -> None:
         (["--clock", "0"], "must be above 0"),
         (["--remap", "/a"], "/a is not of the form /from:=/to"),
         (["--delay", "inf"], "inf is not a number"),
+        (["--wait-for-topics", "/a"], "--wait-for-topics needs --wait-for-subscribers"),
     ],
 )
 def test_wrong_options(sample: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
@@ -497,10 +555,22 @@ def test_what_cannot_be_played(sample: Path, capsys: pytest.CaptureFixture[str])
     assert "no such file" in capsys.readouterr().err
     assert main([str(sample), "--topics", "/nothing"]) == 1
     assert f"no topic /nothing. It holds {INFOS}, {IMAGES}" in capsys.readouterr().err
+    assert main([str(sample), "--wait-for-subscribers", "1", "--wait-for-topics", INFOS, "/nothing"]) == 1
+    assert f"--wait-for-topics names /nothing, and played are: {INFOS}, {IMAGES}" in capsys.readouterr().err
     assert main([str(sample), "--start-offset", "60"]) == 1
     assert "the recording lasts 9.8 s" in capsys.readouterr().err
     assert main([str(sample), "--ros-args", "--nonsense"]) == 2
     assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--topics", "/log"]])
+def test_why_nothing_can_be_played(
+    kit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    path = kit.write(tmp_path / "bag", [kit.string(0)], encoding="ros1")
+    assert main([str(path), *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "left out /log: its messages are 'ros1', not 'cdr'" in line
 
 
 def test_the_sample_is_what_rclpy_takes_it_for(sample: Path) -> None:

@@ -77,6 +77,8 @@ def topic(*publishers: Any, raw: bool = True, **changes: Any) -> WatchedTopic:
         ),
         (topic(publisher()), "silent", "its publishers are silent (camera reliable): check that the camera is running"),
         (topic(publisher(latched=True)), "silent", "its publishers are silent"),
+        # Discovery needs no shared memory, so that nothing else tells this case apart.
+        (topic(publisher()), "silent", "in another container or as another user, let both share memory"),
         (topic(publisher(latched=True), received=True), "latched", "latches its last image, which has arrived"),
     ],
 )

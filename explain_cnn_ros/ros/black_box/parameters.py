@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from explain_cnn_ros.options import Option, options
 from explain_cnn_ros.ros.black_box.settings import BlackBoxSettings
-from explain_cnn_ros.ros.descriptors import descriptor
+from explain_cnn_ros.ros.declaring import declare
 
 
 def declared() -> dict[str, tuple[Any, Option]]:
@@ -33,12 +33,12 @@ class BlackBoxParameters:
 
     Raises:
         ValueError: A value that was set at the start is out of range.
+        ParameterException: ROS refuses a value that was set at the start.
     """
 
     def __init__(self, node: Node, changed: Callable[[], None]) -> None:
         self._node, self._changed = node, changed
-        for name, (default, described) in declared().items():
-            node.declare_parameter(name, default, descriptor(default, described))
+        declare(node, declared())
         self.current = BlackBoxSettings(**{name: node.get_parameter(name).value for name in declared()})
         node.add_on_set_parameters_callback(self._validate)
         node.add_post_set_parameters_callback(self._apply)

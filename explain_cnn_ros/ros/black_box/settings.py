@@ -45,18 +45,19 @@ class BlackBoxSettings:
     tf: bool = option(True, "Whether /tf and /tf_static are recorded.", read_only=True)
     topics: str = option(
         "",
-        "Further topics to record, separated by commas. Any message type that is installed is possible.",
+        "Further topics to record, separated by commas or spaces. Any message type that is installed is possible.",
         read_only=True,
     )
     trigger_topics: str = option(
         "",
-        "Topics that trigger a recording, separated by commas: std_msgs/Empty with each message, std_msgs/Bool when "
-        "the value becomes true.",
+        "Topics that trigger a recording, separated by commas or spaces: std_msgs/Empty with each message, "
+        "std_msgs/Bool when the value becomes true.",
         read_only=True,
     )
     actions: str = option(
         "",
-        "Actions that trigger a recording when they abort a goal, separated by commas, for instance navigate_to_pose.",
+        "Actions that trigger a recording when they abort a goal, separated by commas or spaces, for instance "
+        "navigate_to_pose.",
         read_only=True,
     )
     before: float = option(10.0, "Time before an event that is recorded, in seconds.", 0.0, 600.0)
@@ -115,5 +116,5 @@ class BlackBoxSettings:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the names in a list that is separated by commas, each once."""
-    return tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
+    """Return the names in a list that is separated by commas or spaces, each once."""
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))

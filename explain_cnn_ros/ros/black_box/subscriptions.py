@@ -10,6 +10,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from explain_cnn_ros.ros.black_box.buffer import RecordedChannel
@@ -108,7 +109,11 @@ class Subscriptions:
             name: Name of the topic, before remapping.
             received: Called with each message.
             types: The types that are possible; empty for any.
+
+        Raises:
+            InvalidTopicNameException: It is no name of a topic.
         """
+        validate_topic_name(name)  # its message has the name
         topic = self._node.resolve_topic_name(name)
         if topic in self.topics:
             watched = self.topics[topic]

@@ -44,10 +44,10 @@ def remapping(text: str) -> tuple[str, str]:
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into those of this command and those of ROS.
+    """Split arguments into those of a command and those of ROS.
 
     Arguments of ROS begin at `--ros-args` and end with `--`, or at the end. rclpy's remove_ros_args cannot be used,
-    because it also removes the FROM:=TO of this command's `--remap`.
+    because it also removes the FROM:=TO of `play_bag --remap`, and raises an error if an argument of ROS is wrong.
     """
     ours: list[str] = []
     ros: list[str] = []
@@ -120,4 +120,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         type=number,
         metavar="S",
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--wait-for-topics",
+        nargs="+",
+        default=[],
+        metavar="TOPIC",
+        help="with --wait-for-subscribers, wait until all of these topics have a subscriber",
+    )
+    options = parser.parse_args(argv)
+    if options.wait_for_topics and not options.wait_for_subscribers:
+        parser.error("--wait-for-topics needs --wait-for-subscribers, the maximum number of seconds")
+    return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from rclpy.duration import Duration
@@ -94,10 +94,23 @@ class Publishers:
         """Names that the topics are published under."""
         return [entry.publisher.topic_name for entry in self._by_key.values()]
 
+    def subscribers(self, names: Collection[str] = ()) -> list[int]:
+        """Return the number of subscribers of each topic.
+
+        Args:
+            names: Recorded names of the topics; empty for all.
+        """
+        return [
+            entry.publisher.get_subscription_count()
+            for (name, _), entry in self._by_key.items()
+            if not names or name in names
+        ]
+
     @property
-    def subscribers(self) -> list[int]:
-        """Number of subscribers of each topic."""
-        return [entry.publisher.get_subscription_count() for entry in self._by_key.values()]
+    def latched(self) -> dict[tuple[str, str], int]:
+        """Number of messages that the publishers of latched topics store, by recorded name and type."""
+        depths = {key: latched_depth(entry.publisher.qos_profile) for key, entry in self._by_key.items()}
+        return {key: depth for key, depth in depths.items() if depth}
 
     def publish(self, message: Message) -> Exception | None:
         """Publish a message; return the reason if that is not possible because it is broken."""
@@ -177,3 +190,8 @@ def playback_qos(topic: Topic) -> QoSProfile:
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def latched_depth(profile: QoSProfile) -> int:
+    """Return the number of messages that a publisher stores for subscribers that come later; 0 for none."""
+    return int(profile.depth) if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL else 0
