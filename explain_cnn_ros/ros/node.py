@@ -64,7 +64,7 @@ Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
 def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
-    """Log exceptions of a transition's callback, which rclpy would ignore silently.
+    """Log and report exceptions of a transition's callback, which rclpy would ignore silently.
 
     Args:
         name: Name of the transition in the log.
@@ -77,7 +77,8 @@ def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Tran
             try:
                 return callback(self, state)
             except Exception as error:
-                self.get_logger().error(f"{name} failed: {error}")
+                self._failure = f"{name} failed: {error}"
+                self.get_logger().error(self._failure)
                 return on_exception
 
         return run
@@ -102,6 +103,7 @@ class ExplainNode(LifecycleNode):
         self._cooldown = Cooldown(lambda: self.get_clock().now().nanoseconds)
         self._summary = ""  # of the last explanation
         self._refusal = ""  # of the last refused box
+        self._failure = ""  # of a transition, until the node is configured or activated again
         self._stand_ins: set[tuple[str, str]] = set()
         self._outputs = Outputs(self, lambda: self.active, self._on_failed)
         self._source = ImageSource(
@@ -157,10 +159,12 @@ class ExplainNode(LifecycleNode):
         try:
             self._announce(self._worker.classifier)
             self.parameters.check = self._worker.check
-            return super().on_configure(state)
+            result = super().on_configure(state)
         except Exception:
             self.close()
             raise
+        self._failure = ""
+        return result
 
     def _announce(self, classifier: PersonClassifier) -> None:
         message = model_message(classifier)
@@ -179,7 +183,9 @@ class ExplainNode(LifecycleNode):
         if self._worker is not None:
             self._worker.resume()
         self._watching.reset()
-        return super().on_activate(state)
+        result = super().on_activate(state)
+        self._failure = ""
+        return result
 
     @guarded("deactivating", TransitionCallbackReturn.ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -432,6 +438,7 @@ class ExplainNode(LifecycleNode):
                 self._worker,
                 self._summary,
                 problems,
+                self._failure,
             )
         )
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -94,10 +94,30 @@ def resident_mb(pid: int) -> float:
     return int(fields["RssAnon"].split()[0]) / 1000
 
 
+def classification_status(graph: Any) -> Any:
+    """Return the status of the classification in the next report."""
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    graph.wait_for(lambda: reports, "a report")
+    return reports[-1].status[1]
+
+
+def status_once(graph: Any) -> int:
+    """Return the exit status of the command that shows one screen."""
+    process = graph.start("--once", module="explain_cnn_ros.ros.status")
+    graph.wait_for(lambda: process.poll() is not None, "a screen")
+    return int(process.returncode)
+
+
 def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
+    """It reports an error until it is configured."""
     process = graph.start_node(weights=str(tmp_path / "none.safetensors"))
     assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     graph.wait_for(lambda: "configuring failed: no weights at" in graph.log, "the reason in the log")
+    status = classification_status(graph)
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith("configuring failed: no weights at ")
+    assert status.message.endswith("; the node is unconfigured: remove the cause, and repeat the transition")
+    assert status_once(graph) == 1
     answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
     assert "not active" in answer.message
     assert process.poll() is None
@@ -106,7 +126,11 @@ def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
     from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 
     (tmp_path / "none.safetensors").symlink_to(DEFAULT_WEIGHTS)
-    assert change(graph, *UP)
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    status = classification_status(graph)
+    assert (status.level, status.message) == (DiagnosticStatus.OK, "the node is inactive")
+    assert status_once(graph) == 0
+    assert change(graph, Transition.TRANSITION_ACTIVATE)
     assert state(graph) == State.PRIMARY_STATE_ACTIVE
 
 
