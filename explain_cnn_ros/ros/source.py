@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -32,8 +33,12 @@ LOST_MAX = 0.05
 #: Number of images that wait to be taken, and the same if each of them may have detections.
 DEPTH, DEPTH_WITH_DETECTIONS = 1, 10
 
-#: Number of changes of the frame_id within TURNS_TIME seconds that two cameras on one topic cause.
+#: Number of changes from one camera to the other within TURNS_TIME seconds that two cameras on one topic cause.
 TURNS, TURNS_TIME = 3, 10.0
+
+#: Step back of the stamps that shows another camera, or a recording that begins again, in nanoseconds.
+STEP_BACK = 500_000_000
+
 
 #: Number of calibrations that are stored, for images whose explanation is under way.
 CALIBRATIONS = 100
@@ -80,13 +85,14 @@ class ImageSource:
         self._calibrations: OrderedDict[int, CameraInfo] = OrderedDict()
         self._heard = steady_seconds()
         self._newest: Header | None = None  # of the newest image since `reset`
+        self._number: int | None = None  # of this image among those of its publisher, if the middleware counts them
         self._turns: deque[tuple[float, str]] = deque(maxlen=TURNS)
         self._info = node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
 
     def reset(self) -> None:
         """Count the time without an image from now, and forget the images before."""
         self._heard = steady_seconds()
-        self._newest = None
+        self._newest = self._number = None
         self._turns.clear()
 
     @property
@@ -202,9 +208,10 @@ class ImageSource:
         turns = [frame_id for heard, frame_id in self._turns if steady_seconds() - heard < TURNS_TIME]
         if len(turns) < TURNS:
             return None
-        return problems.several_cameras(
-            self.topic, sorted(set(turns)), sorted({problems.node_name(p) for p in self._fitting_publishers()})
-        )
+        publishers, frame_ids = self._fitting_publishers(), sorted(set(turns))
+        if len(frame_ids) == 1 and len(publishers) < 2:  # a recording in a loop
+            return None
+        return problems.several_cameras(self.topic, frame_ids, sorted({problems.node_name(p) for p in publishers}))
 
     def calibration_problem(self, decided: Header | None = None, size: tuple[int, int] = (0, 0)) -> Problem | None:
         """Return the reason why the newest image has no calibration for markers, or None.
@@ -230,16 +237,32 @@ class ImageSource:
 
     # Messages.
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self._heard = steady_seconds()
         if not self.active:
             return
-        if self._newest is not None and self._newest.frame_id != message.header.frame_id:
+        number = info.get("publication_sequence_number")
+        if self._is_of_another_camera(message.header, number):
             self._turns.append((self._heard, message.header.frame_id))
-        self._newest = message.header
+        self._newest, self._number = message.header, number
         self._statistics.add("received", self._age(message.header))
         self._statistics.stamp(nanoseconds(message.header))
         self._received(message)
+
+    def _is_of_another_camera(self, header: Header, number: int | None) -> bool:
+        """Return whether an image cannot follow the newest one of the same camera.
+
+        Args:
+            header: Header of the image.
+            number: Number of the image among those of its publisher; None if it is not known.
+        """
+        if self._newest is None:
+            return False
+        if header.frame_id != self._newest.frame_id:
+            return True
+        if number is not None and self._number is not None:
+            return number <= self._number
+        return nanoseconds(header) < nanoseconds(self._newest) - STEP_BACK
 
     def _age(self, header: Header) -> float:
         """Return the time since the stamp by the node's clock, in seconds."""
