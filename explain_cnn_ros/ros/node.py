@@ -351,6 +351,8 @@ class ExplainNode(LifecycleNode):
         """Enable or disable classification without a change of the state."""
         if request.data != self._enabled:
             self._detections.reset()  # while it is disabled, nothing is matched
+        if request.data and not self._enabled:
+            self._source.receive_again()
         self._enabled = request.data
         response.success = True
         response.message = (

@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -39,6 +38,8 @@ TURNS, TURNS_TIME = 3, 10.0
 #: Step back of the stamps that shows another camera, or a recording that begins again, in nanoseconds.
 STEP_BACK = 500_000_000
 
+#: Type of calibrations, and the number of them that wait to be taken.
+CALIBRATION, CALIBRATION_DEPTH = "sensor_msgs/msg/CameraInfo", 5
 
 #: Number of calibrations that are stored, for images whose explanation is under way.
 CALIBRATIONS = 100
@@ -87,13 +88,23 @@ class ImageSource:
         self._newest: Header | None = None  # of the newest image since `reset`
         self._number: int | None = None  # of this image among those of its publisher, if the middleware counts them
         self._turns: deque[tuple[float, str]] = deque(maxlen=TURNS)
-        self._info = node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
+        # Best effort and volatile: until the publishers are known, this receives from every publisher.
+        self._calibration_offer = ("best_effort", False)
+        self._info = self._subscribe_calibration()
 
     def reset(self) -> None:
-        """Count the time without an image from now, and forget the images before."""
+        """Count the time without an image from now, and forget the images before. A latched image arrives again."""
         self._heard = steady_seconds()
         self._newest = self._number = None
         self._turns.clear()
+        self.receive_again()
+
+    def receive_again(self) -> None:
+        """Let an image that is latched arrive again, because it may not have been wanted when it arrived."""
+        if self._subscription is not None and self._latched:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+            self.reliability, self._latched = "", False
 
     @property
     def active(self) -> bool:
@@ -127,6 +138,7 @@ class ImageSource:
 
     def watch(self) -> None:
         """Subscribe if that is possible, and anew if the publishers have changed. Call this from time to time."""
+        self._watch_calibration()
         if not self.active:
             return
         reliability, latched = self._wanted()
@@ -164,6 +176,19 @@ class ImageSource:
             f"{', since its publishers have changed' if again and changed else ''}, {reliability}"
             + (", with the image that its publisher has latched" if latched else "")
         )
+
+    def _watch_calibration(self) -> None:
+        """Subscribe to the calibration anew if its publishers offer another QoS, for instance because they latch it."""
+        publishers = self._node.get_publishers_info_by_topic(self._info.topic_name)
+        fitting = [p for p in publishers if p.topic_type == CALIBRATION]
+        if fitting and (offer := offered(fitting)) != self._calibration_offer:
+            self._calibration_offer = offer
+            self._node.destroy_subscription(self._info)
+            self._info = self._subscribe_calibration()
+
+    def _subscribe_calibration(self) -> Subscription:
+        qos = profile(CALIBRATION_DEPTH, *self._calibration_offer)
+        return self._node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos)
 
     # Problems.
 

@@ -8,12 +8,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import RAW
-from explain_cnn_ros.ros.source import ImageSource
+from explain_cnn_ros.ros.source import CALIBRATION, ImageSource
 from explain_cnn_ros.ros.statistics import Statistics
 from tools.soak_day import BEGIN, SimulatedNode, SimulatedTime, publisher
 
@@ -106,3 +106,38 @@ def test_one_step_back_is_no_other_camera() -> None:
     for number in (5, 6, 7, 1, 2, 3):
         node.see(0, number)
     assert not node.several_cameras
+
+
+def test_the_calibration_is_subscribed_as_it_is_offered() -> None:
+    """Also while no images are wanted. A publisher that is not latched is always received from."""
+    node = Simulation(publishers=0)
+    node.active = False
+    latching, other = (publisher(CALIBRATION, ReliabilityPolicy.RELIABLE) for _ in range(2))
+    latching.qos_profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    offers = []
+    for publishers in ([], [latching], [latching], [latching, other], []):
+        node.publishers["/camera_info"] = publishers
+        node.source.watch()
+        topic, qos = node.profiles[-1]
+        assert topic == "camera_info"
+        offers.append((qos.reliability.name, qos.durability.name))
+    reliable, volatile = ("RELIABLE", "TRANSIENT_LOCAL"), ("RELIABLE", "VOLATILE")
+    assert offers == [("BEST_EFFORT", "VOLATILE"), reliable, reliable, volatile, volatile]
+    assert (len(node.profiles), node.subscribed) == (3, 1)
+
+
+def test_a_latched_image_is_subscribed_again() -> None:
+    """When images are wanted again. Images of other publishers come anyway."""
+    node = Simulation(publishers=1)
+    node.source.watch()
+    node.source.reset()
+    node.source.watch()
+    assert node.subscriptions == 2, "one of the calibration, and one of the images"
+    node.publishers["/image"][0].qos_profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    node.source.watch()
+    assert node.subscriptions == 3
+    node.source.reset()
+    assert not node.source.subscribed
+    node.source.watch()
+    assert (node.subscriptions, node.subscribed) == (4, 2)
+    assert node.profiles[-1][1].durability == DurabilityPolicy.TRANSIENT_LOCAL
