@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
 import sys
 import time
@@ -34,7 +33,7 @@ from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.files import replace_text, visible
+from explain_cnn_ros.files import replace_text, replacing, visible
 from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 from explain_cnn_ros.ros.signals import start
@@ -199,8 +198,12 @@ class Recorder(Node):
 
     def destroy_node(self) -> None:
         """Close the table, and destroy the node."""
-        self._table.close()
-        super().destroy_node()
+        try:
+            self._table.close()  # writes the rows that a full disk has refused
+        except OSError as error:
+            self.get_logger().error(f"the last decisions were not written: {error}")
+        finally:
+            super().destroy_node()
 
 
 def stamp_text(header: Header) -> str:
@@ -225,9 +228,8 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         OSError: The file cannot be written.
     """
     _, data = cv2.imencode(".png", image[:, :, ::-1])
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data.tobytes())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data.tobytes())
 
 
 def mebibytes(text: str) -> int:
