@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -20,7 +21,7 @@ from explain_cnn_ros.ros.offers import offered, profile
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
 from explain_cnn_ros.ros.statistics import Statistics
-from explain_cnn_ros.ros.transport import cure, profile_in_force
+from explain_cnn_ros.ros.transport import loss_hint
 from explain_cnn_ros.scan.decider import DETECTIONS
 
 #: Seconds without an image after which a problem is reported.
@@ -217,8 +218,8 @@ class ImageSource:
         lost = self._statistics.lost
         if lost <= LOST_MAX:
             return None
-        text = f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {self._loss_hint()}"
-        return Problem(IMAGES, "lost", text)
+        hint = loss_hint(rclpy.get_rmw_implementation_identifier(), self.reliability)
+        return Problem(IMAGES, "lost", f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {hint}")
 
     def _stamps(self) -> Problem | None:
         age, clock = self._statistics.percentile("received", 0.5), self._node.get_clock()
@@ -252,13 +253,6 @@ class ImageSource:
             return problems.other_shape(self._info.topic_name, calibrated_size(info), size)
         calibrated = {info.header.frame_id: is_calibrated(info) for info in self._calibrations.values()}
         return problems.calibration(self._info.topic_name, self.topic, self._newest.frame_id, calibrated)
-
-    def _loss_hint(self) -> str:
-        if not profile_in_force():
-            return cure()
-        if self.reliability == "best_effort":
-            return "the machine may be too busy; use a reliable publisher, which loses none (parameter reliability)"
-        return "the machine may be too busy, or the camera's process may lack the Fast DDS profile"
 
     # Messages.
 
