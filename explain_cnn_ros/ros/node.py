@@ -104,6 +104,7 @@ class ExplainNode(LifecycleNode):
         self._summary = ""  # of the last explanation
         self._refusal = ""  # of the last refused box
         self._failure = ""  # of a transition, until the node is configured or activated again
+        self._rejection_logged, self._failure_logged = Cooldown(), Cooldown()
         self._stand_ins: set[tuple[str, str]] = set()
         self._outputs = Outputs(self, lambda: self.active, self._on_failed)
         self._source = ImageSource(
@@ -299,10 +300,9 @@ class ExplainNode(LifecycleNode):
         self.statistics.count(REJECTED + error.reason)
         counts = self.statistics.counts
         summary = ", ".join(f"{k.removeprefix(REJECTED)} {n}" for k, n in sorted(counts.items()) if REJECTED in k)
-        self.get_logger().warning(
-            f"frame rejected: {error} ({counts['rejected']} rejected in total: {summary})",
-            throttle_duration_sec=LOG_PERIOD,
-        )
+        if self._rejection_logged.begin_if_over(LOG_PERIOD):
+            total = f"{counts['rejected']} rejected in total: {summary}"
+            self.get_logger().warning(f"frame rejected: {error} ({total})")
 
     def _on_refused(self, reasons: Sequence[str]) -> None:
         for reason in reasons:
@@ -312,7 +312,8 @@ class ExplainNode(LifecycleNode):
     def _on_failed(self, reason: str) -> None:
         self.statistics.add("failed")
         failures = self.statistics.counts["failed"]
-        self.get_logger().error(f"{reason} ({failures} failures in total)", throttle_duration_sec=LOG_PERIOD)
+        if self._failure_logged.begin_if_over(LOG_PERIOD):
+            self.get_logger().error(f"{reason} ({failures} failures in total)")
 
     def _on_explained(self, explanation: Explanation, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
         metric, info = self.parameters.current.overlay_metric, self._source.camera_info(frame.header)
