@@ -325,7 +325,7 @@ class DayOfFrames:
         header.frame_id = "other camera" if self._draw.random() < 0.001 else "camera"
         if number % CALIBRATED == 0:
             self._source._on_camera_info(CameraInfo(header=header))
-        self._source._on_image(image)
+        self._source._on_image(image, {"publication_sequence_number": number})
         if self._detections.wanted and self._draw.random() < 0.97:
             boxes = [msg.Detection(x=5.0, y=6.0, width=30.0, height=60.0, label="person", score=0.9)]
             self._detections._on_detections(msg.Detections(header=header, detections=boxes))

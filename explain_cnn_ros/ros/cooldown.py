@@ -1,7 +1,8 @@
-"""A minimum time between two events, by a clock that may be set."""
+"""A minimum time between two events, also by a clock that may be set."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 
@@ -12,10 +13,10 @@ class Cooldown:
     may be called from any thread.
 
     Args:
-        clock: Returns the time in nanoseconds.
+        clock: Returns the time in nanoseconds. The default never jumps.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._last: int | None = None
 
@@ -31,3 +32,14 @@ class Cooldown:
         """Return whether it happened at least so many seconds ago, or never."""
         last = self._last  # another thread may reset it
         return last is None or not 0 <= self._clock() - last < seconds * 1e9
+
+    def begin_if_over(self, seconds: float) -> bool:
+        """Note that it happens now if it is over; return whether it is.
+
+        Log messages are throttled by this. With `throttle_duration_sec`, rclpy measures by the clock of the system: if
+        that is set back by hours, nothing is logged for hours.
+        """
+        over = self.over(seconds)
+        if over:
+            self.begin()
+        return over

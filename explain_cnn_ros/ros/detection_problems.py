@@ -125,11 +125,16 @@ def unmatched(about: WatchedDetections, matching: Matching, seconds: float) -> P
         )
         return Problem(IMAGES, "detections late", begin + text)
     text = (
-        f"no image has the stamps of {about.topic}: the newest detections have {matching.stamp / 1e9:.3f}, the newest "
-        f"image on {about.images} has {matching.image_stamp / 1e9:.3f}; let the detector search the images of this "
-        "topic and copy their headers"
+        f"no image has the stamps of {about.topic}: the newest detections have {_stamp_text(matching.stamp)}, the "
+        f"newest image on {about.images} has {_stamp_text(matching.image_stamp)}; let the detector search the images "
+        "of this topic and copy their headers"
     )
     return Problem(IMAGES, "stamps of detections", begin + text)
+
+
+def _stamp_text(nanoseconds: int) -> str:
+    """Return a stamp with all digits, which show a detector that rounds stamps."""
+    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
 
 
 def other_frame(about: WatchedDetections, frame_id: str, image_frame_id: str) -> Problem:

@@ -35,6 +35,7 @@ def report(
     worker: Worker | None,
     summary: str = "",
     problems: Sequence[Problem] = (),
+    failure: str = "",
 ) -> DiagnosticArray:
     """Make a report of four statuses: images, classification, explanations and device.
 
@@ -49,6 +50,7 @@ def report(
         worker: The worker; None if no network is loaded.
         summary: The last explanation in words; "" if there is none.
         problems: The problems with images, with the node in the graph, and with explanations.
+        failure: The transition that failed, and why; "" if none did, or if the node works again.
     """
     of_part = {part: [p for p in problems if p.part == part] for part in (IMAGES, CLASSIFICATION, EXPLANATIONS)}
     array = DiagnosticArray()
@@ -56,7 +58,7 @@ def report(
     counts = statistics.counts
     array.status = [
         _images(name, source, detections, statistics, counts, of_part[IMAGES]),
-        _classification(name, state, enabled, statistics, counts, of_part[CLASSIFICATION]),
+        _classification(name, state, enabled, statistics, counts, of_part[CLASSIFICATION], failure),
         _explanations(name, statistics, counts, worker, summary, of_part[EXPLANATIONS]),
         _device(name, worker),
     ]
@@ -126,9 +128,12 @@ def _classification(
     statistics: Statistics,
     counts: dict[str, int],
     problems: Sequence[Problem],
+    failure: str,
 ) -> DiagnosticStatus:
     level, text = OK, f"{statistics.rate('classified'):.1f} decisions/s"
-    if statistics.rate("failed"):
+    if failure:
+        level, text = ERROR, f"{failure}; the node is {state}: remove the cause, and repeat the transition"
+    elif statistics.rate("failed"):
         level, text = ERROR, "classifications or explanations fail: the log has the reasons"
     elif state != "active":
         text = f"the node is {state}"

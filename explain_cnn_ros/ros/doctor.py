@@ -32,6 +32,9 @@ SHARED_MEMORY = 2 * 33_554_432
 #: Maximum duration of a decision that is fast enough for a camera, in seconds.
 SLOW = 0.2
 
+#: The values of ROS_AUTOMATIC_DISCOVERY_RANGE.
+RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -154,16 +157,27 @@ def check_weights() -> Finding:
 def check_middleware() -> Finding:
     """Check that the middleware can transport large images."""
     name = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
-    if name != "rmw_fastrtps_cpp":
+    if not transport.is_fast_dds(name):
         return Finding("ok", f"middleware {name}: see its documentation for large images")
     profile = transport.profile_in_force()
     if not profile:
+        text = "Fast DDS without a profile: raw images between processes are lost or late"
+        ignored = transport.ignored_variable()
+        if ignored:
+            text += f"; Fast DDS of ROS 2 {distribution().title()} does not know {ignored}"
+        return Finding("warning", text, transport.cure())
+    if not (Path(profile).is_file() and os.access(profile, os.R_OK)):
+        text = f"the Fast DDS profile {profile} does not exist, or cannot be read"
+        return Finding("missing", text, transport.cure())
+    text = f"Fast DDS with the profile {profile}"
+    transports = transport.ignored_transports(profile)
+    if transports:
         return Finding(
-            "warning", "Fast DDS without a profile: raw images between processes are lost or late", transport.cure()
+            "warning",
+            f"{text}, whose useBuiltinTransports is false: {transport.TRANSPORTS}={transports} has no effect",
+            f"unset {transport.TRANSPORTS}, or choose the transports in the profile",
         )
-    if not Path(profile).is_file():
-        return Finding("missing", f"the Fast DDS profile {profile} does not exist", transport.cure())
-    return Finding("ok", f"Fast DDS with the profile {profile}")
+    return Finding("ok", text)
 
 
 def check_shared_memory() -> Finding:
@@ -182,10 +196,34 @@ def check_domain() -> Finding:
     """Check the settings of discovery."""
     # ROS takes a variable that is empty as one that is not set.
     domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
     if not domain.isdigit() or int(domain) > 232:
         return Finding("missing", f"ROS_DOMAIN_ID={domain} is not valid", "use a number from 0 to 101")
-    return Finding("ok", f"ROS_DOMAIN_ID {domain}, discovery {reach}: the camera and the node must have the same")
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
+    # As in rcl of Jazzy: 1 makes it ignore the range, and it only warns about a range that it does not know.
+    if os.environ.get("ROS_LOCALHOST_ONLY") == "1":
+        if reach not in ("", "LOCALHOST"):
+            return Finding(
+                "warning",
+                f"ROS_LOCALHOST_ONLY=1 replaces ROS_AUTOMATIC_DISCOVERY_RANGE={reach}: nodes of other machines are not "
+                "found",
+                "unset ROS_LOCALHOST_ONLY, which is deprecated",
+            )
+        reach = "LOCALHOST (by ROS_LOCALHOST_ONLY)"
+    elif reach and reach not in RANGES:
+        return Finding(
+            "warning",
+            f"ROS_AUTOMATIC_DISCOVERY_RANGE={reach} is unknown and counts as LOCALHOST: nodes of other machines are "
+            "not found",
+            f"use one of {', '.join(RANGES)}",
+        )
+    elif reach == "OFF":
+        return Finding(
+            "warning",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE=OFF: no node finds another one, not even on this machine",
+            "set it to LOCALHOST or SUBNET, for the camera and for the node",
+        )
+    text = f"ROS_DOMAIN_ID {domain}, discovery {reach or 'SUBNET'}: the camera and the node must have the same"
+    return Finding("ok", text)
 
 
 def check_security() -> Finding:

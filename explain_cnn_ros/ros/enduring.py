@@ -13,6 +13,7 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from explain_cnn_ros.ros.cooldown import Cooldown
 from explain_cnn_ros.ros.signals import interrupted
 
 #: Pause after a failure, in seconds, so that failures without end do not fill a CPU and a disk.
@@ -34,6 +35,7 @@ class EnduringExecutor(SingleThreadedExecutor):
     def __init__(self, node: Node) -> None:
         super().__init__(context=node.context)
         self._node = node
+        self._logged = Cooldown()
         self.add_node(node)
 
     def spin(self) -> None:
@@ -75,10 +77,8 @@ class EnduringExecutor(SingleThreadedExecutor):
             raise KeyboardInterrupt from error
         if not self._node.context.ok():
             return
-        self._node.get_logger().error(
-            f"{what} failed: {type(error).__name__}: {error}; the node continues",
-            throttle_duration_sec=LOG_PERIOD,
-        )
+        if self._logged.begin_if_over(LOG_PERIOD):
+            self._node.get_logger().error(f"{what} failed: {type(error).__name__}: {error}; the node continues")
         time.sleep(PAUSE)
 
 

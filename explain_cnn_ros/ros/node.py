@@ -64,7 +64,7 @@ Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
 def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
-    """Log exceptions of a transition's callback, which rclpy would ignore silently.
+    """Log and report exceptions of a transition's callback, which rclpy would ignore silently.
 
     Args:
         name: Name of the transition in the log.
@@ -77,7 +77,8 @@ def guarded(name: str, on_exception: TransitionCallbackReturn) -> Callable[[Tran
             try:
                 return callback(self, state)
             except Exception as error:
-                self.get_logger().error(f"{name} failed: {error}")
+                self._failure = f"{name} failed: {error}"
+                self.get_logger().error(self._failure)
                 return on_exception
 
         return run
@@ -102,6 +103,8 @@ class ExplainNode(LifecycleNode):
         self._cooldown = Cooldown(lambda: self.get_clock().now().nanoseconds)
         self._summary = ""  # of the last explanation
         self._refusal = ""  # of the last refused box
+        self._failure = ""  # of a transition, until the node is configured or activated again
+        self._rejection_logged, self._failure_logged = Cooldown(), Cooldown()
         self._stand_ins: set[tuple[str, str]] = set()
         self._outputs = Outputs(self, lambda: self.active, self._on_failed)
         self._source = ImageSource(
@@ -157,10 +160,12 @@ class ExplainNode(LifecycleNode):
         try:
             self._announce(self._worker.classifier)
             self.parameters.check = self._worker.check
-            return super().on_configure(state)
+            result = super().on_configure(state)
         except Exception:
             self.close()
             raise
+        self._failure = ""
+        return result
 
     def _announce(self, classifier: PersonClassifier) -> None:
         message = model_message(classifier)
@@ -179,7 +184,9 @@ class ExplainNode(LifecycleNode):
         if self._worker is not None:
             self._worker.resume()
         self._watching.reset()
-        return super().on_activate(state)
+        result = super().on_activate(state)
+        self._failure = ""
+        return result
 
     @guarded("deactivating", TransitionCallbackReturn.ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -293,10 +300,9 @@ class ExplainNode(LifecycleNode):
         self.statistics.count(REJECTED + error.reason)
         counts = self.statistics.counts
         summary = ", ".join(f"{k.removeprefix(REJECTED)} {n}" for k, n in sorted(counts.items()) if REJECTED in k)
-        self.get_logger().warning(
-            f"frame rejected: {error} ({counts['rejected']} rejected in total: {summary})",
-            throttle_duration_sec=LOG_PERIOD,
-        )
+        if self._rejection_logged.begin_if_over(LOG_PERIOD):
+            total = f"{counts['rejected']} rejected in total: {summary}"
+            self.get_logger().warning(f"frame rejected: {error} ({total})")
 
     def _on_refused(self, reasons: Sequence[str]) -> None:
         for reason in reasons:
@@ -306,7 +312,8 @@ class ExplainNode(LifecycleNode):
     def _on_failed(self, reason: str) -> None:
         self.statistics.add("failed")
         failures = self.statistics.counts["failed"]
-        self.get_logger().error(f"{reason} ({failures} failures in total)", throttle_duration_sec=LOG_PERIOD)
+        if self._failure_logged.begin_if_over(LOG_PERIOD):
+            self.get_logger().error(f"{reason} ({failures} failures in total)")
 
     def _on_explained(self, explanation: Explanation, frame: ClassifiedFrame, trigger: str) -> msg.Explanation | None:
         metric, info = self.parameters.current.overlay_metric, self._source.camera_info(frame.header)
@@ -345,6 +352,8 @@ class ExplainNode(LifecycleNode):
         """Enable or disable classification without a change of the state."""
         if request.data != self._enabled:
             self._detections.reset()  # while it is disabled, nothing is matched
+        if request.data and not self._enabled:
+            self._source.receive_again()
         self._enabled = request.data
         response.success = True
         response.message = (
@@ -432,6 +441,7 @@ class ExplainNode(LifecycleNode):
                 self._worker,
                 self._summary,
                 problems,
+                self._failure,
             )
         )
 

@@ -280,14 +280,16 @@ def several_cameras(topic: str, frame_ids: Sequence[str], publishers: Sequence[s
 
     Args:
         topic: Name of the image topic.
-        frame_ids: The frame_ids of recent images.
+        frame_ids: The frame_ids of recent images; a single one if all cameras have the same.
         publishers: Names of the nodes that publish the topic.
     """
+    named = ", ".join(map(quoted, sorted(frame_ids)))
+    which = f"with the frame_ids {named}" if len(frame_ids) > 1 else f"of several publishers with the frame_id {named}"
     return Problem(
         IMAGES,
         "several cameras",
-        f"images with the frame_ids {', '.join(map(quoted, sorted(frame_ids)))} arrive in turn on {topic}, from "
-        f"{', '.join(sorted(publishers))}: remap the topic of all cameras except one",
+        f"images {which} arrive in turn on {topic}, from {', '.join(sorted(publishers))}: remap the topic of all "
+        "cameras except one",
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
 import sys
 import time
@@ -33,7 +32,8 @@ from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.draw.overlay import draw_overlay
 from explain_cnn_ros.draw.sheets import sheets
 from explain_cnn_ros.explain.explanation import Explanation
-from explain_cnn_ros.files import replace_text, visible
+from explain_cnn_ros.files import replace_text, replacing, visible
+from explain_cnn_ros.ros.cooldown import Cooldown
 from explain_cnn_ros.ros.frame_cache import MIB, FrameCache, Key, key_of, remember
 from explain_cnn_ros.ros.messages import explanation_from, region_from
 from explain_cnn_ros.ros.playback.arguments import split_arguments
@@ -52,6 +52,9 @@ DECISIONS = 1000
 
 #: Time in which the image of an explanation may still arrive, in seconds.
 PATIENCE = 2.0
+
+#: Minimum time between two log messages about decisions that were not written, in seconds.
+LOG_PERIOD = 5.0
 
 COLUMNS = ("stamp", "person", "probability", "threshold", "low_confidence", "regions", "inference_seconds")
 
@@ -116,6 +119,7 @@ class Recorder(Node):
         self._decisions: OrderedDict[Key, msg.Classification] = OrderedDict()
         self._undrawn: list[Undrawn] = []
         self._rows = csv.writer(self._table)
+        self._not_written = Cooldown()
         if self._table.tell() == 0:
             self._rows.writerow(COLUMNS)
         compressed = image_topic.endswith("/compressed")
@@ -147,7 +151,8 @@ class Recorder(Node):
             )
             self._table.flush()
         except OSError as error:
-            self.get_logger().error(f"the decision was not written: {error}", throttle_duration_sec=5.0)
+            if self._not_written.begin_if_over(LOG_PERIOD):
+                self.get_logger().error(f"the decision was not written: {error}")
 
     def _on_explanation(self, message: msg.Explanation) -> None:
         name = f"{self.explanations:03d}"
@@ -199,8 +204,12 @@ class Recorder(Node):
 
     def destroy_node(self) -> None:
         """Close the table, and destroy the node."""
-        self._table.close()
-        super().destroy_node()
+        try:
+            self._table.close()  # writes the rows that a full disk has refused
+        except OSError as error:
+            self.get_logger().error(f"the last decisions were not written: {error}")
+        finally:
+            super().destroy_node()
 
 
 def stamp_text(header: Header) -> str:
@@ -225,9 +234,8 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         OSError: The file cannot be written.
     """
     _, data = cv2.imencode(".png", image[:, :, ::-1])
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data.tobytes())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data.tobytes())
 
 
 def mebibytes(text: str) -> int:

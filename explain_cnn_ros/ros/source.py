@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -20,7 +21,7 @@ from explain_cnn_ros.ros.offers import offered, profile
 from explain_cnn_ros.ros.parameters import NodeParameters
 from explain_cnn_ros.ros.problems import COMPRESSED, IMAGES, RAW, Problem, WatchedTopic
 from explain_cnn_ros.ros.statistics import Statistics
-from explain_cnn_ros.ros.transport import cure, profile_in_force
+from explain_cnn_ros.ros.transport import loss_hint
 from explain_cnn_ros.scan.decider import DETECTIONS
 
 #: Seconds without an image after which a problem is reported.
@@ -32,8 +33,14 @@ LOST_MAX = 0.05
 #: Number of images that wait to be taken, and the same if each of them may have detections.
 DEPTH, DEPTH_WITH_DETECTIONS = 1, 10
 
-#: Number of changes of the frame_id within TURNS_TIME seconds that two cameras on one topic cause.
+#: Number of changes from one camera to the other within TURNS_TIME seconds that two cameras on one topic cause.
 TURNS, TURNS_TIME = 3, 10.0
+
+#: Step back of the stamps that shows another camera, or a recording that begins again, in nanoseconds.
+STEP_BACK = 500_000_000
+
+#: Type of calibrations, and the number of them that wait to be taken.
+CALIBRATION, CALIBRATION_DEPTH = "sensor_msgs/msg/CameraInfo", 5
 
 #: Number of calibrations that are stored, for images whose explanation is under way.
 CALIBRATIONS = 100
@@ -80,14 +87,25 @@ class ImageSource:
         self._calibrations: OrderedDict[int, CameraInfo] = OrderedDict()
         self._heard = steady_seconds()
         self._newest: Header | None = None  # of the newest image since `reset`
+        self._number: int | None = None  # of this image among those of its publisher, if the middleware counts them
         self._turns: deque[tuple[float, str]] = deque(maxlen=TURNS)
-        self._info = node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
+        # Best effort and volatile: until the publishers are known, this receives from every publisher.
+        self._calibration_offer = ("best_effort", False)
+        self._info = self._subscribe_calibration()
 
     def reset(self) -> None:
-        """Count the time without an image from now, and forget the images before."""
+        """Count the time without an image from now, and forget the images before. A latched image arrives again."""
         self._heard = steady_seconds()
-        self._newest = None
+        self._newest = self._number = None
         self._turns.clear()
+        self.receive_again()
+
+    def receive_again(self) -> None:
+        """Let an image that is latched arrive again, because it may not have been wanted when it arrived."""
+        if self._subscription is not None and self._latched:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+            self.reliability, self._latched = "", False
 
     @property
     def active(self) -> bool:
@@ -121,6 +139,7 @@ class ImageSource:
 
     def watch(self) -> None:
         """Subscribe if that is possible, and anew if the publishers have changed. Call this from time to time."""
+        self._watch_calibration()
         if not self.active:
             return
         reliability, latched = self._wanted()
@@ -159,6 +178,19 @@ class ImageSource:
             + (", with the image that its publisher has latched" if latched else "")
         )
 
+    def _watch_calibration(self) -> None:
+        """Subscribe to the calibration anew if its publishers offer another QoS, for instance because they latch it."""
+        publishers = self._node.get_publishers_info_by_topic(self._info.topic_name)
+        fitting = [p for p in publishers if p.topic_type == CALIBRATION]
+        if fitting and (offer := offered(fitting)) != self._calibration_offer:
+            self._calibration_offer = offer
+            self._node.destroy_subscription(self._info)
+            self._info = self._subscribe_calibration()
+
+    def _subscribe_calibration(self) -> Subscription:
+        qos = profile(CALIBRATION_DEPTH, *self._calibration_offer)
+        return self._node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos)
+
     # Problems.
 
     def problems(self) -> list[Problem]:
@@ -186,8 +218,8 @@ class ImageSource:
         lost = self._statistics.lost
         if lost <= LOST_MAX:
             return None
-        text = f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {self._loss_hint()}"
-        return Problem(IMAGES, "lost", text)
+        hint = loss_hint(rclpy.get_rmw_implementation_identifier(), self.reliability)
+        return Problem(IMAGES, "lost", f"{lost:.0%} of the frames on {self.topic} are lost on the way here; {hint}")
 
     def _stamps(self) -> Problem | None:
         age, clock = self._statistics.percentile("received", 0.5), self._node.get_clock()
@@ -202,9 +234,10 @@ class ImageSource:
         turns = [frame_id for heard, frame_id in self._turns if steady_seconds() - heard < TURNS_TIME]
         if len(turns) < TURNS:
             return None
-        return problems.several_cameras(
-            self.topic, sorted(set(turns)), sorted({problems.node_name(p) for p in self._fitting_publishers()})
-        )
+        publishers, frame_ids = self._fitting_publishers(), sorted(set(turns))
+        if len(frame_ids) == 1 and len(publishers) < 2:  # a recording in a loop
+            return None
+        return problems.several_cameras(self.topic, frame_ids, sorted({problems.node_name(p) for p in publishers}))
 
     def calibration_problem(self, decided: Header | None = None, size: tuple[int, int] = (0, 0)) -> Problem | None:
         """Return the reason why the newest image has no calibration for markers, or None.
@@ -221,25 +254,34 @@ class ImageSource:
         calibrated = {info.header.frame_id: is_calibrated(info) for info in self._calibrations.values()}
         return problems.calibration(self._info.topic_name, self.topic, self._newest.frame_id, calibrated)
 
-    def _loss_hint(self) -> str:
-        if not profile_in_force():
-            return cure()
-        if self.reliability == "best_effort":
-            return "the machine may be too busy; use a reliable publisher, which loses none (parameter reliability)"
-        return "the machine may be too busy, or the camera's process may lack the Fast DDS profile"
-
     # Messages.
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self._heard = steady_seconds()
         if not self.active:
             return
-        if self._newest is not None and self._newest.frame_id != message.header.frame_id:
+        number = info.get("publication_sequence_number")
+        if self._is_of_another_camera(message.header, number):
             self._turns.append((self._heard, message.header.frame_id))
-        self._newest = message.header
+        self._newest, self._number = message.header, number
         self._statistics.add("received", self._age(message.header))
         self._statistics.stamp(nanoseconds(message.header))
         self._received(message)
+
+    def _is_of_another_camera(self, header: Header, number: int | None) -> bool:
+        """Return whether an image cannot follow the newest one of the same camera.
+
+        Args:
+            header: Header of the image.
+            number: Number of the image among those of its publisher; None if it is not known.
+        """
+        if self._newest is None:
+            return False
+        if header.frame_id != self._newest.frame_id:
+            return True
+        if number is not None and self._number is not None:
+            return number <= self._number
+        return nanoseconds(header) < nanoseconds(self._newest) - STEP_BACK
 
     def _age(self, header: Header) -> float:
         """Return the time since the stamp by the node's clock, in seconds."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import explain_cnn_ros
 from explain_cnn_ros.ros.cooldown import Cooldown
 
 
@@ -34,3 +37,23 @@ def test_it_can_be_forgotten() -> None:
     assert not cooldown.over(3.0)
     cooldown.reset()
     assert cooldown.over(3.0)
+
+
+def test_events_are_throttled() -> None:
+    now = [7 * 10**9]
+    cooldown = Cooldown(lambda: now[0])
+    happened = []
+    for _ in range(7):
+        happened.append(cooldown.begin_if_over(2.0))
+        now[0] += 10**9
+    assert happened == [True, False] * 3 + [True]
+
+
+def test_the_clock_of_the_log_is_never_set() -> None:
+    """rclpy throttles by the system's clock: after it was set back by hours, nothing is logged for hours."""
+    cooldown = Cooldown()
+    assert cooldown.begin_if_over(3600.0)
+    assert not cooldown.begin_if_over(3600.0)
+    assert cooldown.begin_if_over(0.0)
+    sources = [path for path in Path(explain_cnn_ros.__file__).parent.rglob("*.py") if path.name != "cooldown.py"]
+    assert not [path.name for path in sources if "throttle_duration_sec" in path.read_text(encoding="utf-8")]

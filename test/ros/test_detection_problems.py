@@ -22,7 +22,7 @@ from explain_cnn_ros.ros.detection_problems import (
 from explain_cnn_ros.ros.problems import IMAGES, Problem
 
 ABOUT = WatchedDetections("/detections", "/image", (VISION, OWN, ROI), (), {})
-MATCHING = Matching(True, 1.0, 0.0, False, 5 * 10**9, 8 * 10**9)
+MATCHING = Matching(True, 1.0, 0.0, False, 5_000_001_000, 8_000_000_123)
 
 
 def publishers(*types: str) -> list[Any]:
@@ -79,7 +79,7 @@ def test_types() -> None:
         ({"stamp": 0}, "the stamps on /detections are 0: let the detector copy the header"),
         ({"lateness": 1.44}, "arrive 1.4 s after their images, which wait for 1 s: raise the parameter "),
         ({"lateness": 1.44, "no_memory": True}, "the images need too much memory"),
-        ({}, "the newest detections have 5.000, the newest image on /image has 8.000"),
+        ({}, "the newest detections have 5.000001000, the newest image on /image has 8.000000123"),
     ],
 )
 def test_no_match(changes: dict[str, Any], cause: str) -> None:

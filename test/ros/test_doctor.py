@@ -61,6 +61,79 @@ def test_the_middlewares_profile(monkeypatch, tmp_path: Path, there: bool, level
     assert "config/fastdds.xml" in doctor.check_middleware().cure
 
 
+@pytest.mark.parametrize(("distribution", "level"), [("jazzy", "warning"), ("kilted", "ok"), ("rolling", "ok")])
+def test_a_profile_that_fast_dds_2_does_not_load(monkeypatch, tmp_path: Path, distribution: str, level: str) -> None:
+    (tmp_path / "profile.xml").write_text("<dds/>")
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "")
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(tmp_path / "profile.xml"))
+    finding = doctor.check_middleware()
+    assert finding.level == level
+    if level != "ok":
+        assert "Fast DDS of ROS 2 Jazzy does not know FASTDDS_DEFAULT_PROFILES_FILE" in finding.text
+        assert finding.cure.startswith("set FASTRTPS_DEFAULT_PROFILES_FILE=")
+
+
+BUILTIN = "<dds><participant><useBuiltinTransports>{}</useBuiltinTransports></participant></dds>"
+SHIPPED = (Path(__file__).parents[2] / "config/fastdds.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "transports", "level"),
+    [
+        (SHIPPED, "LARGE_DATA", "warning"),
+        (SHIPPED, "", "ok"),
+        (BUILTIN.format("\n false "), "UDPv4", "warning"),
+        (BUILTIN.format("true"), "UDPv4", "ok"),
+        (f"<!-- {BUILTIN.format('false')}\n--><dds/>", "UDPv4", "ok"),
+    ],
+)
+def test_transports_that_the_profile_replaces(
+    monkeypatch, tmp_path: Path, content: str, transports: str, level: str
+) -> None:
+    (tmp_path / "profile.xml").write_text(content)
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(tmp_path / "profile.xml"))
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", transports)
+    finding = doctor.check_middleware()
+    assert finding.level == level
+    assert (f"FASTDDS_BUILTIN_TRANSPORTS={transports} has no effect" in finding.text) == (level == "warning")
+
+
+@pytest.mark.parametrize("name", ["rmw_cyclonedds_cpp", "rmw_zenoh_cpp"])
+def test_another_middleware_needs_no_profile(monkeypatch, name: str) -> None:
+    monkeypatch.setenv("RMW_IMPLEMENTATION", name)
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/nowhere")
+    finding = doctor.check_middleware()
+    assert (finding.level, finding.cure) == ("ok", "")
+    assert name in finding.text
+
+
+@pytest.mark.parametrize(
+    ("reach", "local", "level", "text"),
+    [
+        ("", "", "ok", "discovery SUBNET"),
+        ("SUBNET", "0", "ok", "discovery SUBNET"),
+        ("LOCALHOST", "", "ok", "discovery LOCALHOST"),
+        ("SYSTEM_DEFAULT", "", "ok", "discovery SYSTEM_DEFAULT"),
+        ("", "1", "ok", "discovery LOCALHOST (by ROS_LOCALHOST_ONLY)"),
+        ("LOCALHOST", "1", "ok", "discovery LOCALHOST"),
+        ("SUBNET", "1", "warning", "ROS_LOCALHOST_ONLY=1 replaces ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET"),
+        ("subnet", "", "warning", "ROS_AUTOMATIC_DISCOVERY_RANGE=subnet is unknown and counts as LOCALHOST"),
+        ("OFF", "", "warning", "ROS_AUTOMATIC_DISCOVERY_RANGE=OFF: no node finds another one"),
+    ],
+)
+def test_the_range_of_the_discovery(monkeypatch, reach: str, local: str, level: str, text: str) -> None:
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", reach)
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", local)
+    finding = doctor.check_domain()
+    assert finding.level == level
+    assert text in finding.text
+    assert bool(finding.cure) == (level == "warning")
+
+
 @pytest.mark.parametrize(
     ("domain", "level"), [("0", "ok"), ("", "ok"), ("101", "ok"), ("many", "missing"), ("999", "missing")]
 )

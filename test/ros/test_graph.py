@@ -82,6 +82,24 @@ def test_cameras_without_a_node(graph: Any, raw_image: Any) -> None:
     assert "/still" in texts["latched"].text and texts["latched"].note
 
 
+def test_cameras_of_one_frame_id(graph: Any, raw_image: Any) -> None:
+    """Two of them share a topic, and their stamps rise. A third one begins again and again."""
+    partner, picture = graph, np.full((9, 6, 3), 127, np.uint8)
+    shared = [partner.node.create_publisher(Image, "/shared", 10) for _ in range(2)]
+    looping = partner.node.create_publisher(Image, "/looping", 10)
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        now = int(partner.node.get_clock().now().nanoseconds / 1e9)
+        shared[count % 2].publish(raw_image(picture, now))
+        looping.publish(raw_image(picture, now - (count % 2)))
+        count += 1
+
+    texts = [problem.text for problem in found(partner, tick) if problem.kind == "several cameras"]
+    assert texts == [problems.several_cameras("/shared", ["camera"], ["partner"]).text]
+
+
 def test_nodes_and_what_they_report(graph: Any) -> None:
     """One reports a problem, and two of one name report nothing."""
     partner = graph

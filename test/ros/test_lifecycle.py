@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
 from explain_cnn_ros.msg import Classification, Explanation
 from explain_cnn_ros.ros.node import DEACTIVATED
@@ -94,10 +96,30 @@ def resident_mb(pid: int) -> float:
     return int(fields["RssAnon"].split()[0]) / 1000
 
 
+def classification_status(graph: Any) -> Any:
+    """Return the status of the classification in the next report."""
+    reports = graph.collect(DiagnosticArray, "/diagnostics")
+    graph.wait_for(lambda: reports, "a report")
+    return reports[-1].status[1]
+
+
+def status_once(graph: Any) -> int:
+    """Return the exit status of the command that shows one screen."""
+    process = graph.start("--once", module="explain_cnn_ros.ros.status")
+    graph.wait_for(lambda: process.poll() is not None, "a screen")
+    return int(process.returncode)
+
+
 def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
+    """It reports an error until it is configured."""
     process = graph.start_node(weights=str(tmp_path / "none.safetensors"))
     assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     graph.wait_for(lambda: "configuring failed: no weights at" in graph.log, "the reason in the log")
+    status = classification_status(graph)
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith("configuring failed: no weights at ")
+    assert status.message.endswith("; the node is unconfigured: remove the cause, and repeat the transition")
+    assert status_once(graph) == 1
     answer = graph.call(Explain, "/explain_node/explain", Explain.Request())
     assert "not active" in answer.message
     assert process.poll() is None
@@ -106,7 +128,11 @@ def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
     from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
 
     (tmp_path / "none.safetensors").symlink_to(DEFAULT_WEIGHTS)
-    assert change(graph, *UP)
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    status = classification_status(graph)
+    assert (status.level, status.message) == (DiagnosticStatus.OK, "the node is inactive")
+    assert status_once(graph) == 0
+    assert change(graph, Transition.TRANSITION_ACTIVATE)
     assert state(graph) == State.PRIMARY_STATE_ACTIVE
 
 
@@ -202,6 +228,40 @@ def test_nothing_is_published_after_deactivation(shared_graph, raw_image, pictur
     assert {m.header.stamp.sec for m in decisions} == {1, 3}
     assert [m.header.stamp.sec for m in explanations] == [3]
     assert [m.header.stamp.sec for m in overlays] == [3]
+    assert change(shared_graph, *DOWN)
+
+
+def test_a_latched_image_is_decided_when_the_node_wants_images_again(shared_graph, raw_image, picture):
+    """It was published once, while the node was inactive or disabled; and a new network decides it again."""
+    decisions = shared_graph.collect(Classification, "/explain_node/classification")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    camera = shared_graph.node.create_publisher(Image, "/image", latched)
+    camera.publish(raw_image(picture(120, 100), stamp=50))
+
+    def stamps() -> list[int]:
+        return [decision.header.stamp.sec for decision in decisions]
+
+    def spin(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            shared_graph.spin()
+
+    assert change(shared_graph, *UP)
+    shared_graph.wait_for(lambda: stamps() == [50], "the image from before the activation")
+    assert change(shared_graph, Transition.TRANSITION_DEACTIVATE)
+    camera.publish(raw_image(picture(120, 100), stamp=51))
+    spin(0.5)  # the node takes it, and ignores it
+    assert change(shared_graph, Transition.TRANSITION_ACTIVATE)
+    shared_graph.wait_for(lambda: stamps() == [50, 51], "the image from before the second activation")
+    assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=False)).success
+    camera.publish(raw_image(picture(120, 100), stamp=52))
+    spin(0.5)
+    assert shared_graph.call(SetBool, "/explain_node/set_enabled", SetBool.Request(data=True)).success
+    shared_graph.wait_for(lambda: stamps() == [50, 51, 52], "the image from the time when it was disabled")
+    assert change(shared_graph, *DOWN, *UP)
+    shared_graph.wait_for(lambda: stamps() == [50, 51, 52, 52], "the decision of the new network")
+    spin(1.5)  # until after another report, which watches the publishers
+    assert stamps() == [50, 51, 52, 52], "each once"
     assert change(shared_graph, *DOWN)
 
 

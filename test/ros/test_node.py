@@ -535,6 +535,28 @@ def test_boxes_for_viewers_and_the_cameras_calibration(shared_graph, raw_image, 
     shared_graph.set_parameters("/explain_node", overlay_metric=NodeParameters().overlay_metric)
 
 
+def test_a_calibration_that_was_latched_before(shared_graph, raw_image, frame):
+    """It is published once, when the node cannot know the publisher yet."""
+    arrays = shared_graph.collect(MarkerArray, "/explain_node/markers")
+    infos = shared_graph.collect(CameraInfo, "/explain_node/camera_info")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    calibration = CameraInfo(
+        width=320, height=240, p=[300.0, 0.0, 160.0, 0.0, 0.0, 310.0, 120.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    )
+    message = raw_image(frame, frame_id="latching camera")
+    calibration.header.frame_id = message.header.frame_id
+    shared_graph.node.create_publisher(CameraInfo, "/camera_info", latched).publish(calibration)
+
+    def drawn() -> bool:
+        answer = shared_graph.call(Explain, "/explain_node/explain", Explain.Request(image=message))
+        assert answer.success, answer.message
+        return bool(arrays and infos)
+
+    shared_graph.collect(Image, "/explain_node/overlay")
+    shared_graph.wait_for(drawn, "markers and the calibration")
+    assert infos[-1].p.tolist() == calibration.p.tolist()
+
+
 def test_boxes_do_not_stay_on_later_frames(shared_graph, raw_image, frame):
     """An explanation is followed by one empty annotation, with the next decided frame."""
     outlines = shared_graph.collect(ImageMarker, "/explain_node/annotations")

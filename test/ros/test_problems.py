@@ -149,6 +149,8 @@ def test_the_node_in_the_graph() -> None:
     assert other is not None and other.part == "recordings" and "stays 0, and nothing ends; play" in other.text
     mixed = problems.several_cameras("/image", ["left", "right"], ["one", "two"])
     assert "'left', 'right' arrive in turn on /image, from one, two" in mixed.text
+    alike = problems.several_cameras("/image", ["camera"], ["two", "one"])
+    assert "of several publishers with the frame_id 'camera' arrive in turn on /image, from one, two" in alike.text
 
 
 def test_problems_are_logged_at_once_and_repeated_after_a_while() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import functools
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from explain_cnn_ros.bags.image_messages import to_rgb
 from explain_cnn_ros.msg import Classification, LayerRanking, Region
 from explain_cnn_ros.ros.frame_cache import FrameCache, remember
 from explain_cnn_ros.ros.messages import explanation_message
-from explain_cnn_ros.ros.recorder import Recorder, main
+from explain_cnn_ros.ros.recorder import Recorder, main, write_png
 from explain_cnn_ros.srv import Explain
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
@@ -221,6 +222,33 @@ def test_invalid_messages_are_logged(recording, picture, raw_image):
     recording.said.clear()
     assert "003_overlay.png" in recording.explain(image)
     assert not recording.said
+
+
+def test_a_full_disk(recording, picture, raw_image):
+    """Rows that could not be written stay in the memory of the file, which fails again when it is closed."""
+    recorder = recording.recorder
+    recorder._table.close()
+    with Path("/dev/full").open("w", newline="") as table:
+        recorder._table, recorder._rows = table, csv.writer(table)
+        recording.decide(raw_image(picture(32, 64)))
+        recorder.destroy_node()
+        assert table.closed
+    assert [text.split(":")[0] for text in recording.said] == [
+        "the decision was not written",
+        "the last decisions were not written",
+    ]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def fail(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_png(tmp_path / "000_overlay.png", np.zeros((4, 4, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_recording_in_a_folder_continues_the_first(tmp_path, domain, thin_classifier, picture, raw_image):

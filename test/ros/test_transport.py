@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from explain_cnn_ros.msg import Classification
+from explain_cnn_ros.ros.transport import VARIABLES, loss_hint
 
 ROOT = Path(__file__).parents[2]
 PROFILE = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config/fastdds.xml")}
@@ -149,3 +150,29 @@ def test_loss_without_the_profile_is_reported_with_the_remedy(graph: Any, raw_im
     problem = check_loss(graph, raw_image, "reliable")
     assert "config/fastdds.xml" in problem
     graph.wait_for(lambda: "are lost on the way here" in graph.log, "the same in the log")
+
+
+@pytest.mark.parametrize("middleware", ["rmw_cyclonedds_cpp", "rmw_zenoh_cpp"])
+@pytest.mark.parametrize("profile", ["", "profile.xml"])
+def test_another_middleware_needs_no_profile_of_fast_dds(
+    monkeypatch: pytest.MonkeyPatch, middleware: str, profile: str
+) -> None:
+    monkeypatch.setenv(VARIABLES[0], profile)
+    for hint in (loss_hint(middleware, "reliable"), loss_hint(middleware, "best_effort")):
+        assert "net.core.rmem_max" in hint
+        assert middleware in hint
+        assert "Fast DDS" not in hint
+        assert not any(name in hint for name in VARIABLES)
+
+
+@pytest.mark.parametrize(("distribution", "name"), [("jazzy", VARIABLES[0]), ("kilted", VARIABLES[1])])
+def test_the_variable_that_the_distribution_knows(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, name: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    assert loss_hint("rmw_fastrtps_cpp", "reliable").startswith(f"set {name}=")
+    monkeypatch.setenv(name, "profile.xml")
+    assert "the camera's process may lack the Fast DDS profile" in loss_hint("rmw_fastrtps_cpp", "reliable")
+    assert "use a reliable publisher" in loss_hint("rmw_fastrtps_cpp", "best_effort")

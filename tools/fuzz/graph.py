@@ -121,7 +121,7 @@ def _read_stream(data: bytes, folder: Path) -> str:
         outcome = ""
         if kind in (_IMAGE, _COMPRESSED):
             images.append(message)
-            source._on_image(message)
+            source._on_image(message, {})
         elif kind == _CALIBRATION:
             source._on_camera_info(message)
         else:
