@@ -68,8 +68,11 @@ def analyse_again(
         KeyboardInterrupt: The analysis was interrupted; calling this again continues it.
     """
     try:
+        settings = AnalysisSettings.from_dict(manifest["settings"])
         settings = dataclasses.replace(
-            AnalysisSettings.from_dict(manifest["settings"]),
+            settings,
+            # Nothing is explained, and a training may have changed the names of the classes.
+            explain=dataclasses.replace(settings.explain, target=""),
             explain_wrong=False,
             explain_every=0,
             explain_all=False,
