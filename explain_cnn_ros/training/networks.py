@@ -293,6 +293,11 @@ def enlarged(network: Network, small: Network) -> None:
         network.load_state_dict(small.state_dict())
 
 
+def is_finite(network: nn.Module) -> bool:
+    """Return whether all values of a network are finite, which those of a diverged training are not."""
+    return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+
+
 def shipped(network: Network) -> Network:
     """Return the network as a weights file in half precision holds it, in float32.
 

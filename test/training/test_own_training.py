@@ -227,6 +227,20 @@ def test_more_classes_have_no_order_of_a_training():
         networks.as_background_and_person(own.network, own.info)
 
 
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_hard_negatives_of_a_checkpoint_stay_on_the_host(tmp_path):
+    """The device has no values. Its tensors cannot become arrays, like those of a GPU."""
+    settings = settings_of("--architecture", "vgg11", "--hidden", "8", "--small-steps", "0")
+    made = Trainer(no_images(), settings, tmp_path, CPU)
+    made.data.images.hard = [np.full((128, 64, 3), 7, np.uint8)]
+    made.step = 5
+    made.save()
+    continued = Trainer(no_images(), settings, tmp_path, torch.device("meta"))
+    assert continued.resume()
+    assert continued.step == 5
+    np.testing.assert_array_equal(continued.data.images.hard, made.data.images.hard)
+
+
 def test_a_vgg_of_this_package_keeps_its_proposer(data, tmp_path, capsys):
     source = tmp_path / "source"
     own = ["--architecture", "vgg11", "--hidden", "8", "--proposer-steps", "2", "--proposer-width", "4"]

@@ -286,6 +286,28 @@ def test_frames_with_running_numbers_are_trained(data, tmp_path):
     assert train.main(["--inria", str(inria), "--output", str(tmp_path / "run"), *TINY, *few]) == 0
 
 
+@pytest.mark.parametrize("what", ["the loss", "a weight"])
+def test_a_training_that_diverges_ends(data, tmp_path, monkeypatch, capsys, what):
+    """The last checkpoint stays, and no weights are written."""
+    original = trainer.Trainer._train_step
+
+    def diverges(self, classifier, step, batch):
+        if step == 3 and what == "the loss":
+            monkeypatch.setattr(self, "_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+        result = original(self, classifier, step, batch)
+        if step == 3:
+            next(self.network.parameters()).data[0] = float("inf")
+        return result
+
+    monkeypatch.setattr(trainer.Trainer, "_train_step", diverges)
+    assert train.main(arguments(data, tmp_path)) == 1
+    assert f"train: {what} is not finite at step 4: the training diverged. Begin anew" in capsys.readouterr().err
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 2
+    assert all(bool(torch.isfinite(value).all()) for value in checkpoint["network"].values())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err
