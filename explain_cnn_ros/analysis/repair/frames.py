@@ -49,7 +49,7 @@ def count(windows: Sequence[LabelledWindow], starts: dict[str, int]) -> FrameCou
 
 
 def analyse_again(
-    manifest: dict[str, Any], weights: Path, output: Path, device: str, progress: ProgressReporter
+    manifest: dict[str, Any], weights: Path, target: str, output: Path, device: str, progress: ProgressReporter
 ) -> list[LabelledWindow]:
     """Analyse the inputs of an analysis with other weights, and return the labelled windows.
 
@@ -59,6 +59,7 @@ def analyse_again(
     Args:
         manifest: Manifest of the first analysis.
         weights: The weights.
+        target: Name of the class of these weights that explanations are about; "" for the person.
         output: Folder of the second analysis.
         device: Device of the network.
         progress: Is notified of the progress.
@@ -71,8 +72,7 @@ def analyse_again(
         settings = AnalysisSettings.from_dict(manifest["settings"])
         settings = dataclasses.replace(
             settings,
-            # Nothing is explained, and a training may have changed the names of the classes.
-            explain=dataclasses.replace(settings.explain, target=""),
+            explain=dataclasses.replace(settings.explain, target=target),
             explain_wrong=False,
             explain_every=0,
             explain_all=False,

@@ -106,6 +106,9 @@ def test_a_network_with_other_names_or_another_order_of_two_classes_is_trained(
     assert {one["before"] >= 0.5 for one in found["cures"][0]["windows"]} == {classes[0] == "person"}
     trained = PersonClassifier.load(tmp_path / "repaired/training.safetensors", "cpu")
     assert (trained.info.classes, trained.info.person) == (("background", "person"), ("person",))
+    # Explanations are about the same class, whose name has changed.
+    again = json.loads((tmp_path / "repaired/analysis_after_training" / MANIFEST).read_text())
+    assert again["target"] == ("person" if classes[0] == "person" else "background")
     # The network learned from the frames in the shape in which it judged them.
     written = sorted((tmp_path / "repaired/windows/person").iterdir())[0]
     jpeg = np.frombuffer(studio.jpeg(int(written.name.split("-")[1])), np.uint8)
