@@ -28,10 +28,13 @@ def blended(before: PersonClassifier, trained: PersonClassifier, share: float) -
         metadata, because it was measured with other weights.
 
     Raises:
-        ValueError: The networks have different parameters.
+        ValueError: The networks have different classes or different parameters.
     """
     if share == 1:
         return trained
+    classes = [(one.info.classes, one.info.person) for one in (before, trained)]
+    if classes[0] != classes[1]:
+        raise ValueError("only networks of the same classes can be blended: their outputs mean something else")
     old, new = before.network.state_dict(), trained.network.state_dict()
     if {name: value.shape for name, value in old.items()} != {name: value.shape for name, value in new.items()}:
         raise ValueError("only networks of the same architecture can be blended: their parameters differ")

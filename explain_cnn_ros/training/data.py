@@ -57,11 +57,12 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings, own
 
     Raises:
         FileNotFoundError: Data are missing; the message says which, and where to get them.
-        ValueError: An image cannot be read, or all held-out images of a kind are copies of training images.
+        ValueError: An image cannot be read, a window of a person has another size than those of INRIA, all images of a
+            kind are on one side of the split, or all held-out images of a kind are copies of training images.
     """
     windows = datasets.read_inria(inria)
-    persons, held_persons = datasets.split(windows.persons, settings.held_out)
-    backgrounds, held_backgrounds = datasets.split(windows.backgrounds, settings.held_out)
+    persons, held_persons = _split(windows.persons, settings.held_out, "persons")
+    backgrounds, held_backgrounds = _split(windows.backgrounds, settings.held_out, "backgrounds")
     photos: list[datasets.Photo] = []
     held_photos: list[datasets.Photo] = []
     if background is not None:
@@ -82,12 +83,16 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings, own
     joined = datasets.OwnWindows([], []) if own is None else datasets.read_own(own)
     if own is not None:
         description += f". Own windows: {len(joined.persons)} persons, {len(joined.backgrounds)} backgrounds"
-    images = TrainingImages(_read(persons, "persons"), _read(backgrounds, "backgrounds"), _read(photos, "photos"))
-    images.own_persons = _read_own(joined.persons, "own persons")
-    images.own_backgrounds = _read_own(joined.backgrounds, "own backgrounds")
+    images = TrainingImages(
+        _read_windows(persons, "persons", "windows of persons"),
+        _read(backgrounds, "backgrounds"),
+        _read(photos, "photos"),
+    )
+    images.own_persons = _read_windows(joined.persons, "own persons", "own windows")
+    images.own_backgrounds = _read_windows(joined.backgrounds, "own backgrounds", "own windows")
     return TrainingData(
         images,
-        _read(held_persons, "validation persons"),
+        _read_windows(held_persons, "validation persons", "windows of persons"),
         _read(held_backgrounds, "validation backgrounds"),
         _read(held_photos[:count], "threshold photos"),
         _read(held_photos[count:], "test photos"),
@@ -96,13 +101,32 @@ def read_data(inria: Path, background: Path | None, settings: TrainSettings, own
     )
 
 
-def _read_own(photos: Sequence[datasets.Photo], label: str) -> list[NDArray[np.uint8]]:
+def _split(
+    images: Sequence[datasets.Photo], held_out: float, kind: str
+) -> tuple[list[datasets.Photo], list[datasets.Photo]]:
+    """Split images by photo; see `datasets.split`.
+
+    Raises:
+        ValueError: All images are on one side.
+    """
+    training, held = datasets.split(images, held_out)
+    if not training or not held:
+        count, side = len({image.photo for image in images}), "held out" if held else "for the training"
+        raise ValueError(
+            f"all {len(images)} {kind} in {images[0].path.parent} are {side}, but both sides need some. The names of "
+            f"their photos decide ({count} of them), and the share that is held out is {held_out:g}: add images of "
+            "other photos, or give `train` another --held-out"
+        )
+    return training, held
+
+
+def _read_windows(photos: Sequence[datasets.Photo], label: str, called: str) -> list[NDArray[np.uint8]]:
     images = _read(photos, label) if photos else []
     width, height = datasets.PERSON_WINDOW
     for photo, image in zip(photos, images, strict=True):
         if image.shape[:2] != (height, width):
             raise ValueError(
-                f"{photo.path} has {image.shape[1]} x {image.shape[0]} pixels: own windows must have {width} x {height}"
+                f"{photo.path} has {image.shape[1]} x {image.shape[0]} pixels: {called} must have {width} x {height}"
             )
     return images
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +109,8 @@ def read_inria(root: str | Path) -> InriaWindows:
     ):
         if persons.is_dir() and backgrounds.is_dir():
             found = InriaWindows(
-                [Photo(p, "pos/" + photo_of_person(p.stem)) for p in list_images(persons)],
-                [Photo(p, "neg/" + background_photo(p.stem)) for p in list_images(backgrounds)],
+                _photos(list_images(persons), "pos", photo_of_person),
+                _photos(list_images(backgrounds), "neg", background_photo),
             )
             if found.persons and found.backgrounds:
                 return found
@@ -122,6 +122,18 @@ def read_inria(root: str | Path) -> InriaWindows:
         f"no INRIA person data under {root}: expected train/pos and train/neg, or 96X160H96/Train/pos and Train/neg "
         "of the INRIAPerson data set (Dalal & Triggs 2005, 'INRIAPerson.tar')"
     )
+
+
+def _photos(files: Sequence[Path], kind: str, photo_of: Callable[[str], str]) -> list[Photo]:
+    """Return image files with the names of their photos.
+
+    If all of several files would belong to one photo, each is a photo of its own: their names, for instance
+    `frame_0001` to `frame_0999`, are not made of a photo's name and a number.
+    """
+    names = [photo_of(path.stem) for path in files]
+    if len(files) > 1 and len(set(names)) == 1:
+        names = [path.stem for path in files]
+    return [Photo(path, f"{kind}/{name}") for path, name in zip(files, names, strict=True)]
 
 
 def read_photos(folder: str | Path) -> list[Photo]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -219,13 +221,7 @@ def with_classes(network: Network, has: ModelInfo, wanted: ModelInfo) -> Network
         has: Metadata of the network.
         wanted: Metadata with the wanted classes.
     """
-    architecture, size = has.architecture, has.input_size
-
-    def create(classes: int) -> Network:
-        if isinstance(network, VGGClassifier):
-            return VGGClassifier(architecture, size, has.hidden, classes)
-        return TorchvisionClassifier(architecture, size, classes)
-
+    create = _creator(network, has)
     created = create(len(wanted.classes))
     same = (has.classes, has.person) == (wanted.classes, wanted.person)
     new = set() if same else _head(create)
@@ -234,6 +230,45 @@ def with_classes(network: Network, has: ModelInfo, wanted: ModelInfo) -> Network
     state.update({name: value for name, value in network.state_dict().items() if name not in new})
     created.load_state_dict(state)
     return created
+
+
+def as_background_and_person(network: Network, info: ModelInfo) -> tuple[Network, ModelInfo]:
+    """Return a network of two classes with the names and the order that the networks of a training have.
+
+    If the person is the first class, the rows of the last layer are exchanged. P(person) stays the same.
+
+    Args:
+        network: The network; it is not modified.
+        info: Metadata of the network.
+
+    Returns:
+        The network, which is the same object if its rows stay, and its metadata.
+
+    Raises:
+        ValueError: The network does not have two classes.
+    """
+    if len(info.classes) != 2:
+        raise ValueError(f"the network has {len(info.classes)} classes, not two of which one is a person")
+    trained = ModelInfo()
+    renamed = dataclasses.replace(info, classes=trained.classes, person=trained.person)
+    if info.targets == trained.targets:
+        return network, renamed
+    state = network.state_dict()
+    state.update({name: state[name].flip(0) for name in _head(_creator(network, info))})
+    exchanged = copy.deepcopy(network)
+    exchanged.load_state_dict(state)
+    return exchanged, renamed
+
+
+def _creator(network: Network, info: ModelInfo) -> Callable[[int], Network]:
+    """Return a function that builds such a network for a number of classes."""
+
+    def create(classes: int) -> Network:
+        if isinstance(network, VGGClassifier):
+            return VGGClassifier(info.architecture, info.input_size, info.hidden, classes)
+        return TorchvisionClassifier(info.architecture, info.input_size, classes)
+
+    return create
 
 
 def _head(create: Callable[[int], nn.Module]) -> set[str]:
@@ -256,6 +291,11 @@ def enlarged(network: Network, small: Network) -> None:
         network.features.load_state_dict(small.features.state_dict())
     else:
         network.load_state_dict(small.state_dict())
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Return whether all values of a network are finite, which those of a diverged training are not."""
+    return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
 
 
 def shipped(network: Network) -> Network:

@@ -22,6 +22,7 @@ from explain_cnn_ros.model.proposer import PROPOSER_STRIDE, Proposer
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.augmentation import cut
 from explain_cnn_ros.training.batches import Batch, TrainingImages, make_batch, prepared
+from explain_cnn_ros.training.networks import is_finite
 from explain_cnn_ros.training.settings import TrainSettings, cosine
 
 Image = NDArray[np.uint8]
@@ -55,6 +56,9 @@ def train_proposer(
 
     Returns:
         The proposer without batch norm, with weights as a file in half precision holds them.
+
+    Raises:
+        ValueError: The training diverged. The last checkpoint stays.
     """
     own = TrainingImages(images.persons, images.backgrounds, images.photos)
     return _Training(classifier, own, settings, output).run()
@@ -92,6 +96,11 @@ class _Training:
         for end in ends:
             if end > self.step:
                 self.train(end, progress)
+                if not is_finite(self.proposer):
+                    raise ValueError(
+                        f"a weight of the proposer is not finite at step {end}: its training diverged. Give "
+                        "--proposer-steps 0 for weights without it, and train it with --add-proposer and another --seed"
+                    )
                 if end in minings:
                     rng = np.random.default_rng((self.settings.seed, end))
                     self.images.hard += self.mine(self.images.photos, rng)
@@ -171,7 +180,8 @@ class _Training:
         """Continue from the checkpoint if there is one of the same settings and images; begin anew otherwise."""
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location=self.classifier.device, weights_only=True)
+        # The hard negatives stay on the host. Network and optimiser copy theirs to the device.
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         if state["settings"] != self._own_settings:
             print(
                 f"{self.checkpoint} belongs to other settings or images: the proposer is trained anew", file=sys.stderr

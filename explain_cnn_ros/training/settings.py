@@ -82,7 +82,7 @@ class TrainSettings:
         0,
     )
     proposer_width: int = option(16, "Number of channels of the proposer's first convolution.", 1)
-    seed: int = option(0, "Seed of everything that is drawn at random.")
+    seed: int = option(0, "Seed of everything that is drawn at random.", 0, 2**63 - 1)
     architecture: str = option(
         "vgg16",
         "Network: vgg11, vgg13, vgg16 or vgg19, which are VGGs of this package and shipped without batch norm, or any "

@@ -28,7 +28,16 @@ from explain_cnn_ros.training.batches import Batch, make_batch, prepared
 from explain_cnn_ros.training.data import TrainingData
 from explain_cnn_ros.training.evaluation import accuracy, choose_threshold, probabilities, scan_maxima
 from explain_cnn_ros.training.hard_negatives import mine
-from explain_cnn_ros.training.networks import build, check, enlarged, has_offsets, low_precision, misfit, shipped
+from explain_cnn_ros.training.networks import (
+    build,
+    check,
+    enlarged,
+    has_offsets,
+    is_finite,
+    low_precision,
+    misfit,
+    shipped,
+)
 from explain_cnn_ros.training.proposer import train_proposer
 from explain_cnn_ros.training.settings import END_SETTINGS, ROUND_SETTINGS, TrainSettings
 
@@ -161,7 +170,8 @@ class Trainer:
         """
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        # The hard negatives stay on the host. Network and optimiser copy theirs to the device.
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         # Checkpoints of earlier versions lack the settings that were added later.
         requested, saved = dataclasses.asdict(self.settings), dataclasses.asdict(TrainSettings()) | state["settings"]
         # The settings of a stage may change until it begins.
@@ -190,7 +200,11 @@ class Trainer:
     # Steps.
 
     def train(self, stop: int) -> None:
-        """Train until `stop` steps are done, with an evaluation and a checkpoint from time to time."""
+        """Train until `stop` steps are done, with an evaluation and a checkpoint from time to time.
+
+        Raises:
+            ValueError: The loss or a weight is not finite. The last checkpoint stays.
+        """
         classifier = self.classifier()
         self.network.train().requires_grad_(True)
         loss_mean, right_mean = float("nan"), float("nan")
@@ -207,6 +221,8 @@ class Trainer:
             loss_mean, right_mean = _running_mean(loss_mean, loss), _running_mean(right_mean, right)
             progress.set_postfix(loss=f"{loss_mean:.4f}", right=f"{right_mean:.4f}")
             if self.step % s.checkpoint_every == 0 or self.step == stop:
+                if not is_finite(self.network):
+                    raise _diverged("a weight", self.step)
                 self.evaluate(loss_mean)
                 self.save()
                 self.network.train().requires_grad_(True)
@@ -223,10 +239,13 @@ class Trainer:
             logits, offsets = self.network.forward_with_offsets(classifier.normalise(pixels))
         target = torch.from_numpy(batch.labels).to(self.device)
         loss = self._loss(logits, offsets, target, torch.from_numpy(batch.offsets).to(self.device))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise _diverged("the loss", step + 1)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        return loss.item(), float((logits.argmax(1) == target).float().mean())
+        return value, float((logits.argmax(1) == target).float().mean())
 
     def _loss(self, logits: Tensor, offsets: Tensor, target: Tensor, true_offsets: Tensor) -> Tensor:
         """Compute the loss: cross-entropy of the classes and smooth L1 of the persons' offsets (Girshick 2015).
@@ -386,6 +405,13 @@ def _without_misfit(settings: TrainSettings) -> TrainSettings:
 def merit(figures: dict[str, float]) -> float:
     """Return the value of a round: accuracy on windows, plus accuracy on persons where alarms are at their limit."""
     return figures.get("persons_right_at_alarm_limit", 0.0) + figures["balanced_accuracy"]
+
+
+def _diverged(what: str, step: int) -> ValueError:
+    return ValueError(
+        f"{what} is not finite at step {step}: the training diverged. Begin anew in another --output, with another "
+        "--seed or, for `train`, a smaller --learning-rate"
+    )
 
 
 def _running_mean(mean: float, value: float) -> float:

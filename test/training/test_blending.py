@@ -66,3 +66,12 @@ def test_counts_are_those_of_the_trained_network(pair: list[PersonClassifier]) -
 def test_other_architectures_are_refused(pair: list[PersonClassifier], vgg11_classifier: PersonClassifier) -> None:
     with pytest.raises(ValueError, match="same architecture"):
         blended(pair[0], vgg11_classifier, 0.5)
+
+
+@pytest.mark.parametrize("change", [{"classes": ("person", "background")}, {"person": ("background",)}])
+def test_other_classes_are_refused(pair: list[PersonClassifier], change: dict[str, tuple[str, ...]]) -> None:
+    """Their parameters have the same shapes, but the outputs mean something else."""
+    before, trained = pair
+    other = PersonClassifier(before.network, dataclasses.replace(before.info, **change), "cpu")
+    with pytest.raises(ValueError, match="only networks of the same classes can be blended"):
+        blended(other, trained, 0.5)

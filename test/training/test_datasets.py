@@ -57,13 +57,25 @@ def test_both_layouts(tmp_path, layout):
     backgrounds = tmp_path / ("train/neg" if layout == "windows" else "Train/neg")
     write(persons / "crop001001a.png")
     write(persons / "crop001001b.png")
+    write(persons / "crop001002a.png")
     write(backgrounds / "00000003a_1.jpg", 64, 128)
     (backgrounds / "notes.txt").write_text("no image")
     found = read_inria(tmp_path)
-    assert [p.photo for p in found.persons] == ["pos/crop001001"] * 2
+    assert [p.photo for p in found.persons] == ["pos/crop001001"] * 2 + ["pos/crop001002"]
     # A window names its photo; a whole photo is one.
     assert [p.photo for p in found.backgrounds] == ["neg/00000003a" if layout == "windows" else "neg/00000003a_1"]
     assert found.persons[0].read()[0, 0].tolist() == [10, 20, 200]
+
+
+def test_frames_with_running_numbers_are_photos_of_their_own(tmp_path):
+    """By the rule for windows of INRIA, all of them would be windows of one photo, which no split can divide."""
+    for i in range(40):
+        write(tmp_path / f"train/neg/frame_{i:04d}.png", 64, 128)
+        write(tmp_path / f"train/pos/17{'abcdefghijklmnopqrstuvwxyz'[i % 26] * (1 + i // 26)}.png")
+    found = read_inria(tmp_path)
+    assert [p.photo for p in found.backgrounds] == [f"neg/frame_{i:04d}" for i in range(40)]
+    assert len({p.photo for p in found.persons}) == 40
+    assert all(split(part, 0.15)[1] for part in (found.persons, found.backgrounds))
 
 
 def test_missing_data_says_what_is_expected(tmp_path):

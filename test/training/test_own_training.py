@@ -204,6 +204,43 @@ def test_the_same_number_of_other_classes_has_a_new_last_layer(tmp_path):
     assert torch.equal(made.network.network.classifier[0].weight, start.network.network.classifier[0].weight)
 
 
+@pytest.mark.parametrize("classes", [("person", "forklift"), ("forklift", "person")])
+def test_two_classes_get_the_names_and_the_order_of_a_training(tmp_path, classes):
+    """The decisions stay, and a training goes on from the last layer."""
+    own = untrained(classes=classes)
+    own.network.network.classifier[3].bias.data.copy_(torch.tensor([0.3, -0.4]))
+    windows = np.random.default_rng(0).integers(0, 256, (4, 64, 32, 3)).astype(np.uint8)
+    expected = own.probability(windows)
+    network, info = networks.as_background_and_person(own.network, own.info)
+    renamed = PersonClassifier(network, info, "cpu")
+    assert (info.classes, info.person) == (("background", "person"), ("person",))
+    np.testing.assert_allclose(renamed.probability(windows), expected, rtol=1e-5)
+    np.testing.assert_array_equal(own.probability(windows), expected)
+    start = start_of(renamed, tmp_path / "own.safetensors")
+    made = Trainer(no_images(), train.default_settings("", start), tmp_path, CPU, start)
+    assert same_tensors(made.network, renamed.network)
+
+
+def test_more_classes_have_no_order_of_a_training():
+    own = untrained(classes=("background", "person", "forklift"))
+    with pytest.raises(ValueError, match="the network has 3 classes, not two of which one is a person"):
+        networks.as_background_and_person(own.network, own.info)
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_hard_negatives_of_a_checkpoint_stay_on_the_host(tmp_path):
+    """The device has no values. Its tensors cannot become arrays, like those of a GPU."""
+    settings = settings_of("--architecture", "vgg11", "--hidden", "8", "--small-steps", "0")
+    made = Trainer(no_images(), settings, tmp_path, CPU)
+    made.data.images.hard = [np.full((128, 64, 3), 7, np.uint8)]
+    made.step = 5
+    made.save()
+    continued = Trainer(no_images(), settings, tmp_path, torch.device("meta"))
+    assert continued.resume()
+    assert continued.step == 5
+    np.testing.assert_array_equal(continued.data.images.hard, made.data.images.hard)
+
+
 def test_a_vgg_of_this_package_keeps_its_proposer(data, tmp_path, capsys):
     source = tmp_path / "source"
     own = ["--architecture", "vgg11", "--hidden", "8", "--proposer-steps", "2", "--proposer-width", "4"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -73,6 +75,33 @@ def test_a_checkpoint_of_other_windows_or_images_is_not_continued(
     again = Training(PersonClassifier(network, info, "cpu"), images, SETTINGS, tmp_path)
     again.resume()
     assert again.step == (5 if change == "nothing" else 0)
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_hard_negatives_of_a_checkpoint_stay_on_the_host(
+    full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path
+) -> None:
+    """The device has no values. Its tensors cannot become arrays, like those of a GPU."""
+    training = Training(full_classifier, images, SETTINGS, tmp_path)
+    training.step, images.hard = 5, [np.full((80, 48, 3), 7, np.uint8)]
+    training.save()
+    images.hard = []
+    on_device = SimpleNamespace(info=full_classifier.info, device=torch.device("meta"))
+    again = Training(on_device, images, SETTINGS, tmp_path)
+    again.resume()
+    assert again.step == 5
+    np.testing.assert_array_equal(images.hard, [np.full((80, 48, 3), 7, np.uint8)])
+
+
+def test_a_training_that_diverges_ends(
+    full_classifier: PersonClassifier, images: TrainingImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Training._loss
+    monkeypatch.setattr(Training, "_loss", lambda self, batch: original(self, batch) * float("nan"))
+    short = dataclasses.replace(SETTINGS, proposer_steps=2)
+    with pytest.raises(ValueError, match="a weight of the proposer is not finite at step 1: its training diverged"):
+        train_proposer(full_classifier, images, short, tmp_path)
+    assert not (tmp_path / "proposer.pt").exists()
 
 
 def test_hard_negatives_are_the_windows_of_highest_margin(

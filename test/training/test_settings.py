@@ -1,4 +1,4 @@
-"""The learning rate."""
+"""The learning rate, and the seed."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def test_learning_rate_of_main_training_and_rounds():
         assert settings.rate(first + length - 1) < 0.02
     assert max(settings.rate(step) for step in range(140, 190)) <= 0.2
     assert settings.rate(140) == settings.rate(190)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="seed is -1: it must be at least 0"):
+        TrainSettings(seed=-1)

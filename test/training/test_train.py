@@ -242,6 +242,72 @@ def test_held_out_copies_of_training_images_are_dropped(data, tmp_path, capsys):
     assert "dropped as duplicates of training images: 1 persons, 1 backgrounds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("held_out", [False, True])
+def test_windows_of_persons_have_the_size_of_inria(data, tmp_path, capsys, held_out):
+    """A window of another size is named, on which side of the split it may be."""
+    inria = tmp_path / "inria"
+    shutil.copytree(data / "inria", inria)
+    name = next(f"own{i}" for i in range(100) if (share_of(f"pos/own{i}") < 0.3) is held_out)
+    image = np.random.default_rng(9).integers(0, 256, (600, 300, 3)).astype(np.uint8)
+    cv2.imwrite(str(inria / f"train/pos/{name}.png"), image)
+    assert train.main(["--inria", str(inria), "--output", str(tmp_path / "run"), *TINY]) == 1
+    expected = f"train: {inria}/train/pos/{name}.png has 300 x 600 pixels: windows of persons must have 96 x 160\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--held-out", "0"], "all 12 persons in INRIA/train/pos are for the training, but both sides need some"),
+        (["--held-out", "1"], "all 12 persons in INRIA/train/pos are held out, but both sides need some"),
+        ([], "all 1 backgrounds in INRIA/train/neg are for the training, but both sides need some. The names of their"),
+    ],
+)
+def test_data_that_cannot_be_split_are_refused(data, tmp_path, capsys, change, message):
+    inria = tmp_path / "inria"
+    shutil.copytree(data / "inria", inria)
+    if not change:
+        files = sorted((inria / "train/neg").iterdir())
+        training = [file for file in files if share_of(f"neg/{file.stem.removesuffix('_1')}") >= 0.3]
+        for file in set(files) - {training[0]}:
+            file.unlink()
+    assert train.main(["--inria", str(inria), "--output", str(tmp_path / "run"), *TINY, *change]) == 1
+    assert f"train: {message.replace('INRIA', str(inria))}" in capsys.readouterr().err
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_frames_with_running_numbers_are_trained(data, tmp_path):
+    inria = tmp_path / "inria"
+    shutil.copytree(data / "inria", inria)
+    for number, file in enumerate(sorted((inria / "train/neg").iterdir())):
+        file.rename(file.with_name(f"frame_{number:04d}.png"))
+    few = ["--small-steps", "0", "--steps", "1", "--rounds", "0", "--proposer-steps", "0"]
+    assert train.main(["--inria", str(inria), "--output", str(tmp_path / "run"), *TINY, *few]) == 0
+
+
+@pytest.mark.parametrize("what", ["the loss", "a weight"])
+def test_a_training_that_diverges_ends(data, tmp_path, monkeypatch, capsys, what):
+    """The last checkpoint stays, and no weights are written."""
+    original = trainer.Trainer._train_step
+
+    def diverges(self, classifier, step, batch):
+        if step == 3 and what == "the loss":
+            monkeypatch.setattr(self, "_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+        result = original(self, classifier, step, batch)
+        if step == 3:
+            next(self.network.parameters()).data[0] = float("inf")
+        return result
+
+    monkeypatch.setattr(trainer.Trainer, "_train_step", diverges)
+    assert train.main(arguments(data, tmp_path)) == 1
+    assert f"train: {what} is not finite at step 4: the training diverged. Begin anew" in capsys.readouterr().err
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == 2
+    assert all(bool(torch.isfinite(value).all()) for value in checkpoint["network"].values())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
 def test_missing_data_ends_with_the_reason(tmp_path, capsys):
     assert train.main(arguments(tmp_path, tmp_path / "output")) == 1
     assert "no INRIA person data under" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         default=default.again,
         help="Analyse the recordings again by the new weights.",
     )
-    result.add_argument("--seed", type=int, default=default.seed, help="Seed of the training [%(default)s].")
+    result.add_argument("--seed", type=int, default=default.seed, help="Seed of the training, 0 or more [%(default)s].")
     result.add_argument("--device", default=default.device, help="auto, cpu, cuda and so on [%(default)s].")
     result.add_argument("--page", action="store_true", help=f"Only write {PAGE} again, from {RECORD} in DIR.")
     return result
@@ -116,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("own-share", 0 < given.own_share <= 1),
         ("trained-share", given.trained_share is None or 0 < given.trained_share <= 1),
         ("steps", given.steps >= 1),
+        ("seed", given.seed >= 0),
     ):
         if not fine:
             command.error(f"--{name} is out of range: see --help")

@@ -15,6 +15,7 @@ from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError
 from explain_cnn_ros.bags.names import printable
 from explain_cnn_ros.bags.sources import Source, SourceError, SourceSettings, open_source
 from explain_cnn_ros.model.windows import Region, crop
+from explain_cnn_ros.scan.decider import WHOLE
 from explain_cnn_ros.training.datasets import BACKGROUND_WINDOW, PERSON_WINDOW, list_images
 
 Image = NDArray[np.uint8]
@@ -79,7 +80,40 @@ def cut_out(image: Image, windows: Sequence[LabelledWindow], size: tuple[int, in
     return np.stack([crop(image, r.x, r.y, r.width, r.height, size) for r in regions])
 
 
-def with_context(image: Image, region: Region) -> Image:
+def judged_aspect(regions: str, size: tuple[int, int], windows: Sequence[LabelledWindow]) -> float | None:
+    """Return the aspect ratio, width by height, to which the network resizes regions of any shape.
+
+    Whole frames are resized to the windows of the network, whatever their shape is.
+
+    Args:
+        regions: How frames were turned into regions, one of `decider.REGIONS`.
+        size: Size (width, height) of the windows of the network, in pixels.
+        windows: The windows.
+
+    Returns:
+        The aspect ratio; None if the regions keep their shape. Those of a network whose windows are too wide for a
+        training window keep it, too, if they are narrow enough themselves.
+
+    Raises:
+        RepairError: A training window cannot hold a region, so that the network would learn from a part of it.
+    """
+    if regions != WHOLE:
+        return None
+    widest = PERSON_WINDOW[0] / BACKGROUND_WINDOW[1]
+    if size[0] / size[1] <= widest:
+        return size[0] / size[1]
+    for region in (window.region for window in windows):
+        if region.width > widest * region.height:
+            raise RepairError(
+                f"the network judged whole frames of {region.width} x {region.height} pixels (--regions whole) in "
+                f"windows of {size[0]} x {size[1]}, and a training has windows of {PERSON_WINDOW[0]} x "
+                f"{PERSON_WINDOW[1]}, which cannot hold them: analyse with --regions scan, or give --silence without "
+                "--inria"
+            )
+    return None
+
+
+def with_context(image: Image, region: Region, aspect: float | None = None) -> Image:
     """Cut out a region with its surroundings as a training window, uint8 [160, 96, 3] RGB.
 
     The region takes 128 pixels of the height, and is in the middle, so that a person in it is 96 pixels tall.
@@ -87,15 +121,23 @@ def with_context(image: Image, region: Region) -> Image:
     Args:
         image: The frame, uint8 [H, W, 3] RGB.
         region: The region.
+        aspect: Aspect ratio, width by height, to which the region is resized; None if it keeps its shape. See
+            `judged_aspect`.
     """
     across, down = (side * region.height / BACKGROUND_WINDOW[1] for side in PERSON_WINDOW)
+    if aspect is not None:
+        across = PERSON_WINDOW[0] * region.width / (BACKGROUND_WINDOW[1] * aspect)
     x, y = region.x + (region.width - across) / 2, region.y + (region.height - down) / 2
     cut: Image = crop(image, x, y, across, down, PERSON_WINDOW)
     return cut
 
 
 def write_windows(
-    inputs: Sequence[Path], settings: SourceSettings, windows: Sequence[LabelledWindow], folder: Path
+    inputs: Sequence[Path],
+    settings: SourceSettings,
+    windows: Sequence[LabelledWindow],
+    folder: Path,
+    aspect: float | None = None,
 ) -> list[LabelledWindow]:
     """Write windows for a training: PNG files in the folders person and background; see `datasets.read_own`.
 
@@ -106,6 +148,7 @@ def write_windows(
         settings: The part of them that was read.
         windows: The windows.
         folder: The folder; it is created.
+        aspect: Aspect ratio to which the regions are resized; see `with_context`.
 
     Returns:
         The windows that were written.
@@ -122,7 +165,8 @@ def write_windows(
         one.mkdir(parents=True, exist_ok=True)
     for image, some in frames_of(inputs, settings, windows):
         for window in some:
-            _, png = cv2.imencode(".png", np.ascontiguousarray(with_context(image, window.region)[..., ::-1]))
+            pixels = with_context(image, window.region, aspect)
+            _, png = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))
             name = f"{numbers[window.source]:03d}-{window.frame:07d}-{window.number:02d}.png"
             (folder / ("person" if window.person else "background") / name).write_bytes(png.tobytes())
             written.append(window)

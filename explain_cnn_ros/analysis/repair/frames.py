@@ -49,7 +49,7 @@ def count(windows: Sequence[LabelledWindow], starts: dict[str, int]) -> FrameCou
 
 
 def analyse_again(
-    manifest: dict[str, Any], weights: Path, output: Path, device: str, progress: ProgressReporter
+    manifest: dict[str, Any], weights: Path, target: str, output: Path, device: str, progress: ProgressReporter
 ) -> list[LabelledWindow]:
     """Analyse the inputs of an analysis with other weights, and return the labelled windows.
 
@@ -59,6 +59,7 @@ def analyse_again(
     Args:
         manifest: Manifest of the first analysis.
         weights: The weights.
+        target: Name of the class of these weights that explanations are about; "" for the person.
         output: Folder of the second analysis.
         device: Device of the network.
         progress: Is notified of the progress.
@@ -68,8 +69,10 @@ def analyse_again(
         KeyboardInterrupt: The analysis was interrupted; calling this again continues it.
     """
     try:
+        settings = AnalysisSettings.from_dict(manifest["settings"])
         settings = dataclasses.replace(
-            AnalysisSettings.from_dict(manifest["settings"]),
+            settings,
+            explain=dataclasses.replace(settings.explain, target=target),
             explain_wrong=False,
             explain_every=0,
             explain_all=False,

@@ -151,15 +151,24 @@ class Prover:
             window_proof(judged, thresholds),
             unseen,
             self.old_figures(after, f"after the {name}"),
-            self._frames_after(name, weights),
+            self._frames_after(name, weights, self._target(after)),
         )
 
-    def _frames_after(self, name: str, weights: Path) -> FrameCounts | None:
+    def _target(self, after: PersonClassifier) -> str:
+        """Return what explanations of a changed network are about: a training may have renamed its two classes."""
+        target = self.analysis.settings.explain.target
+        if after.info.classes == self.before.info.classes:
+            return target
+        names = set(filter(None, (part.strip() for part in target.split(","))))
+        others = [name for name in after.info.classes if name not in after.info.person]
+        return "" if names <= set(self.before.info.person) else ",".join(others)
+
+    def _frames_after(self, name: str, weights: Path, target: str) -> FrameCounts | None:
         """Analyse the recordings again with changed weights, and count the decisions about the held-out frames."""
         if not self.again:
             return None
         folder = self.output / f"analysis_after_{name}"
         with self.phases.measure(f"analysing the recordings, after the {name}") as phase:
             phase.continued = folder.exists()
-            windows = analyse_again(self.analysis.manifest, weights, folder, self.device, self.progress)
+            windows = analyse_again(self.analysis.manifest, weights, target, folder, self.device, self.progress)
         return count(windows, self.starts)

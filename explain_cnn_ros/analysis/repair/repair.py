@@ -14,7 +14,7 @@ from explain_cnn_ros.analysis.repair.labelled import RepairError
 from explain_cnn_ros.analysis.repair.phases import Phase, Phases
 from explain_cnn_ros.analysis.repair.prover import SILENCING, Cure, Prover, Say
 from explain_cnn_ros.analysis.repair.splitting import Split, split
-from explain_cnn_ros.analysis.repair.training import Training, train
+from explain_cnn_ros.analysis.repair.training import Training, check_training, train
 from explain_cnn_ros.explain.damping import damped
 from explain_cnn_ros.explain.network_adapter import Neuron
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -81,6 +81,8 @@ def repair(job: RepairJob, progress: ProgressReporter, say: Say) -> RepairResult
         raise RepairError("nothing to do: give --inria for a training, --silence for silencing the neurons of causes")
     parts = split(analysis.windows, job.held_out)
     _check(parts)
+    if job.inria is not None:
+        check_training(before, analysis, parts.training)
     changed = _silenced(before, silenced, job.damping) if silenced else None
     job.output.mkdir(parents=True, exist_ok=True)
     phases = Phases()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explain_cnn_ros.analysis.repair.analysed import LabelledAnalysis
-from explain_cnn_ros.analysis.repair.crops import write_windows
+from explain_cnn_ros.analysis.repair.crops import judged_aspect, write_windows
 from explain_cnn_ros.analysis.repair.job import RepairJob
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError
 from explain_cnn_ros.analysis.repair.phases import Phases
@@ -21,7 +21,7 @@ from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, read_weights
 from explain_cnn_ros.scan.classifier import PersonClassifier
 from explain_cnn_ros.training.blending import blended
 from explain_cnn_ros.training.data import TrainingData, read_data
-from explain_cnn_ros.training.networks import default_settings
+from explain_cnn_ros.training.networks import as_background_and_person, default_settings
 from explain_cnn_ros.training.train import resume
 from explain_cnn_ros.training.trainer import Trainer
 
@@ -51,6 +51,27 @@ class Training:
     data: TrainingData
 
 
+def check_training(before: PersonClassifier, analysis: LabelledAnalysis, windows: Sequence[LabelledWindow]) -> None:
+    """Check that a network can learn from windows of an analysis, before anything takes time.
+
+    Args:
+        before: The network before the repair.
+        analysis: The analysis.
+        windows: The windows of the analysis that the network learns from.
+
+    Raises:
+        RepairError: The network does not have two classes, or the windows of a training cannot hold these windows.
+    """
+    try:
+        as_background_and_person(before.network, before.info)
+    except ValueError as error:
+        raise RepairError(
+            f"{error}, so that `repair` cannot train it: give --silence without --inria, or train it for background "
+            "and person first (`explain-cnn train --init`) and analyse the recordings by the new weights"
+        ) from error
+    judged_aspect(analysis.settings.regions, before.info.input_size, windows)
+
+
 def train(
     job: RepairJob,
     inria: Path,
@@ -72,14 +93,15 @@ def train(
         phases: Measures the time.
 
     Raises:
-        RepairError: None of the windows can be read from the recordings.
+        RepairError: None of the windows can be read from the recordings, or `check_training` fails.
         ValueError: The training cannot be continued, or the data cannot be read.
         OSError: A file cannot be read or written.
         KeyboardInterrupt: The training was interrupted.
     """
     own = job.output / "windows"
     with phases.measure("writing the windows for the training"):
-        written = write_windows(analysis.inputs, analysis.settings, windows, own)
+        aspect = judged_aspect(analysis.settings.regions, before.info.input_size, windows)
+        written = write_windows(analysis.inputs, analysis.settings, windows, own, aspect)
     if not written:
         raise RepairError(
             "the recordings that the network has to learn from cannot be read: put them where the analysis has read "
@@ -93,6 +115,8 @@ def train(
     wrong = sum(window.wrong for window in written)
     say(f"training on {wrong} wrong and {len(written) - wrong} right windows, beside the old data")
     data, trained, history = _fine_tuned(job, inria, own, phases)
+    network, info = as_background_and_person(before.network, before.info)
+    before = PersonClassifier(network, info, before.device, proposer=before.proposer)
     comparing, proving = divide(data)
     share, tried = job.trained_share, []
     if share is None:
@@ -102,10 +126,10 @@ def train(
             some = analysis.frames(spread(written, WINDOWS_MAX))
             tried = try_shares(before, trained, some, comparing, threshold)
         share = best_share(tried)
-    network = blended(before, trained, share)
+    result = blended(before, trained, share)
     command = f"repair --steps {job.steps} --own-share {job.own_share:g} --seed {job.seed} --trained-share {share:g}"
-    network.info = dataclasses.replace(network.info, command="; ".join(filter(None, [before.info.command, command])))
-    return Training(network, share, tried, history, proving)
+    result.info = dataclasses.replace(result.info, command="; ".join(filter(None, [before.info.command, command])))
+    return Training(result, share, tried, history, proving)
 
 
 def _fine_tuned(
@@ -117,6 +141,9 @@ def _fine_tuned(
         The old data, the trained network, and the loss and the accuracy at each checkpoint.
     """
     start = read_weights(job.weights or DEFAULT_WEIGHTS)
+    # The training keeps the last layer, because its classes are those of the training.
+    network, info = as_background_and_person(start.network, start.info)
+    start = start._replace(network=network, info=info)
     settings = dataclasses.replace(
         default_settings(start.info.architecture, start),
         steps=job.steps,

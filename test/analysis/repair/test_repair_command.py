@@ -327,7 +327,14 @@ def test_an_analysis_that_does_not_suit(studio, analysed: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--held-out", "1"], ["--damping", "2"], ["--own-share", "0"], ["--trained-share", "nan"], ["--steps", "0"]],
+    [
+        ["--held-out", "1"],
+        ["--damping", "2"],
+        ["--own-share", "0"],
+        ["--trained-share", "nan"],
+        ["--steps", "0"],
+        ["--seed", "-1"],
+    ],
 )
 def test_arguments_out_of_range(studio, analysed: Path, tmp_path: Path, capsys, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:

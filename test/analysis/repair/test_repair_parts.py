@@ -17,7 +17,7 @@ import torch
 from explain_cnn_ros.analysis.engine import Analyzer
 from explain_cnn_ros.analysis.intervals import wilson
 from explain_cnn_ros.analysis.job import ProgressReporter
-from explain_cnn_ros.analysis.repair.crops import with_context, write_windows
+from explain_cnn_ros.analysis.repair.crops import judged_aspect, with_context, write_windows
 from explain_cnn_ros.analysis.repair.frames import FrameCounts, count
 from explain_cnn_ros.analysis.repair.job import RepairJob
 from explain_cnn_ros.analysis.repair.labelled import LabelledWindow, RepairError, labelled_windows
@@ -200,6 +200,34 @@ class TestWindows:
         image = np.random.default_rng(0).integers(0, 256, (400, 300, 3)).astype(np.uint8)
         one, other = (with_context(image, Region(x, 120, width, 128, 0.5)) for x, width in ((100, 64), (68, 128)))
         np.testing.assert_array_equal(one, other)
+
+    def test_whole_frames_are_in_the_window_as_the_network_judges_them(self) -> None:
+        """A frame of 640 x 480 pixels is resized to 64 x 128. It shows a red bar near its left edge."""
+        image = np.full((480, 640, 3), 90, np.uint8)
+        image[100:400, 20:40] = (255, 0, 0)
+        region = Region(0, 0, 640, 480, 0.5)
+        aspect = judged_aspect("whole", (64, 128), [dataclasses.replace(window(0), region=region)])
+        middle = with_context(image, region, aspect)[16:144, 16:80].astype(int)
+        judged = crop(image, 0, 0, 640, 480, (64, 128))
+        assert np.abs(middle - judged).max() <= 1
+        assert middle[64, 2].tolist() == [255, 0, 0]
+
+    def test_windows_are_not_stretched(self) -> None:
+        """Frames that are windows stay the same, and those of a search keep their shape."""
+        image = np.random.default_rng(0).integers(0, 256, (128, 64, 3)).astype(np.uint8)
+        cut = dataclasses.replace(window(0), region=Region(0, 0, 64, 128, 0.5))
+        aspect = judged_aspect("whole", (64, 128), [cut])
+        np.testing.assert_array_equal(with_context(image, cut.region, aspect), with_context(image, cut.region))
+        wide = dataclasses.replace(cut, region=Region(0, 0, 128, 128, 0.5))
+        assert judged_aspect("scan", (224, 224), [wide]) is None
+        # The windows of a wide network cannot be held. This region is narrow enough to be held in its own shape.
+        assert judged_aspect("whole", (224, 224), [cut]) is None
+
+    def test_regions_that_a_training_window_cannot_hold_are_refused(self) -> None:
+        frames = [dataclasses.replace(window(0), region=Region(0, 0, width, 480, 0.5)) for width in (200, 640)]
+        assert judged_aspect("whole", (96, 128), frames) == 0.75
+        with pytest.raises(RepairError, match=r"judged whole frames of 640 x 480 pixels .* in windows of 224 x 224"):
+            judged_aspect("whole", (224, 224), frames)
 
     def test_they_are_written_for_a_training(self, studio, tmp_path: Path) -> None:
         frames = [studio.jpeg(i) for i in range(6)]
