@@ -135,8 +135,7 @@ def measure(name: str, size: int, perturbations: int) -> dict[str, Any]:
         "live": seconds(lambda: live.explain(image), 3),
         "full": seconds(lambda: explainer.explain(image), 1),
     }
-    classifier.network.double()
-    classifier._mean, classifier._std = classifier._mean.double(), classifier._std.double()
+    classifier = PersonClassifier(classifier.network.double(), classifier.info, "cpu")
     exact = Explainer(classifier, ExplainSettings.preset("live", compute_precision="float32"))
     row["error"], row["checked"] = influence_error(exact.adapter, exact.settings.layers, image)
     return row

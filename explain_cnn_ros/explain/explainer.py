@@ -262,7 +262,8 @@ class Explainer:
             if cancelled():
                 raise ExplanationCancelledError("the explanation was cancelled")
 
-        with own_stream(self.stream):
+        # Autocast around the call would round the perturbations and the moments.
+        with own_stream(self.stream), torch.autocast(self.classifier.device.type, enabled=False):
             return self._explain(frame, region, check, self.threshold_of(threshold))
 
     def _explain(

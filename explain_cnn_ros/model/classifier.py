@@ -54,6 +54,8 @@ class WindowClassifier:
             the person is. VGGs of this package do.
     """
 
+    # Autograd, which explanations need, does not accept tensors that were created in inference mode.
+    @torch.inference_mode(False)
     def __init__(
         self,
         network: nn.Module,
@@ -71,15 +73,17 @@ class WindowClassifier:
         self.model_hash = model_hash
         self.autocast = autocast
         self.has_dense_pass = isinstance(network, VGGClassifier)
-        self.search_int8 = self.has_dense_pass and autocast is None and self.device.type == "cpu" and int8.available()
+        self._dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+        plain = autocast is None and self._dtype == torch.float32
+        self.search_int8 = self.has_dense_pass and plain and self.device.type == "cpu" and int8.available()
         # The effect of low precision on the outputs was measured for VGGs only.
         exact = self.search_int8 or not self.has_dense_pass
         self.search_autocast = autocast if exact else autocast or fast_low_precision(self.device)
         self._prepared: dict[str, tuple[list[int], VGGClassifier]] = {}
-        self._dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
         self._mean, self._std = self._of_colours(info.mean), self._of_colours(info.std)
 
     @classmethod
+    @torch.inference_mode(False)
     def load(cls, path: str | Path | None = None, device: str | torch.device = "auto") -> Self:
         """Load a weights file that `save` wrote. Batch norm of VGGs is folded into the convolutions.
 
@@ -220,7 +224,8 @@ class WindowClassifier:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert pixel values [N, 3, H, W] in [0, 255] to the network's input: subtract the mean, divide by std."""
-        return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        normalised = (pixels - self._mean) / self._std
+        return normalised.contiguous(memory_format=torch.channels_last).to(self._dtype)
 
     def to_pixels(self, images: NDArray[np.uint8]) -> Tensor:
         """Move images uint8 [N, H, W, 3] RGB to the device: [N, 3, H, W] in the network's dtype, values in [0, 255]."""
@@ -248,9 +253,33 @@ class WindowClassifier:
         """Compute the logits of windows uint8 [N, h, w, 3] RGB: float32 [N, classes] on the device.
 
         Raises:
-            ValueError: The windows have another type, or another size than the network's input.
+            ValueError: The windows have another type, or another size than the network's input; or the network has not
+                as many outputs as there are classes.
         """
         return self._logits_and_offsets(windows)[0]
+
+    def check_logits(self, logits: Tensor) -> None:
+        """Check that there is a logit for each class.
+
+        Args:
+            logits: What the network computes.
+
+        Raises:
+            ValueError: The shape is not [N, classes]. The message names the cure.
+        """
+        count, single = len(self.info.classes), logits.shape[1:].numel() == 1
+        if logits.shape[1:] == (count,):
+            return
+        cure = (
+            "If the sigmoid of a single output z is the probability of the second class, let the network return "
+            "torch.cat([torch.zeros_like(z), z], 1) with z [N, 1]"
+            if single
+            else "Name all outputs in their order, ModelInfo(classes=...)"
+        )
+        raise ValueError(
+            f"the network computes logits {list(logits.shape)}: they must be [N, {count}], one for each class of its "
+            f"ModelInfo. {cure}"
+        )
 
     @torch.inference_mode()
     def _logits_and_offsets(self, windows: NDArray[np.uint8], search: bool = False) -> tuple[Tensor, Tensor]:
@@ -271,6 +300,7 @@ class WindowClassifier:
                 batch = self.normalise(self.to_pixels(windows[first : first + at_once]))
                 parts.append(_pass(self._fast_network(batch, dtype, search), batch))
         logits, offsets = (torch.cat(part).float() for part in zip(*parts, strict=True))
+        self.check_logits(logits)
         return logits, offsets
 
     def probability(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -342,12 +372,12 @@ class WindowClassifier:
         if self.proposer is None:
             raise ValueError("these weights have no proposer: search without it, or train one (train --add-proposer)")
         # It is in float32, because bfloat16 loses small persons, and its share of the time is small.
-        pixels = self.to_pixels(image[None])
-        if self.proposer.mean is None or self.proposer.std is None:
-            batch = self.normalise(pixels)
-        else:
-            batch = (pixels - self._of_colours(self.proposer.mean)) / self._of_colours(self.proposer.std)
-        judged = self.proposer(batch.contiguous(memory_format=torch.channels_last))[0].permute(1, 2, 0)
+        mean, std = self._mean, self._std
+        if self.proposer.mean is not None and self.proposer.std is not None:
+            mean, std = self._of_colours(self.proposer.mean), self._of_colours(self.proposer.std)
+        batch = ((self.to_pixels(image[None]) - mean) / std).to(next(self.proposer.parameters()).dtype)
+        with torch.autocast(self.device.type, enabled=False):
+            judged = self.proposer(batch.contiguous(memory_format=torch.channels_last))[0].permute(1, 2, 0)
         return judged[..., 0].cpu().numpy(), (judged[..., 1:] * judged.new_tensor(OFFSET_UNITS)).cpu().numpy()
 
     def _located(self, logits: Tensor, offsets: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

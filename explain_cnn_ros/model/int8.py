@@ -128,9 +128,9 @@ def with_int8(network: VGGClassifier, low: float, high: float) -> VGGClassifier:
         high: Maximum of the normalised pixels.
     """
     network = fold_batch_norm(network)
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, PICTURE // 8, PICTURE // 8, generator=generator).repeat_interleave(8, 2)
-    grain = torch.rand(1, 3, PICTURE, PICTURE, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(0)
+    coarse = torch.rand(1, 3, PICTURE // 8, PICTURE // 8, generator=generator, device="cpu").repeat_interleave(8, 2)
+    grain = torch.rand(1, 3, PICTURE, PICTURE, generator=generator, device="cpu")
     picture = low + (high - low) * (0.08 + 0.84 * (0.8 * coarse.repeat_interleave(8, 3) + 0.2 * grain))
     x, ranges = picture.to(next(network.parameters())).contiguous(memory_format=torch.channels_last), []
     for module in network.features:

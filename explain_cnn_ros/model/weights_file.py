@@ -79,7 +79,11 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "two whole numbers above 0, width and height",
     ),
     "mean": (lambda value: _are_three(value, -1e6, 1e6), "three numbers between -1e6 and 1e6"),
-    "std": (lambda value: _are_three(value, 1e-6, 1e6), "three numbers between 1e-6 and 1e6"),
+    "std": (
+        lambda value: _are_three(value, 1e-6, 1e6) and max(value) >= 1,
+        "three numbers between 1e-6 and 1e6 for pixel values of 0 to 255, one of them at least 1. Multiply those for "
+        "pixel values of 0 to 1 by 255, and the mean as well",
+    ),
     "classes": (lambda value: _are_names(value, 2), "the names of two or more different classes"),
     "threshold": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1"),
     "training_data": (_is_text, "a text"),
@@ -97,7 +101,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Metadata of a weights file.
+    """Metadata of a weights file. Lists become tuples.
 
     Attributes:
         architecture: Name of the network, as in torchvision.
@@ -136,6 +140,10 @@ class ModelInfo:
     person: tuple[str, ...] = ("person",)
 
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, list):
+                object.__setattr__(self, each.name, tuple(value))
         for name, (condition, expected) in _EXPECTED.items():
             value = getattr(self, name)
             if not condition(value):
@@ -182,12 +190,11 @@ def _known(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(name: str, text: str) -> Any:
-    """Return the value of a key of the metadata. Lists become tuples, which JSON does not have."""
+    """Return the value of a key of the metadata."""
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{name} in its metadata is {_short(text)}: it must be JSON") from error
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _short(value: object) -> str:

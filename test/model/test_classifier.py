@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from networks_kit import CLASSES, SIZE, small_network
+from torch import nn
 
+from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.settings import ExplainSettings
 from explain_cnn_ros.model import classifier as module
 from explain_cnn_ros.model import int8
 from explain_cnn_ros.model.network import VGGClassifier, initialise
+from explain_cnn_ros.model.proposer import Proposer
 from explain_cnn_ros.model.weights_file import ModelInfo
 from explain_cnn_ros.model.winograd import WinogradConv2d
 from explain_cnn_ros.scan.classifier import PersonClassifier
@@ -20,6 +26,11 @@ WINDOW = (64, 32, 3)
 
 def windows(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *WINDOW), dtype=np.uint8)
+
+
+def pictures(count: int) -> np.ndarray:
+    """Return windows of the small networks."""
+    return np.random.default_rng(0).integers(0, 256, (count, SIZE[1], SIZE[0], 3), dtype=np.uint8)
 
 
 class TestProbability:
@@ -105,6 +116,74 @@ class TestPixels:
         classifier = PersonClassifier(VGGClassifier("vgg11", (32, 32), 4), info, "cpu")
         pixels = torch.tensor([13.0, 26.0, 42.0]).view(1, 3, 1, 1)
         assert classifier.normalise(pixels).flatten().tolist() == [3, 3, 3]
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_are_in_the_data_type_of_the_network(self, dtype: torch.dtype) -> None:
+        network, info = small_network("dense", dtype), ModelInfo(input_size=SIZE, classes=CLASSES)
+        classifier = PersonClassifier(network, info, "cpu")
+        pixels = classifier.to_pixels(pictures(3))
+        assert classifier.normalise(pixels).dtype == dtype
+        exact = PersonClassifier(copy.deepcopy(network).float(), info, "cpu")
+        np.testing.assert_allclose(classifier.probability(pictures(3)), exact.probability(pictures(3)), atol=0.02)
+
+    def test_half_precision_searches(self, vgg11_classifier: PersonClassifier, picture) -> None:
+        torch.manual_seed(0)
+        proposer, network = Proposer(4, (32, 64)).eval(), copy.deepcopy(vgg11_classifier.network)
+        exact = PersonClassifier(network, vgg11_classifier.info, "cpu", proposer=proposer)
+        half = PersonClassifier(copy.deepcopy(network).bfloat16(), vgg11_classifier.info, "cpu", proposer=proposer)
+        frame = picture(48, 72)
+        for found, expected in zip(half.propose_densely(frame), exact.propose_densely(frame), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        for found, expected in zip(half.locate_densely(frame), exact.locate_densely(frame), strict=True):
+            np.testing.assert_allclose(found, expected, atol=0.2 * np.abs(expected).max())
+
+
+class TestOutputs:
+    @pytest.mark.parametrize(
+        ("head", "reason"),
+        [
+            (nn.Linear(4, 4), r"logits \[2, 4\]: they must be \[N, 2\].* Name all outputs in their order"),
+            (nn.Linear(4, 1), r"logits \[2, 1\]: they must be \[N, 2\].*torch.cat\(\[torch.zeros_like\(z\), z\], 1\)"),
+            (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), r"logits \[2\]: .*torch.cat"),
+        ],
+        ids=["four", "one", "flat"],
+    )
+    def test_are_as_many_as_the_classes(self, head: nn.Module, reason: str) -> None:
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        classifier = PersonClassifier(network, ModelInfo(input_size=SIZE), "cpu")
+        with pytest.raises(ValueError, match=reason):
+            classifier.probability(pictures(2))
+
+
+class TestContexts:
+    """What PyTorch switches on around a call has no effect."""
+
+    def test_weights_that_are_loaded_in_inference_mode_are_explained(
+        self, vgg11_classifier: PersonClassifier, tmp_path: Path
+    ) -> None:
+        vgg11_classifier.save(tmp_path / "weights.safetensors")
+        with torch.inference_mode():
+            classifier = PersonClassifier.load(tmp_path / "weights.safetensors", "cpu")
+        assert not any(parameter.is_inference() for parameter in classifier.network.parameters())
+        settings = ExplainSettings.preset("live")
+        assert Explainer(classifier, settings).explain(windows(1)[0]).rankings
+
+    def test_a_network_is_wrapped_in_inference_mode(self) -> None:
+        network, info = small_network("dense"), ModelInfo(input_size=SIZE, classes=CLASSES)
+        with torch.inference_mode():
+            classifier = PersonClassifier(network, info, "cpu")
+        pixels = classifier.to_pixels(pictures(1)).requires_grad_()
+        (gradient,) = torch.autograd.grad(classifier.network(classifier.normalise(pixels))[0, 1], pixels)
+        assert gradient.any()
+
+    def test_autocast_does_not_change_a_search(self, vgg11_classifier: PersonClassifier, picture) -> None:
+        torch.manual_seed(0)
+        proposer = Proposer(4, (32, 64)).eval()
+        searching = PersonClassifier(vgg11_classifier.network, vgg11_classifier.info, "cpu", proposer=proposer)
+        frame = picture(120, 150)
+        expected = searching.scan(frame)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert searching.scan(frame) == expected
 
 
 class TestResize:

@@ -27,7 +27,7 @@ from explain_cnn_ros.model.importing import fitting
 from explain_cnn_ros.model.importing.cli import _hints, main
 from explain_cnn_ros.model.importing.fitting import TensorLayout, fit
 from explain_cnn_ros.model.importing.state_dict_file import read_state_dict
-from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS
+from explain_cnn_ros.model.weights_file import DEFAULT_WEIGHTS, ModelInfo
 from explain_cnn_ros.scan.classifier import PersonClassifier
 
 #: A network with batch norm and few weights.
@@ -89,19 +89,45 @@ class TestRoundTrip:
         torch.save(small, tmp_path / "own.pth")
         status, output, _ = run(
             *("own.pth", "--person", "person,3", "--input-size", "96x64", "--threshold", "0.75"),
-            *("--mean", "0.5,0.25,0", "--std", "50,60,70"),
+            *("--mean", "0.5,0.25,0", "--std", "0.25,0.5,1"),
         )
         assert status == 0
         info = PersonClassifier.load(tmp_path / "own.safetensors", "cpu").info
         assert (info.architecture, info.source, info.person) == (SMALL, "torchvision", ("person", "pallet"))
         assert (info.input_size, info.threshold) == ((96, 64), 0.75)
-        assert (info.mean, info.std) == ((127.5, 63.75, 0), (50, 60, 70))
+        assert (info.mean, info.std) == ((127.5, 63.75, 0), (63.75, 127.5, 255))
         assert str(tmp_path) not in info.command and info.command.startswith("import-weights own.pth --architecture")
         assert value_of(output, "mean") == "127.5,63.75,0 (0.5,0.25,0 times 255)"
-        assert value_of(output, "std") == "50,60,70 (for pixel values between 0 and 255)"
+        assert value_of(output, "std") == "63.75,127.5,255 (0.25,0.5,1 times 255)"
         assert value_of(output, "person") == "person, pallet"
         assert f"--weights {tmp_path / 'own.safetensors'}" in value_of(output, "analyze:")
         assert f"weights:={tmp_path / 'own.safetensors'}" in value_of(output, "node:")
+
+    @pytest.mark.parametrize(
+        ("mean", "std", "scaled", "expected"),
+        [
+            # Caffe and mmdetection divide by 1.
+            ("123.675,116.28,103.53", "1,1,1", False, ((123.675, 116.28, 103.53), (1, 1, 1))),
+            ("1,2,3", "0.5,1,1", False, ((1, 2, 3), (0.5, 1, 1))),
+            ("0,0,0", "50,60,70", False, ((0, 0, 0), (50, 60, 70))),
+            ("0,0,0", "1,1,1", True, ((0, 0, 0), (255, 255, 255))),
+            ("0.5,0.5,0.5", "1,1,1", True, ((127.5, 127.5, 127.5), (255, 255, 255))),
+            ("0.5,0.5,0.5", None, True, ((127.5, 127.5, 127.5), ModelInfo().std)),
+            (None, "0.2,0.2,0.2", True, (ModelInfo().mean, (51, 51, 51))),
+        ],
+    )
+    def test_mean_and_deviation_are_for_the_same_pixel_values(
+        self, small: State, tmp_path: Path, run, mean: str | None, std: str | None, scaled: bool, expected: tuple
+    ) -> None:
+        torch.save(small, tmp_path / "own.pth")
+        given = {name: text for name, text in (("mean", mean), ("std", std)) if text}
+        status, output, _ = run("own.pth", *(word for name, text in given.items() for word in (f"--{name}", text)))
+        assert status == 0
+        info = PersonClassifier.load(tmp_path / "own.safetensors", "cpu").info
+        assert (info.mean, info.std) == expected
+        for name, text in given.items():
+            unit = f"({text} times 255)" if scaled else "(for pixel values between 0 and 255)"
+            assert value_of(output, name).endswith(unit)
 
     def test_a_file_of_safetensors(self, small: State, tmp_path: Path, run) -> None:
         save_file(
@@ -209,6 +235,17 @@ class TestNames:
         assert fitted.problems == []
         assert fitted.tensors.keys() == small.keys()
 
+    @pytest.mark.parametrize(
+        "counter", [torch.tensor(3.0).half(), torch.tensor([3]), torch.tensor(3, dtype=torch.int32)]
+    )
+    def test_counters_of_another_form(self, small: State, tmp_path: Path, run, counter: torch.Tensor) -> None:
+        """For instance, if all tensors of the state dict were converted or averaged."""
+        state = {name: counter if name.endswith("num_batches_tracked") else value for name, value in small.items()}
+        torch.save(state, tmp_path / "own.pth")
+        assert run()[0] == 0
+        loaded = PersonClassifier.load(tmp_path / "own.safetensors", "cpu").network.network.state_dict()
+        assert loaded["conv1.1.num_batches_tracked"].dtype == torch.int64
+
     def test_auxiliary_outputs_are_ignored(self) -> None:
         with torch.device("meta"):
             state = torchvision.models.googlenet(num_classes=4, aux_logits=True, init_weights=False).state_dict()
@@ -248,17 +285,22 @@ class TestNames:
 
 
 class TestOutputs:
-    @pytest.mark.parametrize("classes", ["background,person", "person,background"])
+    @pytest.mark.parametrize("classes", ["background,person", "person,vehicle"])
     def test_a_single_output_is_a_sigmoid(self, classes: str, tmp_path: Path, run) -> None:
+        """It is the probability of the label 1, of the second class in ImageFolder."""
+        first, second = classes.split(",")
         network = reference(classes=1)
         torch.save(network.state_dict(), tmp_path / "own.pth")
         status, output, _ = run("own.pth", "--dtype", "float32", "--input-size", "64x64", classes=classes)
         assert status == 0
-        assert "The network has a single output. It becomes the output of person, and that of background is 0" in output
+        assert f"It becomes the output of {second}, and that of {first} is 0." in output
+        assert f"If the sigmoid is P({first}), swap the names: --classes {second},{first}." in output
         classifier = PersonClassifier.load(tmp_path / "own.safetensors", "cpu")
         windows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
         with torch.inference_mode():
             expected = network(classifier.normalise(classifier.to_pixels(windows))).sigmoid().flatten()
+        if first == "person":
+            expected = 1 - expected
         np.testing.assert_allclose(classifier.probability(windows), expected, rtol=1e-5)
 
     def test_classes_of_a_file(self, small: State, tmp_path: Path, run) -> None:
@@ -295,6 +337,12 @@ class TestOutputs:
             (["--mean", "1,2"], CLASSES, "--mean 1,2: it must be three numbers, for instance 123.675,116.28,103.53"),
             (["--mean", "nan,1,2"], CLASSES, "mean is .*: it must be three numbers"),
             (["--std", "0,0,0"], CLASSES, "std is .*: it must be three numbers between 1e-6"),
+            (
+                ["--mean", "0.5,0.5,0.5", "--std", "50,60,70"],
+                CLASSES,
+                "--mean 0.5,0.5,0.5 is for pixel values between 0 and 1, and --std 50,60,70 for those between 0",
+            ),
+            (["--mean", "123,116,103", "--std", "0.2,0.2,0.2"], CLASSES, "std is .*Multiply those for pixel values"),
             (["--threshold", "1"], CLASSES, "threshold is 1.0: it must be a number between 0 and 1"),
             (["--output", "own.pth"], CLASSES, "--output own.pth: the name must end with .safetensors"),
             (["--output", "/dev/null/x.safetensors"], CLASSES, "/dev/null is a file: give a folder"),

@@ -86,6 +86,15 @@ def test_features_are_close_to_those_in_float32(architecture: str, size: tuple[i
 
 
 @needs_vnni
+def test_another_default_device_has_no_effect() -> None:
+    """The picture whose ranges are measured is drawn on the CPU, as its generator demands."""
+    network = VGGClassifier("vgg11", (64, 32), hidden=8).eval().requires_grad_(False)
+    with torch.device("meta"):
+        twin = with_int8(network, -2.0, 2.0)
+    assert isinstance(twin.features, Int8Features)
+
+
+@needs_vnni
 def test_batch_norm_is_folded_first() -> None:
     torch.manual_seed(1)
     network = VGGClassifier("vgg11_bn", (64, 32), hidden=8).eval().requires_grad_(False)

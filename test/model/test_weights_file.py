@@ -93,6 +93,17 @@ class TestModelInfo:
         with pytest.raises(ValueError, match=f"{name} is .*: it must be three numbers"):
             ModelInfo(**{name: value})
 
+    def test_the_deviation_is_for_pixel_values_of_0_to_255(self) -> None:
+        with pytest.raises(ValueError, match=r"std is .*: it must be .* values of 0 to 1 by 255, and the mean as well"):
+            ModelInfo(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        assert ModelInfo(mean=(123.675, 116.28, 103.53), std=(1, 1, 1)).std == (1, 1, 1)
+
+    def test_lists_become_tuples(self) -> None:
+        expected = ModelInfo(input_size=(224, 224), mean=(1, 2, 3), std=(4, 5, 6), classes=("a", "b"), person=("b",))
+        info = ModelInfo(input_size=[224, 224], mean=[1, 2, 3], std=[4, 5, 6], classes=["a", "b"], person=["b"])
+        assert info == expected
+        assert hash(info.classes)
+
     def test_figures_that_json_does_not_have_are_left_out(self) -> None:
         metadata = ModelInfo(accuracy={"recall": math.nan, "alarms": 0.25, "f1": math.inf}).to_metadata()
         assert json.loads(metadata["accuracy"]) == {"alarms": 0.25}

@@ -53,7 +53,8 @@ class GeneralAdapter(NetworkAdapter):
         network: The part of the classifier's network whose module tree names the layers.
 
     Raises:
-        TypeError: The network is no network of convolutions.
+        TypeError: The network is no network of convolutions, or its passes cannot be intercepted.
+        ValueError: The network has not as many outputs as there are classes.
     """
 
     def __init__(self, classifier: WindowClassifier, network: nn.Module) -> None:
@@ -62,8 +63,8 @@ class GeneralAdapter(NetworkAdapter):
         if reason:
             raise TypeError(f"{classifier.info.architecture} cannot be explained: {reason}")
         width, height = classifier.info.input_size
-        generator = torch.Generator().manual_seed(0)
-        image = torch.rand(1, 3, height, width, generator=generator).mul_(255)
+        generator = torch.Generator("cpu").manual_seed(0)
+        image = torch.rand(1, 3, height, width, generator=generator, device="cpu").mul_(255)
         with torch.inference_mode(False):
             self._image = classifier.normalise(image.to(next(network.parameters())))
         self._found = convolutions(classifier.network, self._image)
@@ -75,6 +76,29 @@ class GeneralAdapter(NetworkAdapter):
             for c in self._found
         }
         self._outgoing: dict[int, Tensor] = {}
+        self._check_interception()
+
+    def _check_interception(self) -> None:
+        """Check that the network computes the same if its operations are intercepted as if they are not.
+
+        Raises:
+            TypeError: It does not.
+            ValueError: The network has not as many outputs as there are classes.
+        """
+        device, network = self.classifier.device, self.classifier.network
+        with in_precision("float32", device), torch.inference_mode(False), torch.no_grad():
+            plain = network(self._image.clone())
+            self.classifier.check_logits(plain)
+            with self._intercepted(self._layers, lambda unit, before, after: after):
+                intercepted = network(self._image.clone())
+        difference = float(_wide(intercepted - plain).abs().max())
+        if difference > torch.finfo(plain.dtype).eps ** 0.5 * float(_wide(plain).abs().max()):
+            raise TypeError(
+                f"{self.classifier.info.architecture} cannot be explained: its logits change by {difference:.2g} if "
+                "activation functions work out of place, as they do in an explanation. Assign the result of each "
+                "activation function, x = self.relu(x) instead of self.relu(x). If the network draws random numbers in "
+                "eval mode, as functional.dropout(x) does, let it not"
+            )
 
     @property
     def layers(self) -> dict[int, Layer]:
@@ -219,7 +243,7 @@ def _wide(values: Tensor) -> Tensor:
 
 def unsuited(network: nn.Module) -> str:
     """Return why the method does not suit a network; "" if it does."""
-    attention = {type(module).__name__ for module in network.modules() if "Attention" in type(module).__name__}
+    attention = {type(module).__name__ for module in network.modules() if _is_of_transformer(module)}
     if attention:
         return (
             f"it is a transformer ({', '.join(sorted(attention))}), whose units are no maps of the image. The method "
@@ -228,3 +252,10 @@ def unsuited(network: nn.Module) -> str:
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return "it has no convolution (torch.nn.Conv2d). The method needs a network of convolutions"
     return ""
+
+
+def _is_of_transformer(module: nn.Module) -> bool:
+    """Whether a module is the attention of a transformer. That of CBAM, for instance, weights maps by convolutions."""
+    if isinstance(module, nn.MultiheadAttention):
+        return True
+    return "Attention" in type(module).__name__ and not any(isinstance(part, nn.Conv2d) for part in module.modules())

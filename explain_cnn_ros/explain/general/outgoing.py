@@ -8,6 +8,7 @@ gradients of coded inputs name the input to which a neuron leads.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,12 +61,17 @@ def outgoing_weights(network: nn.Module, image: Tensor, found: list[Convolution]
         found: The convolutions of the network.
 
     Returns:
-        By number of the layer, weights [C, n] in the type of the network. NaN for neurons whose readers could not be
-        told apart.
+        By number of the layer, weights [C, n] in the type of the network, at least float32. NaN for neurons whose
+        readers could not be told apart.
     """
-    probe = _Probe({id(convolution.module.weight): convolution.unit.number for convolution in found})
-    with torch.inference_mode(False), torch.enable_grad(), probe:
-        network(image.detach().clone())
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
+        wide = torch.promote_types(image.dtype, torch.float32)
+        if wide != image.dtype:
+            # Half precision does not have all whole numbers that are the codes of inputs.
+            network, image = copy.deepcopy(network).to(wide), image.to(wide)
+        probe = _Probe({id(network.get_submodule(one.name).weight): one.unit.number for one in found})
+        with probe:
+            network(image.detach().clone())
     numbers = list(probe.neurons)
     parts: dict[int, list[Tensor]] = {number: [] for number in numbers}
     for reader in probe.readers:

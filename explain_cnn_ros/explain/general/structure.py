@@ -133,7 +133,8 @@ def default_layers(found: list[Convolution], input_size: tuple[int, int], classe
     """Choose the layers that are explained by default: the last convolution of each stage.
 
     A stage is a run of convolutions whose maps have the same size. Stages with large maps are left out, and a last
-    convolution whose maps are those of the classes.
+    convolution whose maps are those of the classes. So are convolutions with a single channel, such as the gates of
+    spatial attention.
 
     Args:
         found: The convolutions of the network, in order.
@@ -141,6 +142,7 @@ def default_layers(found: list[Convolution], input_size: tuple[int, int], classe
         classes: Number of logits.
     """
     inner = found[:-1] if len(found) > 1 and found[-1].module.out_channels == classes else found
-    last = {convolution.size: convolution.unit.number for convolution in inner}
+    several = [convolution for convolution in inner if convolution.module.out_channels > 1]
+    last = {convolution.size: convolution.unit.number for convolution in several or inner}
     small = {size: number for size, number in last.items() if size[0] <= DEFAULT_MAP_SHARE_MAX * input_size[0]}
     return tuple(sorted((small or last).values()))

@@ -91,7 +91,8 @@ class VGGAdapter(NetworkAdapter):
     def reconstruct(self, clean: Trace, starts: Sequence[Start], method: str) -> list[Reconstructions]:
         assert isinstance(clean, VGGTrace)
         features = self.classifier.network.features
-        activations = {layer: activation[0].relu() for layer, activation in clean.activations.items()}
+        dtype = next(features.parameters()).dtype
+        activations = {layer: activation[0].relu().to(dtype) for layer, activation in clean.activations.items()}
         if method == "deconvnet" and all(start.position is not None for start in starts):
             return deconvolve_crops(features, activations, clean.switches, starts)
         rectified = clean.rectified if method == "guided" else None

@@ -31,12 +31,12 @@ def info_of(arguments: argparse.Namespace) -> ModelInfo:
     """
     if why := unsupported(arguments.architecture):
         raise ValueError(f"--architecture {visible(arguments.architecture)}: {why}")
-    classes = _classes(arguments.classes)
+    classes, scale = _classes(arguments.classes), colour_scale(arguments)
     return ModelInfo(
         architecture=arguments.architecture,
         input_size=_size(arguments.input_size, arguments.architecture),
-        mean=_colours("mean", arguments.mean, ModelInfo().mean),
-        std=_colours("std", arguments.std, ModelInfo().std),
+        mean=_scaled("mean", arguments.mean, scale),
+        std=_scaled("std", arguments.std, scale),
         classes=classes,
         threshold=arguments.threshold,
         command=_command(arguments),
@@ -113,18 +113,43 @@ def _size(text: str | None, architecture: str) -> tuple[int, int]:
     return width, height
 
 
-def _colours(name: str, text: str | None, default: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Return the values of R, G and B of an argument, for pixel values between 0 and 255."""
+def colour_scale(arguments: argparse.Namespace) -> float:
+    """Return the factor of the mean and the standard deviation on the command line, if there are any.
+
+    Both are for the same pixel values. If neither exceeds 1, these are between 0 and 1, and the factor is 255. If not,
+    they are between 0 and 255, and the factor is 1. A mean of 0 is for any.
+
+    Raises:
+        ValueError: An argument is not three numbers, or the two are for different pixel values.
+    """
+    texts = {"mean": arguments.mean, "std": arguments.std}
+    given = {name: _colours(name, text) for name, text in texts.items() if text is not None}
+    small = {name: max(map(abs, values)) <= 1 for name, values in given.items()}
+    if small == {"mean": True, "std": False} and any(given["mean"]):
+        raise ValueError(
+            f"--mean {numbered(given['mean'])} is for pixel values between 0 and 1, and --std {numbered(given['std'])} "
+            "for those between 0 and 255: give both as they are in the training"
+        )
+    return 255.0 if all(small.values()) else 1.0
+
+
+def _scaled(name: str, text: str | None, scale: float) -> tuple[float, float, float]:
+    """Return the values of an argument for pixel values between 0 and 255, or the default if it is not given."""
     if text is None:
+        default: tuple[float, float, float] = getattr(ModelInfo(), name)
         return default
+    red, green, blue = _colours(name, text)
+    return round(red * scale, 6), round(green * scale, 6), round(blue * scale, 6)
+
+
+def _colours(name: str, text: str) -> tuple[float, float, float]:
+    """Return the values of R, G and B of an argument as they are given."""
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(
-            f"--{name} {visible(text)}: it must be three numbers, for instance {numbered(default)}"
-        ) from None
-    scale = 255.0 if max(abs(red), abs(green), abs(blue)) <= 1 else 1.0
-    return round(red * scale, 6), round(green * scale, 6), round(blue * scale, 6)
+        example = numbered(getattr(ModelInfo(), name))
+        raise ValueError(f"--{name} {visible(text)}: it must be three numbers, for instance {example}") from None
+    return red, green, blue
 
 
 def _command(arguments: argparse.Namespace) -> str:

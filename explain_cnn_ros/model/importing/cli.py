@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from explain_cnn_ros.files import reason, require_folder, visible
-from explain_cnn_ros.model.importing.arguments import LISTED, PERSONS, info_of, numbered, outputs_of
+from explain_cnn_ros.model.importing.arguments import LISTED, PERSONS, colour_scale, info_of, numbered, outputs_of
 from explain_cnn_ros.model.importing.importing import Import, read_import, write_import
 from explain_cnn_ros.model.weights_file import ModelInfo
 
@@ -70,8 +70,8 @@ def parser() -> argparse.ArgumentParser:
         built.add_argument(
             f"--{name}",
             metavar="R,G,B",
-            help=f"{text}, as in training. Values of at most 1 are for pixel values between 0 and 1, and are "
-            f"multiplied by 255 [{numbered(values)}, those of ImageNet].",
+            help=f"{text}, as in training. If neither the mean nor the deviation exceeds 1, they are for pixel values "
+            f"between 0 and 1, and are multiplied by 255 [{numbered(values)}, those of ImageNet].",
         )
     built.add_argument(
         "--threshold",
@@ -104,6 +104,7 @@ def summary(path: Path, done: Import, given: argparse.Namespace) -> str:
         given: Arguments of the command.
     """
     info, found, fitted = done.info, done.found, done.fitted
+    scale = colour_scale(given)
     count = sum(value.numel() for name, value in done.tensors.items() if not name.endswith(BUFFERS))
     place = [f"entry {found.entry}"] if found.entry else []
     place += [f"prefix {fitted.prefix} removed"] if fitted.prefix else []
@@ -122,20 +123,19 @@ def summary(path: Path, done: Import, given: argparse.Namespace) -> str:
             "input size",
             f"{info.input_size[0]} x {info.input_size[1]} pixels" + ("" if given.input_size else " (default)"),
         ),
-        ("mean", numbered(info.mean) + _unit(given.mean)),
-        ("std", numbered(info.std) + _unit(given.std)),
+        ("mean", numbered(info.mean) + _unit(given.mean, scale)),
+        ("std", numbered(info.std) + _unit(given.std, scale)),
         ("threshold", f"{info.threshold:g}"),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join([*(f"{name:<{width}}  {text}" for name, text in lines), *done.notes, *_hints(given)])
 
 
-def _unit(text: str | None) -> str:
+def _unit(text: str | None, scale: float) -> str:
     """Return where the values of a colour argument come from."""
     if text is None:
         return " (default, for pixel values between 0 and 255)"
-    scaled = max(abs(float(part)) for part in text.split(",")) <= 1
-    return f" ({text} times 255)" if scaled else " (for pixel values between 0 and 255)"
+    return f" ({text} times {scale:g})" if scale != 1 else " (for pixel values between 0 and 255)"
 
 
 def _hints(arguments: argparse.Namespace) -> list[str]:

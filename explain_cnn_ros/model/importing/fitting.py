@@ -116,14 +116,19 @@ def fit(tensors: Mapping[str, Tensor], architecture: str, layout: TensorLayout |
     found = {name: value for name, value in found.items() if not (auxiliary and name.startswith(auxiliary))}
     found = _renamed(found, layout, fitted)
     for name, value in layout.shapes.items():
-        if name.endswith("num_batches_tracked") and name not in found:
-            # Files of PyTorch before 0.4.1 have no counters, and nothing depends on them in eval mode.
+        if name.endswith("num_batches_tracked") and not _is_like(found.get(name), value):
+            # Nothing depends on the counters in eval mode. Files of PyTorch before 0.4.1 have none; in others they were
+            # converted with the weights, or averaged.
             found[name] = torch.zeros(value.shape, dtype=value.dtype)
     fitted.problems = _problems(found, layout)
     if not fitted.problems:
         fitted.tensors = {name: found[name] for name in layout.shapes}
         fitted.outputs, fitted.head = len(found[layout.head[0]]), layout.head
     return fitted
+
+
+def _is_like(value: Tensor | None, expected: Tensor) -> bool:
+    return value is not None and value.dtype == expected.dtype and value.shape == expected.shape
 
 
 def _prefix(names: Collection[str], layout: TensorLayout) -> str:
@@ -222,8 +227,8 @@ def _likely(architecture: str) -> list[str]:
 def with_outputs(fitted: Fitted, info: ModelInfo) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return the tensors of a network with as many outputs as there are classes.
 
-    A single output, which a sigmoid converts to P(person), becomes two outputs: softmax(0, z) = (1 - p, p) with
-    p = sigmoid(z).
+    A single output z, which a sigmoid converts to the probability p of the second class, becomes two outputs:
+    softmax(0, z) = (1 - p, p). A training with binary cross-entropy on the labels 0 and 1 has such an output.
 
     Args:
         fitted: The tensors by their names in the architecture, without problems.
@@ -253,13 +258,12 @@ def with_outputs(fitted: Fitted, info: ModelInfo) -> tuple[dict[str, Tensor], tu
     tensors = {name: _checked(name, value, layout.shapes[name]) for name, value in fitted.tensors.items()}
     if outputs == classes:
         return tensors, ()
-    person = info.targets[0]
     for name in fitted.head:
-        rows = [torch.zeros_like(tensors[name]), tensors[name]]
-        tensors[name] = torch.cat(rows if person == 1 else rows[::-1])
+        tensors[name] = torch.cat([torch.zeros_like(tensors[name]), tensors[name]])
+    first, second = info.classes
     return tensors, (
-        f"The network has a single output. It becomes the output of {info.classes[person]}, and that of "
-        f"{info.classes[1 - person]} is 0, so that the softmax equals the sigmoid of the single output.",
+        f"The network has a single output, whose sigmoid is P({second}). It becomes the output of {second}, and that "
+        f"of {first} is 0. If the sigmoid is P({first}), swap the names: --classes {second},{first}.",
     )
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from explain_cnn_ros.explain import explainer as explainer_module
 from explain_cnn_ros.explain.adapters import adapt
 from explain_cnn_ros.explain.explainer import Explainer
+from explain_cnn_ros.explain.explanation import Explanation
 from explain_cnn_ros.explain.general import adapter as adapter_module
 from explain_cnn_ros.explain.general.adapter import GeneralAdapter, unsuited
 from explain_cnn_ros.explain.network_adapter import NetworkAdapter, Neuron, Start
@@ -179,6 +180,12 @@ class TestLayers:
         adapter = adapt(small_classifier(small_network("mobile")))
         # Maps of 16 x 20 pixels, more than 0.3 of the window, and of 8 x 10.
         assert [adapter.layers[number].name for number in adapter.default_layers] == ["grouped.0"]
+
+    def test_another_default_device_has_no_effect(self) -> None:
+        """The image of the search is drawn on the CPU, as its generator demands."""
+        classifier = small_classifier(small_network("dense"))
+        with torch.device("meta"):
+            assert len(adapt(classifier).layers) == 3
 
     def test_a_convolution_that_runs_twice_is_left_out(self) -> None:
         class Twice(nn.Module):
@@ -531,6 +538,29 @@ class TestExplanations:
         assert p == pytest.approx(1 - float(classifier.logits(picture(*SIZE)[None]).softmax(-1)[0, 0]))
         assert (explanation.target, explanation.threshold) == ("person", classifier.threshold)
 
+    def test_autocast_around_it_changes_nothing(self, picture) -> None:
+        def explain() -> Explanation:
+            classifier = small_classifier(small_network("residual", torch.float32))
+            return Explainer(classifier, SETTINGS).explain(picture(*SIZE))
+
+        expected = explain()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = explain()
+        assert dataclasses.replace(found, timings={}) == dataclasses.replace(expected, timings={})
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_networks_in_half_precision(self, picture, dtype: torch.dtype) -> None:
+        network = small_network("dense", dtype)
+        classifier = small_classifier(network)
+        explainer = Explainer(classifier, SETTINGS)
+        exact = adapt(small_classifier(copy.deepcopy(network).float()))
+        for layer in exact.layers:
+            assert torch.equal(explainer.adapter.weights(layer, "outgoing"), exact.weights(layer, "outgoing"))
+        explanation = explainer.explain(picture(*SIZE))
+        p = float(classifier.probability(picture(*SIZE)[None])[0])
+        assert explanation.region.probability == pytest.approx(p, abs=0.01)
+        assert any(neuron.patch is not None for ranking in explanation.rankings for neuron in ranking.neurons)
+
     @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
     def test_half_precision_explains_the_decision_of_the_classifier(self, picture, precision: str) -> None:
         """Passes in half precision would decide otherwise, because P(person) is that near to the threshold."""
@@ -543,7 +573,78 @@ class TestExplanations:
         assert explanation.region.probability == pytest.approx(p, rel=1e-5)
 
 
+class InPlace(nn.Module):
+    """Two convolutions. A function changes the values after the first one in place; its result is not used."""
+
+    def __init__(self, activate: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3), nn.Linear(5, 3)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        self.activate(x)
+        return self.head(self.two(x).mean((2, 3)))
+
+
+class ChannelAttention(nn.Module):
+    """Half of CBAM (Woo et al. 2018): a gate for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Conv2d(channels, 2, 1), nn.ReLU(), nn.Conv2d(2, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, top = functional.adaptive_avg_pool2d(x, 1), functional.adaptive_max_pool2d(x, 1)
+        return x * (self.gate(mean) + self.gate(top)).sigmoid()
+
+
+class SpatialAttention(nn.Module):
+    """The other half of CBAM: a gate for each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).sigmoid()
+
+
 class TestUnsuited:
+    @pytest.mark.parametrize("activate", [nn.ReLU(inplace=True), functional.relu_, Tensor.relu_, nn.SiLU(inplace=True)])
+    def test_activations_in_place_whose_result_is_not_used(self, activate: Callable[[Tensor], object]) -> None:
+        """The passes of an explanation work out of place, so they would be without the activation function."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = InPlace(activate).eval()
+        with pytest.raises(TypeError, match=r"its logits change by .*Assign the result of each activation function"):
+            adapt(small_classifier(network))
+
+    def test_more_outputs_than_classes(self) -> None:
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        with pytest.raises(ValueError, match=r"the network computes logits \[1, 5\]: they must be \[N, 3\]"):
+            adapt(small_classifier(network))
+
+    def test_attention_of_convolutions_is_suited(self, picture) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            block = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), ChannelAttention(8), SpatialAttention())
+            network = nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+        explainer = Explainer(small_classifier(network), SETTINGS)
+        assert [layer.name for layer in explainer.adapter.layers.values()] == ["0.0", "0.3.conv"]
+        explanation = explainer.explain(picture(*SIZE))
+        assert {ranking.layer_name for ranking in explanation.rankings} == {"0.0"}
+
+    def test_attention_without_convolutions(self) -> None:
+        class Attention(nn.Module):
+            """As those who write a transformer themselves do."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.qkv = nn.Linear(8, 24)
+
+        assert "it is a transformer (Attention)" in unsuited(nn.Sequential(nn.Conv2d(3, 8, 4, 4), Attention()))
+
     def test_a_transformer(self) -> None:
         layer = nn.TransformerEncoderLayer(8, 2)
         network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), layer)

@@ -106,8 +106,8 @@ def test_reconstructions_of_a_resnet_are_those_of_captum(method: str, picture) -
     The activation of these layers is the output of batch norm: the ReLU comes after the addition.
     """
     attribution = {"deconvnet": captum.attr.NeuronDeconvolution, "guided": captum.attr.NeuronGuidedBackprop}[method]
-    classifier = classifier_of("resnet18")
-    network = classifier.network.double()
+    network, info = classifier_of("resnet18").network.double(), classifier_of("resnet18").info
+    classifier = PersonClassifier(network, info, "cpu")
     classifier._mean, classifier._std = classifier._mean.double(), classifier._std.double()
     adapter = Explainer(classifier, SETTINGS).adapter
     pixels = torch.from_numpy(picture(64, 64, 1)).permute(2, 0, 1)[None].double()

@@ -223,3 +223,14 @@ def test_batch_norm_is_folded_first(picture) -> None:
     window = picture(32, 32)[None]
     passed = adapter.trace(adapter.classifier.to_pixels(window), ())
     torch.testing.assert_close(passed.logits, classifier.logits(window), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided"])
+def test_networks_in_half_precision_are_reconstructed(thin_network, picture, method: str) -> None:
+    info = ModelInfo(input_size=(32, 64), hidden=6)
+    adapter = adapt(PersonClassifier(thin_network(dtype=torch.bfloat16), info, "cpu"))
+    trace = adapter.trace(adapter.classifier.to_pixels(picture(32, 64)[None]), (3,), record=method)
+    channel = int(trace.activations[3][0].amax((1, 2)).argmax())
+    start = Start(Neuron(3, channel), int(trace.activations[3][0, channel].argmax()))
+    (part,) = adapter.reconstruct(trace, [start], method)
+    assert part.pixels.any()
