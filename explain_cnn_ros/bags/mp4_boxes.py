@@ -97,19 +97,19 @@ def _share(movie: bytes) -> float:
         elif kind == b"mdhd":
             unit, duration = _scale_and_duration(data)
             media = duration / unit
-        elif kind == b"hdlr" and data[8:12] == b"vide":
+        elif kind == b"hdlr" and bytes(data[8:12]) == b"vide":
             return min(1.0, shown / media) if shown >= 0 else 1.0
     return 1.0
 
 
 def _scale_and_duration(data: memoryview) -> tuple[int, int]:
     """Return the ticks per second and the duration in ticks, of a movie or of a track's media."""
-    return struct.unpack_from(">IQ", data, 20) if data[:1] == b"\1" else struct.unpack_from(">II", data, 12)
+    return struct.unpack_from(">IQ", data, 20) if bytes(data[:1]) == b"\1" else struct.unpack_from(">II", data, 12)
 
 
 def _edits(data: memoryview) -> Iterator[int]:
     """Yield the durations of an edit list, in ticks of the movie, without those in which nothing is shown."""
-    form = ">Qq4x" if data[:1] == b"\1" else ">Ii4x"
+    form = ">Qq4x" if bytes(data[:1]) == b"\1" else ">Ii4x"
     (count,) = struct.unpack_from(">I", data, 4)
     for at in range(8, min(8 + count * struct.calcsize(form), len(data)), struct.calcsize(form)):
         duration, begin = struct.unpack_from(form, data, at)
