@@ -51,7 +51,7 @@ SQUARE = 3
 HELD_OUT, UNSEEN = TrainSettings.held_out, 2 * TrainSettings.held_out
 
 #: Numbers of windows of the recording: persons without the mark, backgrounds with it, and backgrounds without it.
-RECORDED = (110, 70, 110)
+RECORDED = (110, 110, 70)
 
 #: Minimum and maximum number of other windows of each class, with which the networks are compared in the end.
 COMPARED = (50, 150)

@@ -227,8 +227,9 @@ class ExplainNode(LifecycleNode):
         super().destroy_node()
 
     def close(self) -> None:
-        """Close the worker if there is one."""
+        """Close the worker if there is one, and receive no more images."""
         worker, self._worker = self._worker, None
+        self._source.unsubscribe()
         self._newest = None
         self.parameters.check = unchecked
         if worker is not None:

@@ -102,7 +102,16 @@ class ImageSource:
 
     def receive_again(self) -> None:
         """Let an image that is latched arrive again, because it may not have been wanted when it arrived."""
-        if self._subscription is not None and self._latched:
+        if self._latched:
+            self.unsubscribe()
+
+    def unsubscribe(self) -> None:
+        """Receive no more images until the next call of `watch`.
+
+        The middleware returns the memory into which it has received images. It has as many places as ever were in use
+        at the same time.
+        """
+        if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
             self.reliability, self._latched = "", False

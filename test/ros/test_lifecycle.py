@@ -231,6 +231,18 @@ def test_nothing_is_published_after_deactivation(shared_graph, raw_image, pictur
     assert change(shared_graph, *DOWN)
 
 
+def test_an_unconfigured_node_receives_no_images(shared_graph, raw_image, picture):
+    """Images would take time and memory. After the next activation, they arrive again."""
+    decisions = shared_graph.collect(Classification, "/explain_node/classification")
+    camera = shared_graph.publisher(Image, "/image")
+    for stamp in (60, 61):
+        assert change(shared_graph, *UP)
+        publish_until_decided(shared_graph, camera, raw_image(picture(120, 100), stamp=stamp), decisions, stamp=stamp)
+        assert camera.get_subscription_count() == 1
+        assert change(shared_graph, *DOWN)
+        shared_graph.wait_for(lambda: camera.get_subscription_count() == 0, "the end of the subscription")
+
+
 def test_a_latched_image_is_decided_when_the_node_wants_images_again(shared_graph, raw_image, picture):
     """It was published once, while the node was inactive or disabled; and a new network decides it again."""
     decisions = shared_graph.collect(Classification, "/explain_node/classification")
