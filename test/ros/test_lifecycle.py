@@ -234,7 +234,7 @@ def test_nothing_is_published_after_deactivation(shared_graph, raw_image, pictur
 def test_an_unconfigured_node_receives_no_images(shared_graph, raw_image, picture):
     """Images would take time and memory. After the next activation, they arrive again."""
     decisions = shared_graph.collect(Classification, "/explain_node/classification")
-    camera = shared_graph.publisher(Image, "/image")
+    camera = shared_graph.node.create_publisher(Image, "/image", 10)
     for stamp in (60, 61):
         assert change(shared_graph, *UP)
         publish_until_decided(shared_graph, camera, raw_image(picture(120, 100), stamp=stamp), decisions, stamp=stamp)
