@@ -88,9 +88,13 @@ def merged(
             if first.stamp < last:
                 report(f"{file.name}: too many files overlap in time: not all messages are in order")
             heapq.heappush(waiting, (first.stamp, number, first, messages))
-    while waiting:
+    while len(waiting) > 1:
         yield waiting[0][2]
         _advance(waiting)
+    # One file alone, as most recordings have, needs no comparisons.
+    for _, _, first, messages in waiting:
+        yield first
+        yield from messages
 
 
 def _advance(waiting: list[tuple[int, int, Message, Iterator[Message]]]) -> None:

@@ -40,8 +40,9 @@ LOOSE_CHANNELS = 256
 #: An uncompressed chunk of more bytes than this is read message by message.
 LONG_CHUNK = 64 * 1024**2
 
-#: Possible beginnings of a message or a chunk. The lengths are below 2^40.
-_BEGINNING = re.compile(rb"(?=[\x05\x06].{5}\x00\x00\x00)", re.DOTALL)
+#: Possible beginnings of a message or a chunk. The lengths are below 2^40. They may overlap, but as a lookahead, which
+#: would find them all at once, the expression would take several times as long.
+_BEGINNING = re.compile(rb"[\x05\x06].{5}\x00\x00\x00", re.DOTALL)
 
 Report = Callable[[str], None]
 
@@ -240,9 +241,10 @@ class _Walk:
         if listed < sys.maxsize:
             return listed
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for found in _BEGINNING.finditer(content, at + 1):
-                if self._plausible(content, found.start()):
-                    return found.start()
+            while found := _BEGINNING.search(content, at + 1):
+                at = found.start()
+                if self._plausible(content, at):
+                    return at
         return self._size
 
     def _plausible(self, content: mmap.mmap, at: int) -> bool:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from explain_cnn_ros.files import reason, replacing, visible
+from explain_cnn_ros.files import quoted, reason, replacing, visible
 from explain_cnn_ros.model.network import VGGClassifier
 from explain_cnn_ros.model.proposer import Proposer
 from explain_cnn_ros.model.safetensors_header import METADATA, read_header
@@ -313,11 +313,13 @@ def _networks(info: ModelInfo, header: Mapping[str, Any]) -> tuple[Network, Prop
     for name in sorted(expected.keys() & names):
         shape, types = tuple(expected[name].shape), FLOATS if expected[name].is_floating_point() else INTEGERS
         if header[name]["dtype"] not in types:
-            raise ValueError(f"its tensor {name} has the type {header[name]['dtype']}: it must be {' or '.join(types)}")
+            kind = quoted(header[name]["dtype"])
+            raise ValueError(f"its tensor {name} has the type {kind}: it must be {' or '.join(types)}")
         if tuple(header[name]["shape"]) != shape:
+            found = quoted(header[name]["shape"])
             raise ValueError(
-                f"its tensor {name} has the shape {header[name]['shape']}, {of_network} has {list(shape)}: the file is "
-                "of another network"
+                f"its tensor {name} has the shape {found}, {of_network} has {list(shape)}: the file is of another "
+                "network"
             )
     return network, proposer
 

@@ -41,7 +41,8 @@ class StoredPicture(NamedTuple):
 
     def decode(self) -> tuple[NDArray[np.uint8], float] | None:
         """Return the picture, uint8 [H, W, 3] RGB, and its size relative to the frame; None if it is damaged."""
-        image: Any = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        # OpenCV raises an error about no data, and returns None for data that are no picture.
+        image: Any = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR) if self.jpeg else None
         if image is None:
             return None
         return np.ascontiguousarray(image[..., ::-1]), self.scale or image.shape[1] / self.width
