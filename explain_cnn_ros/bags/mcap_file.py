@@ -131,9 +131,12 @@ class McapFile:
             if (first := next(ordered, None)) is not None:
                 heapq.heappush(waiting, (first, len(records), ordered))
                 held += len(records)
-        while waiting:
+        while len(waiting) > 1:
             yield waiting[0][0]
             _advance(waiting)
+        for first, _, ordered in waiting:
+            yield first
+            yield from ordered
 
     def _messages(self, records: bytes, block: Block) -> Iterator[_Found]:
         """Yield the messages among the records of a block."""
@@ -182,7 +185,8 @@ class McapFile:
             records = self._records(block)
             try:
                 for opcode, content in records_of(records):
-                    self._declarations.add(opcode, content)
+                    if opcode != MESSAGE:
+                        self._declarations.add(opcode, content)
             except (ValueError, struct.error) as error:
                 self._report(f"{self._path.name}: a damaged record in the chunk at byte {block.offset}: {error}")
             found = [(stamp, number) for stamp, _, _, number, _ in self._messages(records, block)]

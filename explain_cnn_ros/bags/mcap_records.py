@@ -161,13 +161,14 @@ def unpack_chunk(content: bytes, whole: bool, limit: int) -> bytes:
 
 def records_of(content: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield opcode and content of each complete record. No record has the opcode 0, so there are none behind it."""
-    view, at = memoryview(content), 0
-    while at + HEAD <= len(view):
-        opcode, length = struct.unpack_from("<BQ", view, at)
-        if opcode == 0 or at + HEAD + length > len(view):
+    view, at, size, head = memoryview(content), 0, len(content), struct.Struct("<BQ")
+    while at + HEAD <= size:
+        opcode, length = head.unpack_from(view, at)
+        end = at + HEAD + length
+        if opcode == 0 or end > size:
             return
-        yield opcode, view[at + HEAD : at + HEAD + length]
-        at += HEAD + length
+        yield opcode, view[at + HEAD : end]
+        at = end
 
 
 class Fields:
