@@ -279,7 +279,7 @@ class TestFile:
             (lambda state: state.update({"fc.bias": torch.zeros(5)}), r"fc.bias has the shape \[5\], .* has \[4\]"),
             (
                 lambda state: state.update({"fc.bias": torch.zeros(4, dtype=torch.int32)}),
-                "fc.bias has the type I32: it must be F16",
+                "fc.bias has the type 'I32': it must be F16",
             ),
             (lambda state: state["conv1.0.weight"].view(-1)[3:5].fill_(torch.nan), "has 2 values of 648 that are not"),
             (lambda state: state["conv1.1.running_var"].fill_(-1), "conv1.1.running_var has negative values"),

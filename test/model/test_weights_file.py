@@ -310,7 +310,7 @@ class TestFile:
             ),
             (
                 lambda state: state.update({"classifier.7.bias": torch.zeros(2, dtype=torch.int32)}),
-                "its tensor classifier.7.bias has the type I32: it must be F16 or BF16 or F32 or F64",
+                "its tensor classifier.7.bias has the type 'I32': it must be F16 or BF16 or F32 or F64",
             ),
             (lambda state: state.pop("offset.bias"), "it lacks the tensor offset.bias of the network"),
         ],
