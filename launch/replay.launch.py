@@ -53,7 +53,7 @@ def file_value(path: str, parameter: str) -> str:
 
 
 class Recorded(NamedTuple):
-    """What the replay needs to know of a recording.
+    """The topics of a recording, and the image topic that is replayed.
 
     Attributes:
         image: The image topic that is replayed, without /compressed.

@@ -131,7 +131,8 @@ def collect(
         settings: Settings of the explanations.
         wrong_way: The neurons that pushed the wrong way, by kind of wrong decisions.
         target: Names of the classes that the explanations are about; see `Explainer.target`.
-        starts: Log time of the first message of each recording, in ns, by its path, as far as they are known.
+        starts: Start of each recording by its path: the log time of its first message, in ns. Recordings whose start is
+            not known are left out.
     """
     curves, explained = _frames(store, starts)
     if target != PERSON:

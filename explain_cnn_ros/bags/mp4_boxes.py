@@ -1,7 +1,8 @@
-"""What an MP4 or QuickTime file says about its frames beside their number: which of them it shows.
+"""Finds out which of the stored frames an MP4 or QuickTime file shows.
 
-A clip that was trimmed without being encoded again keeps the frames around the part that it shows, and an edit list
-(ISO/IEC 14496-12, section 8.6.6) names this part. Decoders leave the other frames out, but OpenCV counts them.
+A clip that was trimmed without being encoded again still stores the frames before and after the part that it shows. An
+edit list (ISO/IEC 14496-12, section 8.6.6) says which part is shown. Decoders leave out the other frames, but OpenCV
+counts them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ShownFrames(NamedTuple):
 
 
 def shown_frames(path: Path) -> ShownFrames:
-    """Return what a file says about the frames that it shows. Files of other kinds and damaged ones show all of them.
+    """Return which of its stored frames a file shows. For other kinds of files and for damaged ones, these are all.
 
     Args:
         path: The file.

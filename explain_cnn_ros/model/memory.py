@@ -6,12 +6,13 @@
 - glibc gives threads parts of the heap of their own (arenas), up to eight for each core. The free memory at the end of
   an arena, up to 64 MB, serves no other thread, and `malloc_trim` does not return it to the system. With one arena, all
   threads share it. They do not wait for each other noticeably: threads cache small blocks, and large ones are few.
-- glibc takes the largest blocks from the system one by one (mmap) and returns them at once. At first, these are blocks
-  from 128 kB on, but each time that one of them is freed, the limit rises to its size, up to 32 MB. Then nearly all
-  activations lie in the heap, and small blocks between them keep it from shrinking. Here, the limit stays at 8 MB;
-  with 4 MB, an explanation takes a quarter longer, because the system clears each page that it gives. At its end, the
-  heap keeps up to 64 MB, as glibc does when the limit has risen to 32 MB. With less, the heap shrinks and grows all the
-  time, which costs a twentieth of the decisions per second.
+- glibc requests large blocks from the system with `mmap` and returns them as soon as they are freed. At first, a block
+  is large if it has at least 128 kB. Each time that a large block is freed, this threshold rises to the size of the
+  block, up to 32 MB. Then nearly all activations are in the heap, and the heap cannot shrink, because small blocks lie
+  between them. This module fixes the threshold at 8 MB. With 4 MB, an explanation takes a quarter longer, because the
+  system fills each new page with zeros. It also lets the heap keep up to 64 MB of free memory at its end, as glibc does
+  when the threshold has risen to 32 MB. With less, the heap shrinks and grows all the time, and the number of decisions
+  per second falls by a twentieth.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ KERNEL_VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAP
 #: Number of arenas, and the parameter of glibc's `mallopt` that limits it.
 ARENAS, M_ARENA_MAX = 1, -8
 
-#: Minimum size of the blocks that are taken from the system one by one, in bytes, and the parameter of `mallopt`.
+#: Minimum size of the blocks that glibc requests with `mmap`, in bytes, and the parameter of `mallopt` that sets it.
 LARGE, M_MMAP_THRESHOLD = 8 << 20, -3
 
-#: Size of the free end of the heap from which on it is returned to the system, in bytes, and the parameter.
+#: Maximum size of the free memory at the end of the heap, in bytes, and the parameter of `mallopt` that sets it.
 FREE_END, M_TRIM_THRESHOLD = 64 << 20, -1
 
 

@@ -1,4 +1,4 @@
-"""Declares options as the parameters of a node, and takes what users write for them."""
+"""Declares options as the parameters of a node, and checks the values that users set at the start."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ SIMILAR = 0.85
 def declare(node: Node, described: Mapping[str, tuple[Any, Option]]) -> None:
     """Declare options as parameters of a node.
 
-    A whole number that is set for a real one counts as real, at the start and later: ROS itself refuses 5 for 5.0. The
-    log names what was probably meant for this node, but for no parameter that it has.
+    If a parameter is a floating-point number, an integer is accepted as well, at the start and later: ROS itself refuses
+    5 for 5.0. A value that was set for a parameter that does not exist is logged if the name resembles that of a
+    parameter of this node.
 
     Args:
         node: The node.
@@ -45,16 +46,16 @@ def declare(node: Node, described: Mapping[str, tuple[Any, Option]]) -> None:
 
 
 def unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return a sentence about each name that probably means a parameter of a node, but is none.
+    """Return a sentence about each name that is no parameter of a node, but resembles one.
 
-    Nothing is said about other names, because a parameter file may be for several nodes.
+    Other names are left out, because a parameter file may be for several nodes.
 
     Args:
         given: The names that were set at the start.
         known: Full names of the parameters that the node has.
     """
     groups = {name.partition(".")[0] for name in known if "." in name}
-    # Users forget the group, and name a group that a parameter is not in.
+    # Users forget the group of a parameter, or write a wrong one.
     spelled = {name.rpartition(".")[2]: name for name in known} | {name: name for name in known}
     sentences = []
     for name in sorted({*given} - {*known}):

@@ -199,7 +199,7 @@ def check_domain() -> Finding:
     if not domain.isdigit() or int(domain) > 232:
         return Finding("missing", f"ROS_DOMAIN_ID={domain} is not valid", "use a number from 0 to 101")
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
-    # As in rcl of Jazzy: 1 makes it ignore the range, and it only warns about a range that it does not know.
+    # With ROS_LOCALHOST_ONLY=1, ROS ignores the range. It accepts an unknown range, and only logs a warning about it.
     if os.environ.get("ROS_LOCALHOST_ONLY") == "1":
         if reach not in ("", "LOCALHOST"):
             return Finding(

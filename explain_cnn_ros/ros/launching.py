@@ -1,12 +1,12 @@
-"""What the launch files of this package have in common. This module needs neither ROS nor launch."""
+"""Functions that several launch files of this package use. This module imports neither ROS nor launch."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-#: Values of an argument that is true or false. Launch files of others write them in both ways, and launch compares a
-#: value that one of them has set with the choices.
+#: Allowed values of an argument that is true or false. Other packages, for instance Nav2, write True. If their launch
+#: file includes one of ours, launch compares the value that they have set with these values.
 BOOLEANS = ("true", "false", "True", "False")
 
 #: Variables with which users choose the transports of Fast DDS. A profile would replace their choice.
