@@ -45,7 +45,7 @@ def node(context: LaunchContext) -> list[Any]:
             output="screen",
             respawn=is_true(value("respawn")),
             respawn_delay=2.0,
-            # This variable is set for the node only. Another launch file may include this one, and its nodes keep theirs.
+            # The variable is set for this node only, because other launch files may include this one.
             additional_env=dds_environment(value("dds_profile"), PathJoinSubstitution([config, "fastdds.xml"])),
             parameters=[
                 existing_file("params_file", value("params_file")) or PathJoinSubstitution([config, "explain.yaml"]),

@@ -1,4 +1,4 @@
-"""The output folders of the tools: nothing that is not theirs is deleted."""
+"""The output folders of the tools. Files that do not belong to a tool are not deleted."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def job_of(arguments: argparse.Namespace) -> Job:
 
 
 def distinct(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the paths in their order, each recording once, also if links lead to it.
+    """Return the paths in their order. A recording that several paths lead to is returned once.
 
     Frames are known by their recording and their number.
     """

@@ -101,7 +101,7 @@ def _labels(path: Path, lines: list[tuple[int, str]]) -> list[Label]:
 
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:
-    """Check that the columns of boxes and of the recordings have the names that are read. Other columns are remarks.
+    """Check that the columns of boxes and of the recordings have the names that are read. Other columns are ignored.
 
     Raises:
         ValueError: The columns of a box are not complete, or columns seem to have other names.

@@ -18,7 +18,7 @@ from explain_cnn_ros.scan.detections import VISIBLE_MIN, DetectedBox, boxes_from
 #: Number of messages that are read before the analysis begins, to name settings that do not fit them.
 SAMPLE = 100
 
-#: Maximum share of boxes that do not lie in the images, without a sentence about it.
+#: Maximum share of boxes that do not fit the images. If there are more, a note names them.
 UNFIT_MAX = 0.1
 
 #: Maximum number of classes that a sentence names.

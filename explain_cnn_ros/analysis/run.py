@@ -262,7 +262,7 @@ def _write_results(
 
 
 def _no_label_counts(job: Job, outcome: Outcome) -> bool:
-    """Return whether there are labels, and no frame has one, and nobody has said so before."""
+    """Return whether there are labels, but no frame has one, and no problem in the outcome says so yet."""
     # A box in which nobody is, or in which decisions do not count, may have no decision in it.
     labels = [label for label in job.labels if label.person or label.box is None]
     counted = outcome.summary["labelled"] or outcome.summary["labelled_regions"]

@@ -96,7 +96,7 @@ class BagSource:
         return read_detections(self._bag, topic, self._topics, self._from, self._to)
 
     def _note_other_types(self) -> None:
-        """Note the messages on the image topics that are no images."""
+        """Add a note about the messages on the image topics that are not images."""
         for name in dict.fromkeys(self._topics):
             others = [t for t in self._bag.topics if t.name == name and t.type not in IMAGE_TYPES and t.count]
             if others:

@@ -82,7 +82,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _hint(path: Path) -> str:
-    """Return a question about what lies in a folder of a folder; "" if there is nothing that can be read."""
+    """Return a hint at an inner folder that can be read; "" if there is none."""
     found = (p.parent for p in path.glob("*/*") if p.name == "metadata.yaml" or p.suffix.lower() in IMAGE_SUFFIXES)
     inside = sorted(set(itertools.islice(found, SEARCHED)))
     return f". Did you mean {printable(inside[0])}?" if inside else ""

@@ -10,7 +10,7 @@ from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, Report, St
 from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES
 from explain_cnn_ros.files import visible
 
-#: Files with images on the same topic may overlap by this time, in ns. Recorders that begin a new file need less.
+#: Files with images on the same topic may overlap by this time, in ns. When a recorder begins a new file, the overlap is shorter.
 OVERLAP_NS = 10**9
 
 #: Maximum number of files that are read at the same time. Each may hold unpacked chunks in memory.
@@ -91,7 +91,7 @@ def merged(
     while len(waiting) > 1:
         yield waiting[0][2]
         _advance(waiting)
-    # One file alone, as most recordings have, needs no comparisons.
+    # The messages of the last file need not be compared with others.
     for _, _, first, messages in waiting:
         yield first
         yield from messages

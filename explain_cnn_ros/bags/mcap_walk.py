@@ -40,8 +40,8 @@ LOOSE_CHANNELS = 256
 #: An uncompressed chunk of more bytes than this is read message by message.
 LONG_CHUNK = 64 * 1024**2
 
-#: Possible beginnings of a message or a chunk. The lengths are below 2^40. They may overlap, but as a lookahead, which
-#: would find them all at once, the expression would take several times as long.
+#: Possible beginnings of a message or a chunk, whose lengths are below 2^40. Matches may overlap. An expression with a
+#: lookahead would find all of them in one pass, but it would take several times as long.
 _BEGINNING = re.compile(rb"[\x05\x06].{5}\x00\x00\x00", re.DOTALL)
 
 Report = Callable[[str], None]
@@ -125,7 +125,7 @@ class _Walk:
             self._report(f"{self._name}: ends without a footer: the recording was not closed")
 
     def _report_appended(self, at: int) -> None:
-        """Report another file that begins behind the end of this one, as `cat` leaves it.
+        """Report a second MCAP file that was appended to this one, for instance by `cat`.
 
         Args:
             at: Position of the record that ends the data section.

@@ -68,7 +68,7 @@ def _movie(file: BinaryIO) -> tuple[bytes, bool]:
 
 
 def _boxes(movie: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield kind and contents of the boxes in a movie's description, those of a track after the track's own box."""
+    """Yield type and contents of each box in a movie's description. A box comes before the boxes that it contains."""
     waiting = [memoryview(movie)]
     for _ in range(_BOXES_MAX):
         if not waiting:
@@ -109,7 +109,7 @@ def _scale_and_duration(data: memoryview) -> tuple[int, int]:
 
 
 def _edits(data: memoryview) -> Iterator[int]:
-    """Yield the durations of an edit list, in ticks of the movie, without those in which nothing is shown."""
+    """Yield the durations of the edits of an edit list, in ticks of the movie. Empty edits, which show nothing, are skipped."""
     form = ">Qq4x" if bytes(data[:1]) == b"\1" else ">Ii4x"
     (count,) = struct.unpack_from(">I", data, 4)
     for at in range(8, min(8 + count * struct.calcsize(form), len(data)), struct.calcsize(form)):

@@ -34,7 +34,7 @@ class Cooldown:
         return last is None or not 0 <= self._clock() - last < seconds * 1e9
 
     def begin_if_over(self, seconds: float) -> bool:
-        """Note that it happens now if it is over; return whether it is.
+        """Return whether the time since the last event is over. If it is, the time begins anew.
 
         Log messages are throttled by this. With `throttle_duration_sec`, rclpy measures by the clock of the system: if
         that is set back by hours, nothing is logged for hours.

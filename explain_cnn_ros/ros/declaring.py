@@ -19,9 +19,9 @@ SIMILAR = 0.85
 def declare(node: Node, described: Mapping[str, tuple[Any, Option]]) -> None:
     """Declare options as parameters of a node.
 
-    If a parameter is a floating-point number, an integer is accepted as well, at the start and later: ROS itself refuses
-    5 for 5.0. A value that was set for a parameter that does not exist is logged if the name resembles that of a
-    parameter of this node.
+    Parameters that are floating-point numbers accept integers as well, at the start and later, although ROS itself
+    refuses 5 for 5.0. If a value was set for a parameter that does not exist, and its name resembles that of a parameter
+    of this node, a warning is logged.
 
     Args:
         node: The node.

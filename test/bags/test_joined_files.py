@@ -68,7 +68,7 @@ def test_copies_are_read_once(kit: Any, folder: Path, twin: StoragePlugin | None
 
 
 def test_other_messages_of_the_same_times_are_no_copy(kit: Any, folder: Path) -> None:
-    """As those of two runs in a simulation."""
+    """Two runs of a simulation may have the same times."""
     first = [kit.string(i) for i in range(20)]
     second = [*first[:-1], kit.string(19, text="another end")]
     put(folder, "a.mcap", first)
@@ -91,7 +91,7 @@ def test_recorders_that_ran_at_the_same_time(kit: Any, folder: Path, storage: St
 
 
 def test_frames_of_two_files_with_the_same_times(kit: Any, folder: Path) -> None:
-    """They have the same numbers wherever reading begins."""
+    """The frames have the same numbers wherever reading begins."""
     put(folder, "left.mcap", [kit.image(i, "/left") for i in range(30)])
     put(folder, "right.mcap", [kit.image(i, "/right") for i in range(30)])
     source = open_source(folder, SourceSettings(topics=("/left", "/right")))
@@ -147,7 +147,7 @@ class Watch:
 def test_parts_that_follow_each_other_are_read_one_after_another(
     kit: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their order, also if the last message of one has the time of the first one of the next."""
+    """Files are read in their order, even if one ends at the time at which the next one begins."""
     sent = [kit.image(i) for i in range(33)]
     sent[3] = sent[3]._replace(stamp=sent[2].stamp)
     for i in range(11):

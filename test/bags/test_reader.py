@@ -116,7 +116,7 @@ def test_names_in_metadata_in_any_locale(kit: Any, tmp_path: Path, locale: str) 
 def test_files_that_the_command_zstd_has_packed(
     kit: Any, tmp_path: Path, storage: StoragePlugin, metadata: str
 ) -> None:
-    """Also one part of a recording, in place of the listed file."""
+    """One part of a recording may be packed as well, in place of the file that metadata.yaml lists."""
     folder = tmp_path / "bag"
     sent = [kit.image(i) for i in range(6)]
     file = storage_file(kit.write(folder, sent[:3], storage, CompressionMode.FILE))
@@ -403,7 +403,7 @@ def test_an_image_topic_without_messages_is_named(kit: Any, tmp_path: Path, stor
 
 
 def test_errors_about_missing_images_are_short(kit: Any, tmp_path: Path) -> None:
-    """Whatever the names of the topics are."""
+    """Long names of topics do not make the error longer."""
     names = [f"/{i}" + "\u202e" * 300 for i in range(30)]
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         for name in names:

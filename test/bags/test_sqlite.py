@@ -168,31 +168,45 @@ def test_messages_that_the_index_of_the_times_lacks(database: Path, sent) -> Non
         assert list(bag.messages(None, start, stop)) == [m for m in sent if start <= m.stamp < stop]
 
 
-def test_trees_of_an_index_whose_pages_share_their_children_take_no_time(tmp_path: Path, monkeypatch) -> None:
-    """Five pages stand for millions of rows of the index."""
-    monkeypatch.setattr(sqlite_file, "STEPS_MIN", 100_000)
-    path = tmp_path / "tree.db3"
+def write_shared_pages(path: Path, root_of: str, kind: int, row: bytes, time: int) -> None:
+    """Write a database of pages of 512 bytes in which a tree contains its pages 70 times each, on four levels.
+
+    Args:
+        path: The database. It has one message.
+        root_of: Name of the table or of the index whose tree it is.
+        kind: Type of the inner pages: 5 for a table, 2 for an index.
+        row: What a cell of an inner page holds after the number of its child.
+        time: Log time of the message, in ns.
+    """
     with contextlib.closing(sqlite3.connect(path)) as made:
         made.execute("PRAGMA page_size = 512")
         made.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name, type, serialization_format)")
         made.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)")
-        made.execute("CREATE INDEX timestamp_idx ON messages(timestamp)")
+        if root_of != "messages":
+            made.execute(f"CREATE INDEX {root_of} ON messages(timestamp)")
         made.execute("CREATE TABLE pages(data)")
         made.execute("INSERT INTO topics VALUES(1, '/log', 'std_msgs/msg/String', 'cdr')")
-        made.execute("INSERT INTO messages VALUES(1, 1, 7, x'00010000')")
+        made.execute("INSERT INTO messages VALUES(1, 1, ?, x'00010000')", (time,))
         made.execute("INSERT INTO pages VALUES(zeroblob(3000))")
         made.commit()
-        (root,) = made.execute("SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'").fetchone()
+        (root,) = made.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (root_of,)).fetchone()
     content = bytearray(path.read_bytes())
     spare = range(len(content) // 512 - 3, len(content) // 512 + 1)  # pages of the blob
     leaf = content[512 * (root - 1) : 512 * root]
-    payload = b"\x03\x01\x09\x07"  # a row of the index: 7 and 1
     for page, child in zip([root, *spare[:3]], spare, strict=True):
-        cell = struct.pack(">I", child) + varint(len(payload)) + payload
-        head = struct.pack(">BHHHBI", 2, 0, 70, 512 - len(cell), 0, child) + struct.pack(">H", 512 - len(cell)) * 70
+        cell = struct.pack(">I", child) + row
+        head = struct.pack(">BHHHBI", kind, 0, 70, 512 - len(cell), 0, child) + struct.pack(">H", 512 - len(cell)) * 70
         content[512 * (page - 1) : 512 * page] = head.ljust(512 - len(cell), b"\0") + cell
     content[512 * (spare[-1] - 1) : 512 * spare[-1]] = leaf
     path.write_bytes(content)
+
+
+def test_trees_of_an_index_whose_pages_share_their_children_take_no_time(tmp_path: Path, monkeypatch) -> None:
+    """Five pages stand for millions of rows of the index."""
+    monkeypatch.setattr(sqlite_file, "STEPS_MIN", 100_000)
+    path = tmp_path / "tree.db3"
+    payload = b"\x03\x01\x09\x07"  # a row of the index: 7 and 1
+    write_shared_pages(path, "timestamp_idx", 2, varint(len(payload)) + payload, 7)
     with BagReader(path) as bag:
         assert [message.stamp for message in bag.messages()] == [7]
         assert ["damaged (interrupted)" in problem for problem in bag.problems] == [True]
@@ -351,25 +365,7 @@ def test_trees_whose_pages_share_their_children_take_no_time(tmp_path: Path, mon
     """Five pages of 512 bytes stand for 25 million rows."""
     monkeypatch.setattr(sqlite_file, "STEPS_MIN", 100_000)
     path = tmp_path / "tree.db3"
-    with contextlib.closing(sqlite3.connect(path)) as made:
-        made.execute("PRAGMA page_size = 512")
-        made.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name, type, serialization_format)")
-        made.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id, timestamp, data)")
-        made.execute("CREATE TABLE pages(data)")
-        made.execute("INSERT INTO topics VALUES(1, '/log', 'std_msgs/msg/String', 'cdr')")
-        made.execute("INSERT INTO messages VALUES(1, 1, 1700000000000000000, x'00010000')")
-        made.execute("INSERT INTO pages VALUES(zeroblob(3000))")
-        made.commit()
-        (root,) = made.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
-    content = bytearray(path.read_bytes())
-    spare = range(len(content) // 512 - 3, len(content) // 512 + 1)  # pages of the blob
-    leaf = content[512 * (root - 1) : 512 * root]
-    for page, child in zip([root, *spare[:3]], spare, strict=True):
-        cell = struct.pack(">I", child) + varint(1)
-        head = struct.pack(">BHHHBI", 5, 0, 70, 512 - len(cell), 0, child) + struct.pack(">H", 512 - len(cell)) * 70
-        content[512 * (page - 1) : 512 * page] = head.ljust(512 - len(cell), b"\0") + cell
-    content[512 * (spare[-1] - 1) : 512 * spare[-1]] = leaf
-    path.write_bytes(content)
+    write_shared_pages(path, "messages", 5, varint(1), 1_700_000_000_000_000_000)
     with BagReader(path) as bag:
         assert bag.message_count == 1
         assert ["damaged (interrupted)" in problem for problem in bag.problems] == [True]

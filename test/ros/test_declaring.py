@@ -1,4 +1,4 @@
-"""The parameters of a node as users write them: whole numbers for real ones, and misspelled names."""
+"""Parameters as users write them: integers for floating-point numbers, and misspelled names."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_whole_number_counts_as_a_real_one(node_with):
     assert all(result.successful for result in results), results
     assert (server.current.confidence_threshold, server.current.live_smoothing) == (1.0, 2.0)
     assert real(server.current.confidence_threshold)
-    # Everything else is as ROS has it.
+    # ROS describes all other parameters.
     wrong = [Parameter("threshold", value=True), Parameter("explain.top_n", value=2.0), Parameter("threshold", value=2)]
     assert not any(result.successful for result in node.set_parameters(wrong))
     black_box = node_with("before:=3")

@@ -1,4 +1,4 @@
-"""What users give wrongly at the start: a command says in one line what it is, and ends with status 1."""
+"""Mistakes in what users give at the start. A command names the mistake in one line and ends with status 1."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class GeneralAdapter(NetworkAdapter):
         self._check_interception()
 
     def _check_interception(self) -> None:
-        """Check that the network computes the same if its operations are intercepted as if they are not.
+        """Check that the network computes the same result when its operations are intercepted.
 
         Raises:
             TypeError: It does not.

@@ -67,7 +67,7 @@ def outgoing_weights(network: nn.Module, image: Tensor, found: list[Convolution]
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
         wide = torch.promote_types(image.dtype, torch.float32)
         if wide != image.dtype:
-            # Half precision does not have all whole numbers that are the codes of inputs.
+            # Half precision cannot represent all integers that encode the inputs.
             network, image = copy.deepcopy(network).to(wide), image.to(wide)
         probe = _Probe({id(network.get_submodule(one.name).weight): one.unit.number for one in found})
         with probe:

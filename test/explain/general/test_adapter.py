@@ -637,7 +637,7 @@ class TestUnsuited:
 
     def test_attention_without_convolutions(self) -> None:
         class Attention(nn.Module):
-            """As those who write a transformer themselves do."""
+            """Users who write a transformer themselves compute it in this way."""
 
             def __init__(self) -> None:
                 super().__init__()
