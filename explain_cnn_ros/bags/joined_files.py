@@ -10,7 +10,8 @@ from explain_cnn_ros.bags.storage import TIME_MAX, TIME_MIN, Message, Report, St
 from explain_cnn_ros.bags.topic_choice import IMAGE_TYPES
 from explain_cnn_ros.files import visible
 
-#: Files with images on the same topic may overlap by this time, in ns. When a recorder begins a new file, the overlap is shorter.
+#: Maximum overlap of files with images on the same topic, in ns. When a recorder begins a new file, the overlap is
+#: shorter.
 OVERLAP_NS = 10**9
 
 #: Maximum number of files that are read at the same time. Each may hold unpacked chunks in memory.

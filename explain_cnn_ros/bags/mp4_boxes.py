@@ -109,7 +109,7 @@ def _scale_and_duration(data: memoryview) -> tuple[int, int]:
 
 
 def _edits(data: memoryview) -> Iterator[int]:
-    """Yield the durations of the edits of an edit list, in ticks of the movie. Empty edits, which show nothing, are skipped."""
+    """Yield the durations of the edits in an edit list, in ticks of the movie, except for those that show nothing."""
     form = ">Qq4x" if bytes(data[:1]) == b"\1" else ">Ii4x"
     (count,) = struct.unpack_from(">I", data, 4)
     for at in range(8, min(8 + count * struct.calcsize(form), len(data)), struct.calcsize(form)):

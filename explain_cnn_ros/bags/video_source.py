@@ -95,7 +95,7 @@ class VideoSource:
             position = video.get(cv2.CAP_PROP_POS_MSEC)
             own = round(position * 1e6) + offset if math.isfinite(position) else time
             if time < 0:
-                # If frames are stored in another order than they are shown, OpenCV may give the first one a negative time.
+                # If frames are not stored in the order in which they are shown, the first time may be negative.
                 own = max(own, 0)
             if own <= time:
                 if own < time - _RESTART:
