@@ -30,7 +30,7 @@ def node(context: LaunchContext) -> list[Any]:
         "regions": "detections" if value("detections") else "",
         "live": value("live"),
     }
-    # launch would take some texts for numbers, dates or lists.
+    # Without a type, launch would convert some texts to numbers, dates or lists.
     given: dict[str, Any] = {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
     given |= {name: is_true(value(name)) for name in ("use_sim_time", "autostart") if value(name)}
     # RViz and image_transport look for the calibration there as well: beside the image, in its namespace.

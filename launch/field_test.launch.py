@@ -32,7 +32,7 @@ def field_test(context: LaunchContext) -> list[Any]:
     image = value("image").removesuffix(COMPRESSED)
     transport = value("image_transport") or ("compressed" if value("image").endswith(COMPRESSED) else "")
     texts = {"node": value("name"), "image_transport": transport} | {name: value(name) for name in TEXTS}
-    # launch would take some texts for numbers, dates or lists.
+    # Without a type, launch would convert some texts to numbers, dates or lists.
     given: dict[str, Any] = {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
     given |= {"use_sim_time": is_true(value("use_sim_time"))} if value("use_sim_time") else {}
     given |= {name: float(value(name)) for name in SECONDS if value(name)}

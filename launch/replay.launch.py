@@ -32,10 +32,10 @@ COMPRESSED = "/compressed"
 #: Image topic of a recording that cannot be read here. The player says what is wrong with it.
 IMAGE = "/camera/image_raw"
 
-#: Seconds in which somebody has to subscribe to the recording. The node does so when it has loaded its network.
+#: Maximum time that the player waits for a subscriber, in seconds. The node subscribes when its network is loaded.
 PATIENCE = 120
 
-#: Topic that the node reports on, besides topics below its name.
+#: Topic of the diagnostics. The other topics of the node begin with its name.
 DIAGNOSTICS = "/diagnostics"
 
 #: Topics of the node that rviz/explain.rviz shows, and the calibration that its Camera display looks for beside them.

@@ -20,8 +20,8 @@ def declare(node: Node, described: Mapping[str, tuple[Any, Option]]) -> None:
     """Declare options as parameters of a node.
 
     Parameters that are floating-point numbers accept integers as well, at the start and later, although ROS itself
-    refuses 5 for 5.0. A warning is logged if a value was set for a parameter that does not exist, and its name resembles
-    that of a parameter of this node.
+    refuses 5 for 5.0. A warning is logged for each value that has no effect because no parameter has its name, if the
+    name resembles that of a parameter.
 
     Args:
         node: The node.

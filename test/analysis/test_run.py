@@ -156,7 +156,7 @@ def test_labels_of_frames_that_are_not_analysed(studio, bag, tmp_path, label, se
 
 
 def test_the_report_counts_times_as_labels_do(studio, tmp_path) -> None:
-    """From the first message of the recording, also if the first image that is analysed comes later."""
+    """Times count from the first message of the recording, even if the first image that is analysed comes later."""
     kit = BagKit()
     images = [kit.compressed(i, "/camera/compressed", studio.jpeg(0)) for i in range(60, 80)]
     recorded = kit.write(tmp_path / "bag", [kit.string(0), *images])

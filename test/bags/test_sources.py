@@ -106,7 +106,7 @@ def test_zeros_behind_a_message(kit, tmp_path, storage) -> None:
 
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_messages_of_another_type_on_the_image_topic_are_no_frames(kit, studio, tmp_path, storage) -> None:
-    """They are counted in a note. The images may be of both types."""
+    """A note counts these messages. The images may be of both types."""
     raw = [kit.raw(2 * i, "/camera", "rgb8") for i in range(3)]
     compressed = [kit.compressed(2 * i + 1, "/camera", studio.jpeg(i)) for i in range(3)]
     texts = [kit.string(i, "/camera") for i in range(6)]
@@ -137,7 +137,7 @@ def test_a_folder_in_natural_order(studio, tmp_path) -> None:
 
 
 def test_a_folder_of_images_with_the_metadata_of_another_program(studio, tmp_path, kit) -> None:
-    """With a storage file, it is a recording, and without images, its storage files are missing."""
+    """A folder with a storage file is a recording. In a folder without images, the storage files are missing."""
     (tmp_path / "metadata.yaml").write_text("camera: front\nrate: 5\n")
     with pytest.raises(SourceError, match=r"no \.mcap or \.db3 file"):
         open_source(tmp_path)

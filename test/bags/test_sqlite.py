@@ -141,7 +141,7 @@ def test_a_damaged_page_costs_only_its_own_messages(database: Path, sent, kind: 
 
 @contextlib.contextmanager
 def without_index(path: Path) -> Iterator[sqlite3.Connection]:
-    """Change a database behind the back of its index of the times."""
+    """Change a database without an update of its index of the log times."""
     columns, index = "type, name, tbl_name, rootpage, sql", "name = 'timestamp_idx'"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("PRAGMA writable_schema = ON")

@@ -111,7 +111,7 @@ def status_once(graph: Any) -> int:
 
 
 def test_missing_weights_leave_a_node_that_can_be_configured(graph, tmp_path):
-    """It reports an error until it is configured."""
+    """The node reports an error until it is configured."""
     process = graph.start_node(weights=str(tmp_path / "none.safetensors"))
     assert state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     graph.wait_for(lambda: "configuring failed: no weights at" in graph.log, "the reason in the log")

@@ -65,7 +65,7 @@ class Simulation(SimulatedNode):
 
 
 def test_a_camera_and_a_recording_of_one_frame_id() -> None:
-    """The stamps show them, if the middleware does not count the images."""
+    """If the middleware does not count the images, the stamps show that there are two cameras."""
     node = Simulation(publishers=2)
     for index in range(5):
         node.see(index)
@@ -74,7 +74,7 @@ def test_a_camera_and_a_recording_of_one_frame_id() -> None:
 
 
 def test_two_cameras_whose_stamps_rise() -> None:
-    """The numbers of the images show them."""
+    """The sequence numbers of the images show that there are two cameras."""
     node = Simulation(publishers=2)
     for index in range(5):
         node.see(index, 700 + index)
@@ -84,7 +84,7 @@ def test_two_cameras_whose_stamps_rise() -> None:
 
 @pytest.mark.parametrize("publishers", [1, 2])
 def test_a_recording_in_a_loop_is_one_camera(publishers: int) -> None:
-    """Without numbers, this is known only if no other publisher is there, which may be silent."""
+    """Without sequence numbers, a loop is recognised only if there is no other publisher."""
     counted, uncounted = Simulation(publishers), Simulation(publishers=1)
     for index in range(20):
         counted.see(index % 2, index)
@@ -109,7 +109,7 @@ def test_one_step_back_is_no_other_camera() -> None:
 
 
 def test_the_calibration_is_subscribed_as_it_is_offered() -> None:
-    """Also while no images are wanted. A publisher that is not latched is always received from."""
+    """This is done while no images are wanted as well. Messages of publishers that do not latch always arrive."""
     node = Simulation(publishers=0)
     node.active = False
     latching, other = (publisher(CALIBRATION, ReliabilityPolicy.RELIABLE) for _ in range(2))
@@ -127,7 +127,7 @@ def test_the_calibration_is_subscribed_as_it_is_offered() -> None:
 
 
 def test_a_latched_image_is_subscribed_again() -> None:
-    """When images are wanted again. Images of other publishers come anyway."""
+    """It arrives when images are wanted again. Images of publishers that do not latch arrive without this."""
     node = Simulation(publishers=1)
     node.source.watch()
     node.source.reset()
